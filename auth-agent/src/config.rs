@@ -1,0 +1,246 @@
+//! What the operator wrote, as closed types: every value here has been checked, so that nothing
+//! behind it needs to check again.
+//!
+//! [`Config::load`] and [`Config::parse`] are the only ways in. Fields are documented in
+//! `config/example.toml`, which `auth-agent config example` prints.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Uri};
+use ipnet::IpNet;
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the API key comes from and how it is called.
+    pub api_keys: ApiKeys,
+    /// The control socket.
+    pub control: Control,
+    /// Names of the headers that carry the identity to the upstream.
+    pub identity_headers: IdentityHeaders,
+    /// Token issuers; a token's `iss` picks exactly one.
+    pub issuers: Vec<Issuer>,
+    /// The XDP filter.
+    pub kernel: Kernel,
+    /// Budgets per source address.
+    pub limits: Limits,
+    /// Public TLS listeners; at least one.
+    pub listeners: Vec<Listener>,
+    /// Where requests go; the longest matching prefix wins.
+    pub routes: Vec<Route>,
+    /// Size and count limits.
+    pub sizes: Sizes,
+    /// Durable state.
+    pub store: Store,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Named groups of endpoints.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// `[api_keys]`
+#[derive(Clone, Debug)]
+pub struct ApiKeys {
+    /// Header that carries an API key (`x-api-key`).
+    pub header: HeaderName,
+}
+
+/// `[control]`
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// User ids, besides root and the agent's own, that may use the control socket.
+    pub allow_uids: Vec<u32>,
+    /// Path of the Unix socket.
+    pub socket: PathBuf,
+}
+
+/// `[identity_headers]`: sent to the upstream, and stripped from what the client sends.
+#[derive(Clone, Debug)]
+pub struct IdentityHeaders {
+    /// `api-key` or `jwt`.
+    pub method: HeaderName,
+    /// Space-separated scopes.
+    pub scopes: HeaderName,
+    /// The token's subject or the API key's name.
+    pub subject: HeaderName,
+}
+
+/// `[[issuer]]`
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Signature algorithms that this issuer may use; a key is pinned to one of them.
+    pub algorithms: Vec<jsonwebtoken::Algorithm>,
+    /// Accepted `aud` values; at least one.
+    pub audiences: Vec<String>,
+    /// The exact `iss` value.
+    pub issuer: String,
+    /// PEM public key, JWK or JWKS file; for HS algorithms a file of raw secret bytes or a JWK(S).
+    pub keys: PathBuf,
+    /// Allowed clock difference, 0-30 s.
+    pub leeway: Duration,
+    /// Longest accepted `exp` - `iat` (or `exp` - now where there is no `iat`).
+    pub max_lifetime: Duration,
+    /// Short name for logs and metrics.
+    pub name: Arc<str>,
+    /// Accepted `typ` header values, lower case, without `application/`; an absent `typ` is accepted
+    /// only if the list holds `""`.
+    pub types: Vec<String>,
+}
+
+/// `[kernel]`
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Sources that pass every limit and ban (not the plaintext drop).
+    pub allow: Vec<IpNet>,
+    /// Ports (TCP and UDP) that are never limited or banned.
+    pub guarded_ports: Vec<u16>,
+    /// Interfaces the filter is attached to; at least one.
+    pub interfaces: Vec<String>,
+    /// IPv6 sources are aggregated by this prefix length, 32-64.
+    pub ipv6_prefix: u8,
+    /// How the filter is attached.
+    pub mode: XdpMode,
+    /// Directory in bpffs that holds the pinned links and maps.
+    pub pin_directory: PathBuf,
+    /// TCP ports that never reach a socket.
+    pub plaintext_ports: Vec<u16>,
+    /// Lines of the source table: a power of two, 1024 to 2^24.
+    pub sources: NonZeroU32,
+}
+
+/// `kernel.mode`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum XdpMode {
+    /// Native if the driver can, else generic, with a warning.
+    Auto,
+    /// In the stack, after the driver: works everywhere, slower.
+    Generic,
+    /// In the driver, or not at all.
+    Native,
+}
+
+/// `[limits.*]`: each is counted per source address.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Failed authentications, counted by the agent.
+    pub auth_failures: HttpLimit,
+    /// New TCP connections, counted in the kernel.
+    pub connections: Rate,
+    /// Packets, counted in the kernel.
+    pub packets: Rate,
+    /// HTTP requests, counted by the agent.
+    pub requests: HttpLimit,
+}
+
+/// So many events in so much time, and how many may come at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    /// Events that may come at once after a pause.
+    pub burst: NonZeroU32,
+    /// Sustained events per `period`.
+    pub events: NonZeroU32,
+    /// The period: a second, a minute or an hour.
+    pub period: Duration,
+}
+
+/// A limit that answers 429 first, and drops at the NIC whoever keeps going.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HttpLimit {
+    /// Refused events, beyond the burst, after which the source is dropped at the NIC.
+    pub drop_after: NonZeroU32,
+    /// How long it is dropped once that is reached.
+    pub drop_for: Duration,
+    /// The budget.
+    pub rate: Rate,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Address and port; `[::]:443` takes IPv4 too.
+    pub address: SocketAddr,
+    /// PEM certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+}
+
+/// `[[route]]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Whether a credential is needed.
+    pub auth: Auth,
+    /// Path prefix, on segment boundaries; canonical.
+    pub path: String,
+    /// Scopes that are all needed.
+    pub scopes: Vec<String>,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+}
+
+/// `route.auth`: has no default, so that nothing is open by forgetting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Auth {
+    /// Open to anyone; still limited per source.
+    None,
+    /// A valid credential is needed.
+    Required,
+}
+
+/// `[sizes]`
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Request body, bytes.
+    pub body_bytes: u64,
+    /// Open client connections in all.
+    pub connections: NonZeroUsize,
+    /// Open client connections per source address.
+    pub connections_per_source: NonZeroUsize,
+    /// All header fields together, bytes.
+    pub header_bytes: NonZeroUsize,
+    /// Number of header fields.
+    pub headers: NonZeroUsize,
+    /// Concurrent HTTP/2 streams per connection.
+    pub streams: NonZeroU32,
+    /// Bearer token, bytes.
+    pub token_bytes: NonZeroUsize,
+    /// Request target, bytes.
+    pub uri_bytes: NonZeroUsize,
+}
+
+/// `[store]`
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Directory of the database and the API-key secret; mode 0700.
+    pub directory: PathBuf,
+}
+
+/// `[timeouts]`
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Between two reads of a request body.
+    pub body_idle: Duration,
+    /// TCP connection to an upstream.
+    pub connect: Duration,
+    /// How long open requests may go on after SIGTERM.
+    pub drain: Duration,
+    /// TLS handshake.
+    pub handshake: Duration,
+    /// From the connection or the last response to the end of the next request's headers.
+    pub headers: Duration,
+    /// From the whole request to the upstream's response headers.
+    pub response: Duration,
+}
+
+/// `[[upstream]]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// `http://host:port` each, without a path; used in turn.
+    pub endpoints: Vec<Uri>,
+    /// Name that routes refer to.
+    pub name: Arc<str>,
+}

@@ -1,0 +1,3 @@
+//! The XDP filter.
+#![no_std]
+#![no_main]

@@ -1,0 +1,2 @@
+//! `cargo xtask <verb>`: builds, runs and tests the project.
+fn main() {}
