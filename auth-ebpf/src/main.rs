@@ -1,3 +1,42 @@
-//! The XDP filter.
+//! The XDP filter. What it decides is in `auth_common::filter`; this is what only the kernel can give it:
+//! the packet, the maps, the clock and the counters.
+
 #![no_std]
 #![no_main]
+#![allow(internal_features, reason = "BPF has compare-exchange only as an intrinsic")]
+#![feature(core_intrinsics)]
+#![allow(unsafe_code, reason = "every map and packet access of a BPF program is one")]
+
+mod maps;
+mod word;
+
+use auth_common::filter;
+use auth_common::packet::Cursor;
+use auth_common::verdict::Verdict;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+
+/// The program. Bad packets are dropped and counted, never `XDP_ABORTED`: that fires a tracepoint, which
+/// under a flood costs more than the packet.
+#[xdp]
+pub fn auth_filter(context: XdpContext) -> u32 {
+    // SAFETY: the kernel keeps the packet between `data` and `data_end` readable while the program runs.
+    let frame = unsafe { Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8) };
+    let reason = filter::decide(frame, &maps::KernelMaps);
+    maps::count(reason);
+    match reason.verdict() {
+        Verdict::Drop => XDP_DROP,
+        Verdict::Pass => XDP_PASS,
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    // The verifier rejects a program in which this could be reached.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,88 @@
+//! The maps: their names, keys and values, and the version of all that together.
+//!
+//! A pinned map outlives the agent that made it. Whoever changes anything that lands in a map (here, in
+//! `rules`, in `table`, or the order of [`crate::verdict::Reason`]) raises [`VERSION`].
+
+use crate::gcra::Limit;
+
+/// Version of everything that lies in the maps.
+pub const VERSION: u32 = 1;
+
+/// Array of one [`Meta`].
+pub const META: &str = "META";
+/// Array of one [`Policy`].
+pub const POLICY: &str = "POLICY";
+/// Array of [`PORT_WORDS`] [`Ports`].
+pub const PORTS: &str = "PORTS";
+/// Trie of [`crate::rules::Rule`] by CIDR.
+pub const RULES: &str = "RULES";
+/// Array of [`crate::table::Group`], mapped into the agent's memory.
+pub const SOURCES: &str = "SOURCES";
+/// Per-CPU array of packet counts, indexed by [`crate::verdict::Reason`].
+pub const COUNTERS: &str = "COUNTERS";
+
+/// Entries that [`RULES`] can hold.
+pub const MAX_RULES: u32 = 100_000;
+
+/// Words of 64 ports that [`PORTS`] holds.
+pub const PORT_WORDS: u32 = 65_536 / 64;
+
+/// Name of the XDP program in the object.
+pub const PROGRAM: &str = "auth_filter";
+/// Name of the load-time global that holds the [`crate::table::Shape`].
+pub const SHAPE: &str = "SHAPE";
+
+/// What a later agent has to know of the maps before it uses them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct Meta {
+    /// [`VERSION`] at the time the maps were made; 0: just made, by nobody yet.
+    pub version: u32,
+    /// Padding, 0.
+    pub reserved: u32,
+    /// Shape of [`SOURCES`].
+    pub shape: crate::table::Shape,
+}
+
+/// What the operator set. Changes while the program runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct Policy {
+    /// Counts changes of [`RULES`]: a cached outcome of another generation is looked up again.
+    pub rules_generation: u64,
+    /// Packets per source.
+    pub packets: Limit,
+    /// New connections per source.
+    pub connections: Limit,
+    /// Nanoseconds of request debt from which a source is dropped at protected ports.
+    pub request_threshold: u64,
+    /// Nanoseconds of failed-authentication debt from which a source is dropped at protected ports.
+    pub auth_failure_threshold: u64,
+}
+
+/// Sixty-four ports: bit `port % 64` of word `port / 64`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
+pub struct Ports {
+    /// TCP to these is dropped.
+    pub plaintext: u64,
+    /// TCP and UDP to these always pass limits and bans.
+    pub guarded: u64,
+    /// The agent listens here: HTTP debts count here.
+    pub protected: u64,
+    /// Padding, 0.
+    pub reserved: u64,
+}
+
+impl Ports {
+    /// The word and the bit of a port.
+    #[inline(always)]
+    pub const fn locate(port: u16) -> (u32, u64) {
+        (port as u32 / 64, 1 << (port % 64))
+    }
+}
+
+const _: () = assert!(size_of::<Meta>() == 40);
+const _: () = assert!(size_of::<Policy>() == 56);
+const _: () = assert!(size_of::<Ports>() == 32);
+const _: () = assert!(size_of::<crate::rules::Rule>() == 16);

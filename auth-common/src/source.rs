@@ -1,0 +1,75 @@
+//! The key of a source: 64 bits, exact, so that no source is ever charged for another.
+
+use crate::packet::Address;
+
+/// IPv4 addresses live inside `ffff:ffff::/32`, and `::/64` at `ff00::`, both of which are multicast and
+/// so can't be an IPv6 source: the parser refuses them (RFC 4291 2.7).
+const IPV4: u64 = 0xffff_ffff_0000_0000;
+const IPV6_ZERO: u64 = 0xff00_0000_0000_0000;
+
+/// An IPv4 address or an IPv6 prefix.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct SourceKey(u64);
+
+impl SourceKey {
+    /// The key of `address`, IPv6 cut off by `ipv6_mask` (the upper half of a netmask).
+    #[inline(always)]
+    pub fn new(address: Address, ipv6_mask: u64) -> Self {
+        Self(match address {
+            Address::V4(octets) => IPV4 | u32::from_be_bytes(octets) as u64,
+            Address::V6([a, b, c, d, e, f, g, h, ..]) => {
+                match u64::from_be_bytes([a, b, c, d, e, f, g, h]) & ipv6_mask {
+                    0 => IPV6_ZERO,
+                    prefix => prefix,
+                }
+            }
+        })
+    }
+
+    /// The key as it stands in a table line; never 0, which means that a line is free.
+    #[inline(always)]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// The mask of an IPv6 prefix length of 1 to 64.
+pub const fn ipv6_mask(prefix: u8) -> u64 {
+    match prefix {
+        0 => 0,
+        1..=63 => !(u64::MAX >> prefix),
+        _ => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn v6(text: &str, prefix: u8) -> SourceKey {
+        SourceKey::new(Address::V6(text.parse::<Ipv6Addr>().unwrap().octets()), ipv6_mask(prefix))
+    }
+
+    fn v4(text: &str) -> SourceKey {
+        SourceKey::new(Address::V4(text.parse::<Ipv4Addr>().unwrap().octets()), u64::MAX)
+    }
+
+    #[test]
+    fn sources_share_a_key_only_within_their_prefix() {
+        assert_eq!(v6("2001:db8::1", 64), v6("2001:db8::ffff:2", 64));
+        assert_ne!(v6("2001:db8::1", 64), v6("2001:db8:0:1::1", 64));
+        assert_eq!(v6("2001:db8::1", 48), v6("2001:db8:0:ffff::1", 48));
+        assert_ne!(v6("2001:db8::1", 48), v6("2001:db8:1::1", 48));
+        assert_ne!(v4("192.0.2.1"), v4("192.0.2.2"));
+    }
+
+    #[test]
+    fn no_key_is_the_free_one_and_the_families_stay_apart() {
+        assert_ne!(v4("0.0.0.0").get(), 0);
+        assert_ne!(v6("::1", 64).get(), 0);
+        assert_ne!(v6("::1", 64), v4("0.0.0.1"));
+        assert_ne!(v6("::1", 64), v6("1::", 64));
+    }
+}

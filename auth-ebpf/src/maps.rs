@@ -1,0 +1,88 @@
+//! The maps, and the filter's view of them.
+
+use auth_common::filter::Maps;
+use auth_common::layout::{MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
+use auth_common::rules::{ADDRESS_BITS, Rule};
+use auth_common::table::{Group, Shape};
+use auth_common::verdict::Reason;
+use aya_ebpf::Global;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG};
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
+use aya_ebpf::maps::{Array, PerCpuArray};
+
+use crate::word::KernelWord;
+
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);
+
+/// Written and read by agents alone; it lies here so that it is pinned with the rest.
+#[map]
+static META: Array<Meta> = Array::pinned(1, 0);
+
+#[map]
+static POLICY: Array<Policy> = Array::pinned(1, BPF_F_RDONLY_PROG);
+
+#[map]
+static PORTS: Array<Ports> = Array::pinned(PORT_WORDS, BPF_F_RDONLY_PROG);
+
+#[map]
+static RULES: LpmTrie<[u8; 16], Rule> = LpmTrie::pinned(MAX_RULES, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+
+/// The loader sets the number of groups.
+#[map]
+static SOURCES: Array<Group<KernelWord>> = Array::pinned(1, BPF_F_MMAPABLE);
+
+/// The loader sets it, from [`META`]; being read-only data, it costs no look-up.
+#[unsafe(no_mangle)]
+static SHAPE: Global<Shape> = Global::new(Shape { group_mask: 0, ipv6_mask: 0, secret: [0; 2] });
+
+/// Adds one to the counter of `reason`.
+#[inline(always)]
+pub fn count(reason: Reason) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
+        // SAFETY: the pointer is to this CPU's own copy, and XDP programs are not preempted by each other.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// The maps of the running program.
+pub struct KernelMaps;
+
+impl Maps for KernelMaps {
+    type Word = KernelWord;
+
+    #[inline(always)]
+    fn group(&self, index: u32) -> Option<&Group<KernelWord>> {
+        SOURCES.get(index)
+    }
+
+    /// Jiffy granularity, at a third of the cost of the fine clock. Debts are absolute times, so what a
+    /// jiffy rounds off is never lost.
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn policy(&self) -> Option<&Policy> {
+        POLICY.get(0)
+    }
+
+    #[inline(always)]
+    fn ports(&self, index: u32) -> Option<&Ports> {
+        PORTS.get(index)
+    }
+
+    #[inline(always)]
+    fn rule(&self, address: [u8; 16]) -> Option<Rule> {
+        RULES.get(Key::new(ADDRESS_BITS, address)).copied()
+    }
+
+    #[inline(always)]
+    fn shape(&self) -> Shape {
+        SHAPE.load()
+    }
+}
