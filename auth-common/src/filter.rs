@@ -99,9 +99,9 @@ fn rules<M: Maps>(
     maps: &M,
 ) -> Result<(), Reason> {
     let line = seat.line();
-    let cached = Cached::from_bits(line.rules.load()).outcome(policy.rules_generation, place.tag);
+    let cached = Cached::from_bits(line.rules.read()).outcome(policy.rules_generation, place.tag);
     let outcome = match cached {
-        Some(Outcome::Banned) if line.banned_until.load() <= now => None,
+        Some(Outcome::Banned) if line.banned_until.read() <= now => None,
         cached => cached,
     };
     let outcome = match outcome {
@@ -111,9 +111,9 @@ fn rules<M: Maps>(
             let outcome = rule.outcome(now);
             if rule.mixed == 0 && !seat.is_overflow() {
                 if outcome == Outcome::Banned {
-                    line.banned_until.store(rule.banned_until.min(now + BAN_CACHED));
+                    line.banned_until.write(rule.banned_until.min(now + BAN_CACHED));
                 }
-                line.rules.store(Cached::new(outcome, policy.rules_generation, place.tag).bits());
+                line.rules.write(Cached::new(outcome, policy.rules_generation, place.tag).bits());
             }
             outcome
         }

@@ -56,7 +56,7 @@ pub enum Charge {
 /// Nanoseconds of debt.
 #[inline(always)]
 pub fn debt(arrival: &impl Word, now: u64) -> u64 {
-    arrival.load().saturating_sub(now)
+    arrival.read().saturating_sub(now)
 }
 
 /// What a charge would answer, charging nothing.
@@ -69,13 +69,13 @@ pub fn peek(arrival: &impl Word, now: u64, limit: Limit) -> Charge {
 #[inline(always)]
 pub fn charge(arrival: &impl Word, now: u64, limit: Limit) -> Charge {
     for _ in 0..ATTEMPTS {
-        let seen = arrival.load();
+        let seen = arrival.read();
         let debt = seen.saturating_sub(now);
         let answer = assess(debt, limit);
         if answer != Charge::Within {
             return answer;
         }
-        if arrival.compare_exchange(seen, now + debt + limit.increment) {
+        if arrival.replace(seen, now + debt + limit.increment) {
             return Charge::Within;
         }
     }
@@ -87,7 +87,7 @@ pub fn charge(arrival: &impl Word, now: u64, limit: Limit) -> Charge {
 pub fn charge_escalating(arrival: &impl Word, now: u64, limit: Limit, escalation: Escalation) -> Charge {
     let ceiling = escalation.threshold.saturating_add(escalation.sentence);
     for _ in 0..ATTEMPTS {
-        let seen = arrival.load();
+        let seen = arrival.read();
         let before = seen.saturating_sub(now);
         let answer = assess(before, limit);
         let after = match before.saturating_add(limit.increment) {
@@ -95,7 +95,7 @@ pub fn charge_escalating(arrival: &impl Word, now: u64, limit: Limit, escalation
             after if after < escalation.threshold => after,
             _ => ceiling,
         };
-        if arrival.compare_exchange(seen, now.saturating_add(after)) {
+        if arrival.replace(seen, now.saturating_add(after)) {
             return match answer {
                 Charge::Within => answer,
                 Charge::Over { .. } => assess(after, limit),

@@ -118,7 +118,7 @@ impl<'a, W: Word> Seat<'a, W> {
     /// line between the look-up and the charge, and the event has to be charged again.
     #[inline(always)]
     pub fn holds(&self) -> bool {
-        self.overflow || self.line.key.load() == self.key.get()
+        self.overflow || self.line.key.read() == self.key.get()
     }
 }
 
@@ -142,20 +142,21 @@ impl<W: Word> Group<W> {
     #[inline(always)]
     pub fn find(&self, key: SourceKey, place: Place) -> Option<Seat<'_, W>> {
         self.ways(place)
-            .find(|line| line.key.load() == key.get())
+            .find(|line| line.key.read() == key.get())
             .map(|line| Seat { key, line, overflow: false })
     }
 
     #[inline(always)]
     fn claim(&self, key: SourceKey, place: Place, now: u64) -> Seat<'_, W> {
         for line in self.ways(place) {
-            let owner = line.key.load();
+            let owner = line.key.read();
             if !line.owes_nothing(now) {
                 continue;
             }
             // What it returns does not matter: looking again finds the line of a CPU that was first for the
-            // same source, there or in an earlier way, so that a source never keeps two lines.
-            line.key.compare_exchange(owner, key.get());
+            // same source, there or in an earlier way. Should two CPUs have taken two lines for it, both use
+            // the earlier one from now on, and the other is free again as soon as its one event is paid.
+            line.key.replace(owner, key.get());
             break;
         }
         match self.find(key, place) {
@@ -175,7 +176,7 @@ impl<W: Word> Group<W> {
 
     /// Lines that belong to a source, the overflow line aside.
     pub fn occupied(&self, now: u64) -> usize {
-        self.lines[1..].iter().filter(|line| line.key.load() != 0 && !line.owes_nothing(now)).count()
+        self.lines[1..].iter().filter(|line| line.key.read() != 0 && !line.owes_nothing(now)).count()
     }
 }
 
@@ -183,7 +184,7 @@ impl<W: Word> Line<W> {
     /// Whether forgetting this source changes nothing.
     #[inline(always)]
     fn owes_nothing(&self, now: u64) -> bool {
-        let paid = |word: &W| word.load() <= now;
+        let paid = |word: &W| word.read() <= now;
         paid(&self.packets)
             && paid(&self.connections)
             && paid(&self.requests)

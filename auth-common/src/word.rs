@@ -6,26 +6,26 @@
 /// A shared cell.
 pub trait Word {
     /// Reads the cell.
-    fn load(&self) -> u64;
+    fn read(&self) -> u64;
 
     /// Writes the cell.
-    fn store(&self, value: u64);
+    fn write(&self, value: u64);
 
     /// Writes `new` if the cell holds `current`, and says whether it did.
-    fn compare_exchange(&self, current: u64, new: u64) -> bool;
+    fn replace(&self, current: u64, new: u64) -> bool;
 }
 
 #[cfg(target_has_atomic = "64")]
 impl Word for core::sync::atomic::AtomicU64 {
-    fn load(&self) -> u64 {
+    fn read(&self) -> u64 {
         self.load(core::sync::atomic::Ordering::SeqCst)
     }
 
-    fn store(&self, value: u64) {
+    fn write(&self, value: u64) {
         self.store(value, core::sync::atomic::Ordering::SeqCst);
     }
 
-    fn compare_exchange(&self, current: u64, new: u64) -> bool {
+    fn replace(&self, current: u64, new: u64) -> bool {
         use core::sync::atomic::Ordering::SeqCst;
         self.compare_exchange(current, new, SeqCst, SeqCst).is_ok()
     }

@@ -16,19 +16,19 @@ unsafe impl Sync for KernelWord {}
 
 impl Word for KernelWord {
     #[inline(always)]
-    fn load(&self) -> u64 {
+    fn read(&self) -> u64 {
         // SAFETY: the reference makes the cell valid and aligned.
         unsafe { ptr::read_volatile(self.0.get()) }
     }
 
     #[inline(always)]
-    fn store(&self, value: u64) {
+    fn write(&self, value: u64) {
         // SAFETY: the reference makes the cell valid and aligned.
         unsafe { ptr::write_volatile(self.0.get(), value) }
     }
 
     #[inline(always)]
-    fn compare_exchange(&self, current: u64, new: u64) -> bool {
+    fn replace(&self, current: u64, new: u64) -> bool {
         // Sequentially consistent: LLVM miscompiles relaxed read-modify-writes with a used result on BPF
         // (llvm-project #210280).
         // SAFETY: the reference makes the cell valid and aligned.

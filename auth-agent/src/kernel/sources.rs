@@ -1,0 +1,97 @@
+//! The agent's side of the source table: HTTP debts, and looking a source up.
+
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
+
+use auth_common::gcra;
+use auth_common::packet::Address;
+use auth_common::source::SourceKey;
+use auth_common::table::{Group, LINES_PER_GROUP, Line, Place, Shape};
+use auth_common::word::Word;
+
+use super::memory::SharedGroups;
+use crate::clock::Monotonic;
+
+/// The table that the kernel charges packets in, and the agent HTTP requests.
+pub struct SourceTable {
+    groups: SharedGroups,
+    shape: Shape,
+}
+
+impl SourceTable {
+    /// The table of `shape` in `groups`.
+    pub fn new(groups: SharedGroups, shape: Shape) -> Self {
+        Self { groups, shape }
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Charges the line of `source`, which may be the line that newcomers share.
+    pub fn charge<T>(
+        &self,
+        source: IpAddr,
+        now: Monotonic,
+        charge: impl Fn(&Line<AtomicU64>) -> T,
+    ) -> T {
+        let (group, key, place) = self.locate(source);
+        let seat = group.seat(key, place, now.0);
+        let answer = charge(seat.line());
+        if seat.holds() { answer } else { charge(group.overflow(key).line()) }
+    }
+
+    /// Reads the line of `source`, taking none. The flag says whether it is the shared one.
+    pub fn peek<T>(&self, source: IpAddr, read: impl Fn(&Line<AtomicU64>, bool) -> T) -> T {
+        let (group, key, place) = self.locate(source);
+        match group.find(key, place) {
+            Some(seat) => read(seat.line(), false),
+            None => read(group.overflow(key).line(), true),
+        }
+    }
+
+    /// Marks `source` as known until `until`, if it has a line of its own.
+    pub fn mark_known(&self, source: IpAddr, until: Monotonic) {
+        let (group, key, place) = self.locate(source);
+        if let Some(seat) = group.find(key, place) {
+            seat.line().known_until.write(until.0);
+        }
+    }
+
+    /// Sources that owe something or are known at the moment. Reads the whole table.
+    pub fn occupied(&self, now: Monotonic) -> usize {
+        self.groups.groups().iter().map(|group| group.occupied(now.0)).sum()
+    }
+
+    /// Lines that sources can have.
+    pub fn capacity(&self) -> usize {
+        self.groups.groups().len() * (LINES_PER_GROUP - 1)
+    }
+
+    /// Where `source` lies, and the tag of its cached rules.
+    pub fn place(&self, source: IpAddr) -> Place {
+        self.shape.place(self.key(source))
+    }
+
+    fn key(&self, source: IpAddr) -> SourceKey {
+        let address = match source.to_canonical() {
+            IpAddr::V4(address) => Address::V4(address.octets()),
+            IpAddr::V6(address) => Address::V6(address.octets()),
+        };
+        SourceKey::new(address, self.shape.ipv6_mask)
+    }
+
+    fn locate(&self, source: IpAddr) -> (&Group<AtomicU64>, SourceKey, Place) {
+        let key = self.key(source);
+        let place = self.shape.place(key);
+        let groups = self.groups.groups();
+        // The mask keeps every place inside the table; the remainder spares a panic path.
+        (&groups[place.group as usize % groups.len()], key, place)
+    }
+}
+
+/// Events of debt, rounded up: what an operator can compare with a burst.
+pub fn events(arrival: &AtomicU64, now: Monotonic, limit: gcra::Limit) -> u64 {
+    gcra::debt(arrival, now.0).div_ceil(limit.increment)
+}

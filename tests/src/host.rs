@@ -1,0 +1,119 @@
+//! The filter's decision on the host, over maps in ordinary memory.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
+
+use auth_agent::clock::Monotonic;
+use auth_agent::config::{Kernel, Limits};
+use auth_agent::kernel::rules::{self, Prefix};
+use auth_agent::kernel::{Budgets, Rule};
+use auth_common::filter::{Maps, decide};
+use auth_common::layout::{PORT_WORDS, Policy, Ports};
+use auth_common::packet::Cursor;
+use auth_common::rules::{ADDRESS_BITS, Rule as Entry};
+use auth_common::source::ipv6_mask;
+use auth_common::table::{Group, Shape};
+use auth_common::verdict::Reason;
+
+/// The maps, in this process's memory.
+pub struct HostMaps {
+    /// The time that decisions see; the caller moves it.
+    pub now: Monotonic,
+    groups: Vec<Group<AtomicU64>>,
+    policy: Policy,
+    ports: Vec<Ports>,
+    rules: BTreeMap<Prefix, Entry>,
+    shape: Shape,
+}
+
+impl HostMaps {
+    /// What the agent would put into the kernel's maps.
+    pub fn new(kernel: &Kernel, limits: &Limits, protected: &[u16], stated: &[Rule]) -> Self {
+        let budgets = Budgets::from(limits);
+        let groups = 1_024_usize;
+        let mut ports = vec![Ports::default(); PORT_WORDS as usize];
+        for port in &kernel.plaintext_ports {
+            let (word, bit) = Ports::locate(*port);
+            ports[word as usize].plaintext |= bit;
+        }
+        for port in &kernel.guarded_ports {
+            let (word, bit) = Ports::locate(*port);
+            ports[word as usize].guarded |= bit;
+        }
+        for port in protected {
+            let (word, bit) = Ports::locate(*port);
+            ports[word as usize].protected |= bit;
+        }
+        Self {
+            groups: (0..groups).map(|_| Group::default()).collect(),
+            now: Monotonic::now(),
+            policy: Policy {
+                auth_failure_threshold: budgets.auth_failures.1.threshold,
+                connections: budgets.connections,
+                packets: budgets.packets,
+                request_threshold: budgets.requests.1.threshold,
+                rules_generation: 1,
+            },
+            ports,
+            rules: rules::compile(stated, kernel.ipv6_prefix, |until| until.0),
+            shape: Shape {
+                group_mask: groups as u64 - 1,
+                ipv6_mask: ipv6_mask(kernel.ipv6_prefix),
+                secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
+            },
+        }
+    }
+
+    /// Decides on a frame.
+    pub fn run(&self, frame: &[u8]) -> Reason {
+        decide(Cursor::new(frame), self)
+    }
+
+    /// The line of a source, as the agent would charge it.
+    pub fn line<T>(
+        &self,
+        source: IpAddr,
+        work: impl Fn(&auth_common::table::Line<AtomicU64>) -> T,
+    ) -> T {
+        let address = match source {
+            IpAddr::V4(address) => auth_common::packet::Address::V4(address.octets()),
+            IpAddr::V6(address) => auth_common::packet::Address::V6(address.octets()),
+        };
+        let key = auth_common::source::SourceKey::new(address, self.shape.ipv6_mask);
+        let place = self.shape.place(key);
+        work(self.groups[place.group as usize].seat(key, place, self.now.0).line())
+    }
+}
+
+impl Maps for HostMaps {
+    type Word = AtomicU64;
+
+    fn group(&self, index: u32) -> Option<&Group<AtomicU64>> {
+        self.groups.get(index as usize)
+    }
+
+    fn now(&self) -> u64 {
+        self.now.0
+    }
+
+    fn policy(&self) -> Option<&Policy> {
+        Some(&self.policy)
+    }
+
+    fn ports(&self, index: u32) -> Option<&Ports> {
+        self.ports.get(index as usize)
+    }
+
+    fn rule(&self, address: [u8; 16]) -> Option<Entry> {
+        let address = u128::from_be_bytes(address);
+        (0..=ADDRESS_BITS).rev().find_map(|length| {
+            let mask = u128::MAX.checked_shl(ADDRESS_BITS - length).unwrap_or(0);
+            self.rules.get(&Prefix { address: address & mask, length }).copied()
+        })
+    }
+
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+}

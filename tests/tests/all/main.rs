@@ -1,0 +1,3 @@
+//! Everything that needs the real kernel or the real agent, in one binary.
+
+mod filter;
