@@ -3,8 +3,15 @@
 //!
 //! `tests/all` uses it to test; `demo` and `dev` use it to show.
 
+pub mod agent;
+pub mod client;
 pub mod frames;
 pub mod host;
+pub mod issuer;
 pub mod kernel;
 pub mod netns;
+pub mod pki;
 pub mod privilege;
+pub mod stage;
+pub mod story;
+pub mod upstream;

@@ -1,0 +1,202 @@
+//! An HTTPS client that can choose its source address.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::netns::Namespace;
+
+/// How long a client waits for anything. Dropped packets show as this running out.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Someone who talks to the edge.
+#[derive(Clone)]
+pub struct Client {
+    authority: String,
+    edge: SocketAddr,
+    source: IpAddr,
+    tls: Arc<ClientConfig>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The body, as JSON; null where it is not.
+    pub body: serde_json::Value,
+    /// The header fields.
+    pub headers: http::HeaderMap,
+    /// The status.
+    pub status: StatusCode,
+}
+
+impl Answer {
+    /// A header field as text; empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The problem's reason, or the empty string.
+    pub fn reason(&self) -> &str {
+        self.body["reason"].as_str().unwrap_or_default()
+    }
+}
+
+/// An open connection.
+pub enum Session {
+    /// HTTP/1.1.
+    Http1(http1::SendRequest<Full<Bytes>>),
+    /// HTTP/2.
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Client {
+    /// A client at `source` that trusts `authority` (PEM) and talks to `edge` under the name `localhost`.
+    ///
+    /// # Errors
+    /// If the certificate can't be read.
+    pub fn new(source: IpAddr, edge: SocketAddr, authority: &str) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let authority = format!("localhost:{}", edge.port());
+        Ok(Self { authority, edge, source, tls: Arc::new(tls) })
+    }
+
+    /// Its address.
+    pub fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// Refused, or not answered within [`PATIENCE`].
+    pub async fn connect(&self) -> Result<Session> {
+        let stream = self.handshake(b"http/1.1").await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Session::Http1(sender))
+    }
+
+    /// Opens an HTTP/2 connection.
+    ///
+    /// # Errors
+    /// Refused, or not answered within [`PATIENCE`].
+    pub async fn connect_http2(&self) -> Result<Session> {
+        let stream = self.handshake(b"h2").await?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Session::Http2(sender))
+    }
+
+    async fn handshake(&self, protocol: &[u8]) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        let socket = match self.source {
+            IpAddr::V4(_) => TcpSocket::new_v4(),
+            IpAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.bind(SocketAddr::new(self.source, 0))?;
+        timeout(PATIENCE, async {
+            let stream = socket.connect(self.edge).await?;
+            let name = ServerName::try_from("localhost")?;
+            anyhow::Ok(TlsConnector::from(Arc::new(tls)).connect(name, stream).await?)
+        })
+        .await
+        .context("no answer to the connection")?
+    }
+
+    /// One GET on a connection of its own.
+    ///
+    /// # Errors
+    /// Refused, or not answered within [`PATIENCE`].
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        self.connect().await?.get(self, path, headers).await
+    }
+
+    /// [`Self::get`] from inside a namespace.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_from(&self, namespace: &Namespace, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        inside(namespace, async || self.get(path, headers).await)
+    }
+}
+
+impl Session {
+    /// One GET.
+    ///
+    /// # Errors
+    /// The connection broke, or was not answered within [`PATIENCE`].
+    pub async fn get(&mut self, client: &Client, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        let mut request = match self {
+            Self::Http1(_) => Request::get(path).header("host", &client.authority),
+            Self::Http2(_) => Request::get(format!("https://{}{path}", client.authority)),
+        };
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Full::default())?).await
+    }
+
+    /// One request.
+    ///
+    /// # Errors
+    /// The connection broke, or was not answered within [`PATIENCE`].
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
+        timeout(PATIENCE, async {
+            let response = match self {
+                Self::Http1(sender) => {
+                    sender.ready().await?;
+                    sender.send_request(request).await?
+                }
+                Self::Http2(sender) => {
+                    sender.ready().await?;
+                    sender.send_request(request).await?
+                }
+            };
+            answer(response).await
+        })
+        .await
+        .context("no answer to the request")?
+    }
+}
+
+async fn answer(response: Response<Incoming>) -> Result<Answer> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    Ok(Answer { body, headers: head.headers, status: head.status })
+}
+
+/// Runs asynchronous work inside a namespace.
+///
+/// # Errors
+/// Whatever the work returns.
+pub fn inside<T: Send>(
+    namespace: &Namespace,
+    work: impl AsyncFnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    namespace.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(work())
+    })
+}
