@@ -1,0 +1,83 @@
+//! An issuer's keys, each pinned to the one algorithm it may verify.
+
+mod error;
+mod file;
+mod pin;
+
+use jsonwebtoken::crypto::aws_lc;
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+pub use error::{KeyError, KeyFault};
+
+use super::TokenError;
+use crate::config;
+
+/// The keys of one issuer: at least one, no `kid` twice, and a `kid` on each if there are several.
+#[derive(Debug)]
+pub(super) struct KeySet(Vec<Key>);
+
+impl KeySet {
+    /// Reads the issuer's key file.
+    pub fn load(issuer: &config::Issuer) -> Result<Self, KeyError> {
+        file::read(&issuer.keys)
+            .and_then(|bytes| Self::parse(&bytes, issuer))
+            .map_err(|fault| KeyError::new(issuer, fault))
+    }
+
+    fn parse(bytes: &[u8], issuer: &config::Issuer) -> Result<Self, KeyFault> {
+        let keys = file::parse(bytes, issuer)?;
+        for (index, key) in keys.iter().enumerate() {
+            match &key.id {
+                Some(id) if keys[..index].iter().any(|other| other.id.as_ref() == Some(id)) => {
+                    return Err(KeyFault::KeyIdTwice { id: id.clone() });
+                }
+                None if keys.len() > 1 => return Err(KeyFault::KeyIdMissing),
+                _ => {}
+            }
+        }
+        Ok(Self(keys))
+    }
+
+    /// The key that the token names. A token without a `kid` is taken only where there is no choice. A sole
+    /// key without a name (PEM has none) stands for any `kid`: there is nothing to compare it with.
+    pub fn find(&self, id: Option<&str>) -> Result<&Key, TokenError> {
+        match (id, self.0.as_slice()) {
+            (None, [sole]) | (Some(_), [sole @ Key { id: None, .. }]) => Ok(sole),
+            (None, _) => Err(TokenError::KeyUnknown),
+            (Some(id), keys) => {
+                keys.iter().find(|key| key.id.as_deref() == Some(id)).ok_or(TokenError::KeyUnknown)
+            }
+        }
+    }
+}
+
+/// A key and the algorithm it is pinned to.
+#[derive(Debug)]
+pub(super) struct Key {
+    algorithm: Algorithm,
+    decoding: DecodingKey,
+    id: Option<String>,
+}
+
+impl Key {
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    pub fn check_algorithm(&self, claimed: Algorithm) -> Result<(), TokenError> {
+        if claimed == self.algorithm { Ok(()) } else { Err(TokenError::Algorithm) }
+    }
+
+    /// Names the provider rather than asking for `jsonwebtoken`'s process-wide default, which panics once
+    /// some dependency turns a second one on.
+    pub fn verify(&self, signed: &[u8], signature: Vec<u8>) -> Result<(), TokenError> {
+        (aws_lc::DEFAULT_PROVIDER.verifier_factory)(&self.algorithm, &self.decoding)
+            .map_err(|_| TokenError::Signature)?
+            .verify(signed, &signature)
+            .map_err(|_| TokenError::Signature)
+    }
+}

@@ -1,0 +1,244 @@
+//! What a well signed token may claim.
+
+use jsonwebtoken::Algorithm;
+use serde_json::json;
+
+use super::mint::*;
+use crate::clock::UnixTime;
+use crate::token::TokenError;
+
+#[test]
+fn a_good_token_gives_what_it_claims() {
+    let (signer, verifier) = pair();
+    let verified = verify(&verifier, &signer.token(&claims())).unwrap();
+    assert_eq!(&**verified.subject(), "alice");
+    assert_eq!(verified.scopes(), ["read".into(), "write".into()]);
+    assert_eq!(&**verified.issuer_name(), "main");
+    assert_eq!(verified.expires(), UnixTime(NOW.0 + 600));
+    assert_eq!(verified.issued_at(), Some(UnixTime(NOW.0 - 10)));
+    assert_eq!(verified.token_id().map(|id| &**id), Some("token-1"));
+    assert_eq!(verified.client().map(|client| &**client), Some("app"));
+}
+
+#[test]
+fn times_that_are_not_whole_seconds_are_refused() {
+    let (signer, verifier) = pair();
+    for name in ["exp", "nbf", "iat"] {
+        let soon = NOW.0.to_string();
+        let without = claims_without(name).to_string();
+        let start = &without[..without.len() - 1];
+        for value in [
+            &format!("\"{soon}\""),
+            &format!("{soon}.0"),
+            &format!("{soon}.5"),
+            &format!("{soon}e0"),
+            "1.8E9",
+            "-1",
+            "-0",
+            "1e400",
+            "18446744073709551616",
+            "null",
+            "true",
+            "[]",
+            &format!("[{soon}]"),
+            "{}",
+            "\"\"",
+        ] {
+            let token = signer.sign(&header(Algorithm::ES256), &format!("{start},\"{name}\":{value}}}"));
+            let expected = if value == "1e400" { TokenError::Malformed } else { TokenError::ClaimType };
+            assert_eq!(refusal(&verifier, &token), Some(expected), "{name}: {value}");
+        }
+    }
+}
+
+#[test]
+fn an_audience_is_a_string_or_a_list_of_strings_with_ours_in_it() {
+    let many = |count: usize| -> Vec<String> {
+        (0..count - 1).map(|n| n.to_string()).chain([AUDIENCE.into()]).collect()
+    };
+    assert_claims(&[
+        (json!({"aud": AUDIENCE}), None),
+        (json!({"aud": [AUDIENCE]}), None),
+        (json!({"aud": ["x", AUDIENCE]}), None),
+        (json!({"aud": many(64)}), None),
+        (json!({"aud": many(65)}), Some(TokenError::ClaimType)),
+        (json!({"aud": []}), Some(TokenError::ClaimType)),
+        (json!({"aud": {}}), Some(TokenError::ClaimType)),
+        (json!({"aud": {AUDIENCE: 1}}), Some(TokenError::ClaimType)),
+        (json!({"aud": null}), Some(TokenError::ClaimType)),
+        (json!({"aud": true}), Some(TokenError::ClaimType)),
+        (json!({"aud": [AUDIENCE, 1]}), Some(TokenError::ClaimType)),
+        (json!({"aud": [[AUDIENCE]]}), Some(TokenError::ClaimType)),
+        (json!({"aud": ""}), Some(TokenError::Audience)),
+        (json!({"aud": "*"}), Some(TokenError::Audience)),
+        (json!({"aud": "https://api.example/"}), Some(TokenError::Audience)),
+        (json!({"aud": "https://API.example"}), Some(TokenError::Audience)),
+        (json!({"aud": "https://api.example https://x"}), Some(TokenError::Audience)),
+        (json!({"aud": "https://api.example.evil"}), Some(TokenError::Audience)),
+        (json!({"aud": ["x", "y"]}), Some(TokenError::Audience)),
+    ]);
+}
+
+#[test]
+fn an_issuer_is_one_string_and_matched_exactly() {
+    assert_claims(&[
+        (json!({"iss": [ISSUER]}), Some(TokenError::ClaimType)),
+        (json!({"iss": null}), Some(TokenError::ClaimType)),
+        (json!({"iss": 1}), Some(TokenError::ClaimType)),
+        (json!({"iss": {}}), Some(TokenError::ClaimType)),
+        (json!({"iss": ""}), Some(TokenError::Issuer)),
+        (json!({"iss": "https://issuer.example/"}), Some(TokenError::Issuer)),
+        (json!({"iss": "HTTPS://issuer.example"}), Some(TokenError::Issuer)),
+        (json!({"iss": " https://issuer.example"}), Some(TokenError::Issuer)),
+        (json!({"iss": "https://issuer.example\u{0}"}), Some(TokenError::Issuer)),
+        (json!({"iss": "main"}), Some(TokenError::Issuer)),
+    ]);
+}
+
+#[test]
+fn a_required_claim_may_not_be_missing() {
+    let (signer, verifier) = pair();
+    for name in ["aud", "exp", "iss", "sub"] {
+        let token = signer.token(&claims_without(name));
+        assert_eq!(refusal(&verifier, &token), Some(TokenError::ClaimMissing), "{name}");
+    }
+    for name in ["iat", "jti", "client_id", "scope"] {
+        assert_eq!(refusal(&verifier, &signer.token(&claims_without(name))), None, "{name}");
+    }
+}
+
+#[test]
+fn a_subject_fits_into_a_header_and_a_log_line_as_it_stands() {
+    let subject = Some(TokenError::Subject);
+    assert_claims(&[
+        (json!({"sub": "a".repeat(255)}), None),
+        (json!({"sub": "user name"}), None),
+        (json!({"sub": "Zoë"}), None),
+        (json!({"sub": "a".repeat(256)}), subject),
+        (json!({"sub": ""}), subject),
+        (json!({"sub": " alice"}), subject),
+        (json!({"sub": "alice "}), subject),
+        (json!({"sub": "\u{a0}alice"}), subject),
+        (json!({"sub": "alice\r\nX-Auth-Scopes: admin"}), subject),
+        (json!({"sub": "alice\u{0}"}), subject),
+        (json!({"sub": "a\u{7f}b"}), subject),
+        (json!({"sub": "a\u{9b}b"}), subject),
+        (json!({"sub": 1}), Some(TokenError::ClaimType)),
+        (json!({"sub": ["alice"]}), Some(TokenError::ClaimType)),
+        (json!({"sub": null}), Some(TokenError::ClaimType)),
+    ]);
+}
+
+#[test]
+fn scopes_are_read_from_either_claim_in_either_form() {
+    let (signer, verifier) = pair();
+    for (members, expected) in [
+        (json!({"scope": "b a"}), &["a", "b"][..]),
+        (json!({"scope": ["b", "a", "b"]}), &["a", "b"]),
+        (json!({"scp": "a"}), &["a"]),
+        (json!({"scp": ["a", "b:c/d.*"]}), &["a", "b:c/d.*"]),
+        (json!({"scope": "a b", "scp": ["b", "a"]}), &["a", "b"]),
+        (json!({"scope": ""}), &[]),
+        (json!({"scope": "a  b "}), &["a", "b"]),
+        (json!({"scp": []}), &[]),
+        (json!({}), &[]),
+    ] {
+        let mut claims = claims_without("scope");
+        claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let verified = verify(&verifier, &signer.token(&claims)).unwrap();
+        let scopes: Vec<&str> = verified.scopes().iter().map(|scope| &**scope).collect();
+        assert_eq!(scopes, expected, "{members}");
+    }
+    let refused = Some(TokenError::ClaimType);
+    let many: Vec<String> = (0..257).map(|n| n.to_string()).collect();
+    assert_claims(&[
+        (json!({"scope": ["read admin"]}), refused),
+        (json!({"scope": [""]}), refused),
+        (json!({"scope": ["a", 1]}), refused),
+        (json!({"scope": "a\tb"}), refused),
+        (json!({"scope": "a\"b"}), refused),
+        (json!({"scope": "a\r\nb"}), refused),
+        (json!({"scope": "é"}), refused),
+        (json!({"scope": null}), refused),
+        (json!({"scope": {"a": 1}}), refused),
+        (json!({"scope": many}), refused),
+        (json!({"scope": "read", "scp": "admin"}), refused),
+        (json!({"scope": "read", "scp": 1}), refused),
+    ]);
+}
+
+#[test]
+fn identifiers_are_strings_and_two_names_for_the_client_agree() {
+    let (signer, verifier) = pair();
+    let mut azp = claims_without("client_id");
+    azp["azp"] = json!("other");
+    assert_eq!(&**verify(&verifier, &signer.token(&azp)).unwrap().client().unwrap(), "other");
+    let refused = Some(TokenError::ClaimType);
+    assert_claims(&[
+        (json!({"azp": "app"}), None),
+        (json!({"azp": "other"}), refused),
+        (json!({"client_id": 1}), refused),
+        (json!({"client_id": ""}), refused),
+        (json!({"jti": 1}), refused),
+        (json!({"jti": null}), refused),
+        (json!({"jti": "a\nb"}), refused),
+        (json!({"jti": "j".repeat(256)}), refused),
+    ]);
+}
+
+#[test]
+fn each_time_holds_to_the_very_second_of_the_leeway() {
+    let now = NOW.0;
+    assert_claims(&[
+        (json!({"exp": now + 1}), None),
+        (json!({"exp": now - LEEWAY + 1}), None),
+        (json!({"exp": now - LEEWAY}), Some(TokenError::Expired)),
+        (json!({"exp": now - LEEWAY - 1}), Some(TokenError::Expired)),
+        (json!({"exp": 0, "iat": 0}), Some(TokenError::Expired)),
+        (json!({"nbf": now + LEEWAY}), None),
+        (json!({"nbf": now + LEEWAY + 1}), Some(TokenError::NotYetValid)),
+        (json!({"nbf": u64::MAX}), Some(TokenError::NotYetValid)),
+        (json!({"nbf": 0}), None),
+        (json!({"iat": now + LEEWAY}), None),
+        (json!({"iat": now + LEEWAY + 1}), Some(TokenError::IssuedInFuture)),
+        (json!({"iat": u64::MAX}), Some(TokenError::IssuedInFuture)),
+        (json!({"iat": now, "exp": now + MAX_LIFETIME}), None),
+        (json!({"iat": now, "exp": now + MAX_LIFETIME + 1}), Some(TokenError::Lifetime)),
+        (json!({"iat": now - 100, "exp": now + MAX_LIFETIME - 100}), None),
+        (json!({"iat": now - 100, "exp": now + MAX_LIFETIME - 99}), Some(TokenError::Lifetime)),
+        (json!({"exp": u64::MAX}), Some(TokenError::Lifetime)),
+        (json!({"iat": now + 3, "exp": now + 2}), Some(TokenError::Lifetime)),
+    ]);
+    let (signer, verifier) = pair();
+    for (exp, expected) in [(now + MAX_LIFETIME, None), (now + MAX_LIFETIME + 1, Some(TokenError::Lifetime))]
+    {
+        let mut claims = claims_without("iat");
+        claims["exp"] = json!(exp);
+        assert_eq!(refusal(&verifier, &signer.token(&claims)), expected, "{exp}, without iat");
+    }
+    for clock in [UnixTime(0), UnixTime(u64::MAX)] {
+        assert!(verifier.verify(&signer.token(&claims()), clock).is_err(), "{clock:?}");
+    }
+}
+
+#[test]
+fn other_kinds_of_token_are_refused_whatever_their_typ() {
+    let refused = Some(TokenError::Type);
+    assert_claims(&[
+        (json!({"at_hash": "x"}), refused),
+        (json!({"c_hash": "x", "nonce": "n"}), refused),
+        (json!({"s_hash": null}), refused),
+        (json!({"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}), refused),
+        (json!({"events": {}}), refused),
+        (json!({"typ": "Refresh"}), refused),
+        (json!({"typ": "ID"}), refused),
+        (json!({"typ": "Offline"}), refused),
+        (json!({"typ": "Logout"}), refused),
+        (json!({"token_use": "id"}), refused),
+        (json!({"token_type": "refresh"}), refused),
+        (json!({"type": "refresh"}), refused),
+        (json!({"typ": "Bearer"}), None),
+        (json!({"token_use": "access"}), None),
+        (json!({"type": 1}), None),
+    ]);
+}
