@@ -35,6 +35,19 @@ pub fn agent(toolchain: &Toolchain, release: bool) -> Result<PathBuf> {
         cargo.arg("--release");
     }
     process::run(&mut cargo)?;
+    agent_path(release)
+}
+
+/// Builds the object, the agent and all tests in the one way that `cargo test` then finds built; returns
+/// the agent's path.
+pub fn everything(toolchain: &Toolchain) -> Result<PathBuf> {
+    publish_object(toolchain)?;
+    let host = ["build", "--locked", "--workspace", "--exclude", "auth-ebpf", "--all-targets"];
+    process::run(process::cargo().args(host))?;
+    agent_path(false)
+}
+
+fn agent_path(release: bool) -> Result<PathBuf> {
     Ok(process::binaries(release)?.join("auth-agent"))
 }
 

@@ -83,7 +83,8 @@ pub fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("read what {} printed", name(command)))
 }
 
-/// Runs the command to success within `limit`, its output going to `log`; the error carries the last line of that.
+/// Runs the command to success within `limit`, its output going to `log`; the error carries the most
+/// telling line of that.
 pub fn run_logged(command: &mut Command, log: &Path, limit: Duration) -> Result<()> {
     let file = File::create(log).with_context(|| format!("create {}", log.display()))?;
     command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file);
@@ -92,10 +93,21 @@ pub fn run_logged(command: &mut Command, log: &Path, limit: Duration) -> Result<
         Some(status) if status.success() => Ok(()),
         Some(status) => {
             let text = fs::read_to_string(log).unwrap_or_default();
-            let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it printed nothing");
-            bail!("{} failed ({status}): {}; the rest is in {}", line(command), last.trim(), log.display())
+            bail!(
+                "{} failed ({status}): {}; the rest is in {}",
+                line(command),
+                telling_line(&text),
+                log.display()
+            )
         }
     }
+}
+
+/// The first that says it is an error (rustup, apt-get), else the last.
+fn telling_line(text: &str) -> &str {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines.clone().find(|line| ["error", "E: "].iter().any(|start| line.starts_with(start)));
+    error.or(lines.next_back()).unwrap_or("it printed nothing")
 }
 
 fn wait(command: &mut Command, limit: Duration) -> io::Result<Option<ExitStatus>> {

@@ -13,7 +13,7 @@ pub fn run() -> Result<()> {
         setup::tools()?;
         setup::toolchain()
     })?;
-    let agent = steps.run("build", || build::agent(&toolchain, false))?;
+    let agent = steps.run("build", || build::everything(&toolchain))?;
     steps.run("format", || process::run(process::cargo().args(["fmt", "--all", "--check"])))?;
     steps.run("clippy", || clippy(&toolchain))?;
     steps.run("tidy", tidy::run)?;
