@@ -1,0 +1,109 @@
+//! `cargo xtask build`: the BPF object, then the agent that carries it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::process;
+use crate::setup::{self, Toolchain};
+
+/// The object runs on this machine, in its byte order.
+const TARGET: &str = if cfg!(target_endian = "little") { "bpfel-unknown-none" } else { "bpfeb-unknown-none" };
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Build the agent optimised
+    #[arg(long)]
+    release: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let agent = agent(&setup::toolchain()?, args.release)?;
+    eprintln!("agent:      {}", agent.display());
+    Ok(())
+}
+
+/// Builds the object and the agent; returns the agent's path.
+pub fn agent(toolchain: &Toolchain, release: bool) -> Result<PathBuf> {
+    publish_object(toolchain)?;
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--locked", "--package", "auth-agent"]);
+    if release {
+        cargo.arg("--release");
+    }
+    process::run(&mut cargo)?;
+    agent_path(release)
+}
+
+/// Builds the object, the agent and all tests in the one way that `cargo test` then finds built; returns
+/// the agent's path.
+pub fn everything(toolchain: &Toolchain) -> Result<PathBuf> {
+    publish_object(toolchain)?;
+    let host = ["build", "--locked", "--workspace", "--exclude", "auth-ebpf", "--all-targets"];
+    process::run(process::cargo().args(host))?;
+    agent_path(false)
+}
+
+fn agent_path(release: bool) -> Result<PathBuf> {
+    Ok(process::binaries(release)?.join("auth-agent"))
+}
+
+/// Builds a binary of the `tests` package; returns its path.
+pub fn tests_binary(name: &str) -> Result<PathBuf> {
+    process::run(process::cargo().args(["build", "--locked", "--package", "tests", "--bin", name]))?;
+    Ok(process::binaries(false)?.join(name))
+}
+
+/// Where the object lies for `auth-agent/build.rs` and for the tests.
+pub fn object() -> PathBuf {
+    process::root().join("target/bpf/auth-ebpf")
+}
+
+/// A cargo command for the BPF crate alone.
+pub fn bpf_cargo(toolchain: &Toolchain, verb: &str) -> Command {
+    // v3 has the 32-bit and atomic instructions that the source table needs; BTF needs debug information.
+    let linker = format!("-Clinker={}", toolchain.linker.display());
+    let flags = ["-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clink-arg=--btf", &linker].join("\x1f");
+    let mut cargo = toolchain.rust.cargo();
+    cargo
+        .args([verb, "--locked", "--release", "--package", "auth-ebpf"])
+        .args(["--target", TARGET, "-Zbuild-std=core", "--target-dir"])
+        .arg(build_directory())
+        .env("CARGO_ENCODED_RUSTFLAGS", flags);
+    cargo
+}
+
+fn publish_object(toolchain: &Toolchain) -> Result<()> {
+    process::run(&mut bpf_cargo(toolchain, "build")).with_context(|| {
+        format!(
+            "build the BPF object; if {} failed, its LLVM may be older than rustc's: remove it",
+            toolchain.linker.display()
+        )
+    })?;
+    let built = build_directory().join(TARGET).join("release/auth-ebpf");
+    copy_if_changed(&built, &object()).with_context(|| format!("copy {}", built.display()))
+}
+
+/// Apart from the host's build: other flags, another compiler.
+fn build_directory() -> PathBuf {
+    process::root().join("target/bpf-build")
+}
+
+/// An unchanged object keeps its time stamp, so that the agent isn't built again.
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let new = fs::read(from)?;
+    match fs::read(to) {
+        Ok(old) if old == new => return Ok(()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        Ok(_) | Err(_) => {}
+    }
+    let partial = to.with_extension("partial");
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&partial, new)?;
+    Ok(fs::rename(partial, to)?)
+}

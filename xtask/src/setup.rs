@@ -1,0 +1,55 @@
+//! `cargo xtask setup`: finds or installs what the filter is built with and what the tests run with.
+//!
+//! Whatever is already here is used before anything is fetched, so that a second call is quick and needs
+//! no network.
+
+mod apt;
+mod linker;
+mod rust;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+pub use self::rust::Rust;
+use crate::process;
+
+/// LLVM's major version in `bpf-linker`; it reads what a compiler with this or an older LLVM wrote.
+const LLVM: u32 = 22;
+
+/// Programs that the tests and the demo call, and the Debian packages that hold them.
+const TOOLS: [(&str, &str); 3] = [("curl", "curl"), ("ip", "iproute2"), ("nsenter", "util-linux")];
+
+/// What the BPF object is built with.
+pub struct Toolchain {
+    /// The linker's path.
+    pub linker: PathBuf,
+    /// A compiler with the source of `core`.
+    pub rust: Rust,
+}
+
+pub fn run() -> Result<()> {
+    toolchain()?;
+    tools()
+}
+
+/// What the object is built with.
+pub fn toolchain() -> Result<Toolchain> {
+    let rust = rust::find().context("no Rust toolchain can build for BPF")?;
+    eprintln!("rust:       {rust}");
+    let linker = linker::find(&rust).context("no bpf-linker")?;
+    eprintln!("bpf-linker: {}", linker.display());
+    Ok(Toolchain { linker, rust })
+}
+
+/// What the tests and the demo call.
+pub fn tools() -> Result<()> {
+    let missing: Vec<_> =
+        TOOLS.into_iter().filter(|(program, _)| process::on_path(program).is_none()).collect();
+    if !missing.is_empty() {
+        let packages: Vec<_> = missing.iter().map(|&(_, package)| package).collect();
+        apt::install(&packages).context("the tests need ip, nsenter and curl")?;
+    }
+    eprintln!("tools:      {}", TOOLS.map(|(program, _)| program).join(", "));
+    Ok(())
+}

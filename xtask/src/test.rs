@@ -1,0 +1,67 @@
+//! `cargo xtask test`: everything that must hold before a change is merged. `.ci/run` calls this and nothing else.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::setup::{self, Toolchain};
+use crate::{build, process, tidy};
+
+pub fn run() -> Result<()> {
+    let mut steps = Steps::default();
+    let toolchain = steps.run("setup", || {
+        setup::tools()?;
+        setup::toolchain()
+    })?;
+    let agent = steps.run("build", || build::everything(&toolchain))?;
+    steps.run("format", || process::run(process::cargo().args(["fmt", "--all", "--check"])))?;
+    steps.run("clippy", || clippy(&toolchain))?;
+    steps.run("tidy", tidy::run)?;
+    steps.run("tests", || {
+        process::run(
+            process::cargo()
+                .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
+                .env("AUTH_AGENT_BIN", &agent)
+                .env("AUTH_EBPF_OBJECT", build::object()),
+        )
+    })?;
+    steps.report();
+    Ok(())
+}
+
+/// The first step that fails ends the run, and is named.
+#[derive(Default)]
+struct Steps {
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Steps {
+    fn run<T>(&mut self, name: &'static str, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        eprintln!("== {name}");
+        let start = Instant::now();
+        let result = step().with_context(|| format!("step `{name}`"))?;
+        self.done.push((name, start.elapsed()));
+        Ok(result)
+    }
+
+    fn report(&self) {
+        let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
+        let steps: Vec<_> =
+            self.done.iter().map(|(name, time)| format!("{name} {}", seconds(*time))).collect();
+        let total = self.done.iter().map(|(_, time)| *time).sum();
+        eprintln!("== passed in {}: {}", seconds(total), steps.join(", "));
+    }
+}
+
+fn clippy(toolchain: &Toolchain) -> Result<()> {
+    const HOST: [&str; 8] =
+        ["clippy", "--locked", "--workspace", "--exclude", "auth-ebpf", "--all-targets", "--", "-Dwarnings"];
+    process::run(process::cargo().args(HOST))?;
+    let driver = toolchain.rust.program("clippy-driver");
+    if !driver.is_file() {
+        eprintln!("skipped: clippy for auth-ebpf: {} does not exist", driver.display());
+        return Ok(());
+    }
+    // Warnings are shown, not denied: which lints warn depends on whose compiler was found.
+    process::run(build::bpf_cargo(toolchain, "check").env("RUSTC_WORKSPACE_WRAPPER", driver))
+}
