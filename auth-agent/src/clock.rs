@@ -22,7 +22,7 @@ impl Monotonic {
 }
 
 /// Seconds since 1970-01-01 UTC: the clock of tokens, keys and bans in the store.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, serde::Deserialize, Eq, Ord, PartialEq, PartialOrd, serde::Serialize)]
 pub struct UnixTime(pub u64);
 
 impl UnixTime {

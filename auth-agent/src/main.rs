@@ -1,2 +1,7 @@
-//! x
-fn main(){}
+//! The agent's binary: all of it is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    auth_agent::cli::main()
+}

@@ -1,0 +1,151 @@
+//! The command line's grammar.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as Arguments, Parser, Subcommand};
+use ipnet::IpNet;
+
+use super::duration;
+use crate::api_key::KeyId;
+use crate::control::network::parse_network;
+
+const GLOBAL: &str = "Options of every command";
+
+/// An authenticating edge: XDP filter, TLS, JWT and API-key verification, limits per source.
+#[derive(Debug, Parser)]
+#[command(name = "auth-agent", version, max_term_width = 110)]
+pub(super) struct Args {
+    /// Configuration file [default: /etc/auth-agent/config.toml]
+    #[arg(global = true, help_heading = GLOBAL, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Print JSON, exactly as the agent answers
+    #[arg(global = true, help_heading = GLOBAL, long)]
+    pub(super) json: bool,
+    /// The agent's control socket [default: $AUTH_AGENT_SOCKET, or control.socket of the configuration]
+    #[arg(global = true, help_heading = GLOBAL, long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Start the agent in the foreground
+    Run,
+    /// Show the running agent: filter, counters, rules
+    Status,
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// Ban addresses and networks in the kernel
+    #[command(subcommand)]
+    Ban(BanVerb),
+    /// Look at single client addresses
+    #[command(subcommand)]
+    Source(SourceVerb),
+    /// Look at tokens; needs no running agent
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Check the configuration, or print an example; needs no running agent
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Remove the filter from the kernel, with or without a running agent
+    Detach {
+        /// Directory of the pinned filter, when no agent runs [default: kernel.pin_directory]
+        #[arg(long, value_name = "DIR")]
+        pin_directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BanVerb {
+    /// Ban an address or network; banning it again sets a new deadline
+    Add(AddBan),
+    /// List the bans that hold
+    List,
+    /// End the ban on exactly this address or network
+    Remove {
+        /// Address or CIDR
+        #[arg(value_name = "NET", value_parser = parse_network)]
+        network: IpNet,
+    },
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct AddBan {
+    /// Address or CIDR
+    #[arg(value_name = "NET", value_parser = parse_network)]
+    pub(super) network: IpNet,
+    /// How long, like 90s, 10m or 1h30m [default: until it is removed]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    pub(super) lasts: Option<Duration>,
+    /// A remark, shown in the list
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Needed for a very wide network (shorter than /8, IPv6 /16)
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigVerb {
+    /// Check the configuration with the certificates and keys it names, and report every problem
+    Check,
+    /// Print a commented example
+    Example,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyVerb {
+    /// Create an API key and print it, this once
+    Create(CreateKey),
+    /// List the keys, without their secrets
+    List,
+    /// Refuse a key from its next request on, for good
+    Revoke {
+        /// The key's id, as `key list` shows it
+        #[arg(value_name = "ID")]
+        id: KeyId,
+    },
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct CreateKey {
+    /// Who uses it: the subject that the upstream sees
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: String,
+    /// A scope it has; repeat for more
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(super) scopes: Vec<String>,
+    /// How long it is valid, like 90d [default: until it is revoked]
+    #[arg(long = "expires", value_name = "TIME", value_parser = duration::parse)]
+    pub(super) expires_in: Option<Duration>,
+    /// A network it may be used from; repeat for more [default: any]
+    #[arg(long = "allow-net", value_name = "CIDR", value_parser = parse_network)]
+    pub(super) networks: Vec<IpNet>,
+    /// A remark, shown in the list
+    #[arg(long, value_name = "TEXT")]
+    pub(super) note: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SourceVerb {
+    /// Show the debts, bans and rules of one client address
+    Show {
+        /// The client's address
+        #[arg(value_name = "IP")]
+        address: IpAddr,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenVerb {
+    /// Take a JWT apart, and say whether the configured issuers would accept it
+    Inspect {
+        /// The token; - reads it from standard input, which keeps it out of the shell's history
+        #[arg(value_name = "TOKEN")]
+        token: String,
+    },
+}

@@ -1,0 +1,88 @@
+//! One request to the running agent.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::{runtime, time};
+
+use crate::control::messages::ProblemDetails;
+
+/// Longer than the store waits for a lock.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Above the longest list of bans and keys.
+const ANSWER_BYTES: usize = 256 * 1024 * 1024;
+
+/// Why there is no good answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("the agent at {} gave no answer that can be understood: {detail}", path.display())]
+    Broken { detail: String, path: PathBuf },
+    #[error("{}: can't use the control socket: {source}", path.display())]
+    Connect { path: PathBuf, source: io::Error },
+    #[error("{}: this user may not use the control socket: run as root, or add the user's id to control.allow_uids", path.display())]
+    Denied { path: PathBuf },
+    #[error(
+        "no agent is listening on {}: start it with `auth-agent run`, or name its socket with --socket",
+        path.display()
+    )]
+    NotListening { path: PathBuf },
+    /// The agent says no.
+    #[error("{detail}")]
+    Refused { body: Bytes, detail: String },
+    #[error("can't start the client: {0}")]
+    Runtime(io::Error),
+    #[error("the agent at {} did not answer within {} s: look at its log", path.display(), TIMEOUT.as_secs())]
+    Timeout { path: PathBuf },
+}
+
+/// Sends one request and returns the body of a good answer.
+pub(super) fn call(socket: &Path, method: Method, target: &str, body: Vec<u8>) -> Result<Bytes, ClientError> {
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().map_err(ClientError::Runtime)?;
+    runtime.block_on(async {
+        let answer = time::timeout(TIMEOUT, exchange(socket, method, target, body)).await;
+        answer.unwrap_or_else(|_| Err(ClientError::Timeout { path: socket.to_owned() }))
+    })
+}
+
+async fn exchange(socket: &Path, method: Method, target: &str, body: Vec<u8>) -> Result<Bytes, ClientError> {
+    let path = || socket.to_owned();
+    let broken =
+        |error: &dyn std::error::Error| ClientError::Broken { detail: error.to_string(), path: path() };
+    let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            ClientError::NotListening { path: path() }
+        }
+        io::ErrorKind::PermissionDenied => ClientError::Denied { path: path() },
+        _ => ClientError::Connect { path: path(), source },
+    })?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    // An error of the connection reaches us through the request as well.
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| broken(&error))?;
+    let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+    let body = body.map_err(|error| broken(&*error))?.to_bytes();
+    if status.is_success() {
+        return Ok(body);
+    }
+    match serde_json::from_slice(&body) {
+        Ok(ProblemDetails { detail, .. }) => Err(ClientError::Refused { body, detail }),
+        Err(_) => Err(ClientError::Broken { detail: format!("status {status}"), path: path() }),
+    }
+}

@@ -1,0 +1,143 @@
+//! The agent's answers for people.
+
+use std::fmt::Write;
+
+use super::duration::{relative, relative_or, text};
+use super::table::table;
+use crate::clock::UnixTime;
+use crate::control::messages::{AddedBan, Bans, KeyEntry, Keys, Status};
+use crate::control::{Debt, Detached, FilterStatus, SourceView};
+
+pub(super) fn status(status: &Status) -> String {
+    let Status { filter, keys, pid, rules, uptime_seconds, version, .. } = status;
+    let mut out = format!("auth-agent {version}, pid {pid}, up {}\n", text(*uptime_seconds));
+    out += &interfaces(filter);
+    // Writing to a String can't fail.
+    let _ = writeln!(out, "rules      {} banned, {} allowed", rules.banned, rules.allowed);
+    if let Some(error) = &rules.error {
+        let _ = writeln!(out, "           not all of them are in the kernel yet: {error}");
+    }
+    let _ = writeln!(out, "keys       {keys} valid");
+    let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);
+    if filter.counters.is_empty() {
+        return out + "no packets counted yet\n";
+    }
+    let rows = filter.counters.iter();
+    let rows: Vec<_> =
+        rows.map(|row| [row.reason.clone(), row.verdict.clone(), row.packets.to_string()]).collect();
+    out + &table(["REASON", "VERDICT", "PACKETS"], &rows)
+}
+
+fn interfaces(filter: &FilterStatus) -> String {
+    if filter.interfaces.is_empty() {
+        return "filter     not attached: packets reach the host unfiltered; restart the agent to attach\n"
+            .to_owned();
+    }
+    let lines = filter.interfaces.iter().map(|interface| {
+        let crate::control::Interface { index, mode, name, program_id } = interface;
+        format!("filter     {name} (index {index}), {mode}, program {program_id}\n")
+    });
+    lines.collect()
+}
+
+pub(super) fn keys(keys: &Keys, now: UnixTime) -> String {
+    if keys.keys.is_empty() {
+        return "no API keys: `auth-agent key create --name NAME` makes one\n".to_owned();
+    }
+    let rows = keys.keys.iter().map(|key| {
+        [
+            key.id.to_string(),
+            key.name.clone(),
+            state(key, now).to_owned(),
+            relative_or("never", key.expires, now),
+            relative_or("never", key.last_used, now),
+            key.scopes.join(" "),
+            key.networks.join(" "),
+            key.note.clone().unwrap_or_default(),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    table(["ID", "NAME", "STATE", "EXPIRES", "LAST USED", "SCOPES", "NETWORKS", "NOTE"], &rows)
+}
+
+fn state(key: &KeyEntry, now: UnixTime) -> &'static str {
+    match (key.revoked, key.expires) {
+        (Some(_), _) => "revoked",
+        (None, Some(expires)) if expires <= now => "expired",
+        (None, _) => "valid",
+    }
+}
+
+/// For standard error: standard output is for the key alone.
+pub(super) fn created_key(key: &KeyEntry, now: UnixTime) -> String {
+    let expires = match key.expires {
+        Some(expires) => format!("expires {}", relative(expires, now)),
+        None => "does not expire".to_owned(),
+    };
+    format!(
+        "API key {} for {} {expires}. It can't be shown again: store it in a safe place now.\n",
+        key.id, key.name
+    )
+}
+
+pub(super) fn bans(bans: &Bans, now: UnixTime) -> String {
+    if bans.bans.is_empty() {
+        return "no bans\n".to_owned();
+    }
+    let rows = bans.bans.iter().map(|ban| {
+        [
+            ban.network.to_string(),
+            relative_or("never", ban.until, now),
+            relative(ban.created, now),
+            ban.reason.clone().unwrap_or_default(),
+        ]
+    });
+    table(["NETWORK", "ENDS", "CREATED", "REASON"], &rows.collect::<Vec<_>>())
+}
+
+pub(super) fn added_ban(ban: &AddedBan, now: UnixTime) -> String {
+    match ban.entry.until {
+        Some(until) => format!("banned {}, ends {}\n", ban.entry.network, relative(until, now)),
+        None => format!("banned {} until it is removed\n", ban.entry.network),
+    }
+}
+
+pub(super) fn source(source: &SourceView, now: UnixTime) -> String {
+    let SourceView { banned_until, debts, in_table, known_until, rule, source, .. } = source;
+    let future = |time: &Option<UnixTime>| match time.filter(|time| *time > now) {
+        Some(until) => format!("yes, ends {}", relative(until, now)),
+        None => "no".to_owned(),
+    };
+    let line = if *in_table { "its own" } else { "none: nothing is remembered of it" };
+    let rows = [
+        ("packets", debts.packets),
+        ("connections", debts.connections),
+        ("requests", debts.requests),
+        ("auth failures", debts.auth_failures),
+    ];
+    format!(
+        "source     {source}\nline       {line}\nrule       {}\nbanned     {}\nknown      {}\n\n{}",
+        rule.as_deref().unwrap_or("not looked up yet"),
+        future(banned_until),
+        future(known_until),
+        table(["DEBT", "EVENTS", "PAID IN", "OVER BUDGET"], &rows.map(debt)),
+    )
+}
+
+fn debt((name, debt): (&str, Debt)) -> [String; 4] {
+    let paid_in = match debt.debt_ns {
+        0 => String::new(),
+        // Rounded up: a debt that is shown as paid should be.
+        ns => text(ns.div_ceil(1_000_000_000)),
+    };
+    let over = if debt.over { "yes" } else { "no" };
+    [name.to_owned(), debt.debt_events.to_string(), paid_in, over.to_owned()]
+}
+
+pub(super) fn detached(detached: &Detached) -> String {
+    if detached.interfaces.is_empty() {
+        "nothing was attached\n".to_owned()
+    } else {
+        format!("detached from {}: packets reach the host unfiltered\n", detached.interfaces.join(", "))
+    }
+}

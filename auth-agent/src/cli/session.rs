@@ -1,0 +1,261 @@
+//! One run of the command line: which agent and configuration it means, and where its words go.
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::args::{AddBan, BanVerb, ConfigVerb, CreateKey, KeyVerb, SourceVerb, TokenVerb, Verb};
+use super::client::{ClientError, call};
+use super::{Failure, check, render};
+use crate::clock::UnixTime;
+use crate::config::{Config, EXAMPLE};
+use crate::control::messages;
+use crate::kernel::Filter;
+use crate::run;
+use crate::token::{self, Verifier};
+
+const DEFAULT_CONFIG: &str = "/etc/auth-agent/config.toml";
+const DEFAULT_PINS: &str = "/sys/fs/bpf/auth-agent";
+const DEFAULT_SOCKET: &str = "/run/auth-agent/control.sock";
+const SOCKET_VARIABLE: &str = "AUTH_AGENT_SOCKET";
+
+/// No token is longer; `sizes.token_bytes` is far below.
+const STDIN_BYTES: u64 = 1024 * 1024;
+
+pub(super) struct Session<'a> {
+    pub(super) config: Option<PathBuf>,
+    pub(super) err: &'a mut dyn Write,
+    pub(super) json: bool,
+    pub(super) now: UnixTime,
+    pub(super) out: &'a mut dyn Write,
+    pub(super) socket: Option<PathBuf>,
+}
+
+impl Session<'_> {
+    pub(super) fn run(&mut self, verb: Verb) -> Result<(), Failure> {
+        let now = self.now;
+        match verb {
+            Verb::Run => run::run(Config::load(self.config_path())?)
+                .map_err(|error| Failure::new(format!("{error:#}"))),
+            Verb::Status => self.get("/v1/status", render::status),
+            Verb::Key(KeyVerb::Create(key)) => self.create_key(key),
+            Verb::Key(KeyVerb::List) => self.get("/v1/keys", |keys| render::keys(keys, now)),
+            Verb::Key(KeyVerb::Revoke { id }) => {
+                let body = self.ask(Method::POST, &format!("/v1/keys/{id}/revoke"), None::<()>)?;
+                self.show(&body, |key: &messages::RevokedKey| format!("revoked {}\n", key.id))
+            }
+            Verb::Ban(BanVerb::Add(ban)) => self.add_ban(ban),
+            Verb::Ban(BanVerb::List) => self.get("/v1/bans", |bans| render::bans(bans, now)),
+            Verb::Ban(BanVerb::Remove { network }) => {
+                let target = format!("/v1/bans/{}", network.to_string().replace('/', "%2F"));
+                let body = self.ask(Method::DELETE, &target, None::<()>)?;
+                self.show(&body, |ban: &messages::RemovedBan| format!("removed the ban on {}\n", ban.network))
+            }
+            Verb::Source(SourceVerb::Show { address }) => {
+                self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))
+            }
+            Verb::Token(TokenVerb::Inspect { token }) => self.inspect(token),
+            Verb::Config(ConfigVerb::Check) => self.check(),
+            Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
+            Verb::Detach { pin_directory } => self.detach(pin_directory),
+        }
+    }
+
+    fn create_key(&mut self, key: CreateKey) -> Result<(), Failure> {
+        let request = messages::CreateKey {
+            expires_in_seconds: key.expires_in.map(|time| time.as_secs()),
+            name: key.name,
+            networks: key.networks.iter().map(ToString::to_string).collect(),
+            note: key.note,
+            scopes: key.scopes,
+        };
+        let body = self.ask(Method::POST, "/v1/keys", Some(request))?;
+        self.show(&body, |created: &messages::CreatedKey| format!("{}\n", created.key))?;
+        if !self.json {
+            let created: messages::CreatedKey = parse(&body)?;
+            self.say(&render::created_key(&created.entry, self.now));
+        }
+        Ok(())
+    }
+
+    fn add_ban(&mut self, ban: AddBan) -> Result<(), Failure> {
+        let request = messages::AddBan {
+            for_seconds: ban.lasts.map(|time| time.as_secs()),
+            force: ban.force,
+            network: ban.network.to_string(),
+            reason: ban.reason,
+        };
+        let now = self.now;
+        let body = self.ask(Method::POST, "/v1/bans", Some(request))?;
+        self.show(&body, |added| render::added_ban(added, now))?;
+        if !self.json {
+            let added: messages::AddedBan = parse(&body)?;
+            for note in added.notes {
+                self.say(&format!("note: {note}\n"));
+            }
+        }
+        Ok(())
+    }
+
+    fn inspect(&mut self, token: String) -> Result<(), Failure> {
+        let token = if token == "-" { token_from(io::stdin().lock())? } else { token };
+        let verifier = match self.optional_config()? {
+            None => None,
+            Some(config) => Some(
+                Verifier::load(&config.issuers, config.sizes.token_bytes.get())
+                    .map_err(|error| Failure::new(error.to_string()))?,
+            ),
+        };
+        let inspection = token::inspect(&token, verifier.as_ref(), self.now);
+        if self.json {
+            self.print_json(&inspection)
+        } else {
+            Ok(writeln!(self.out, "{}", inspection.to_text().trim_end())?)
+        }
+    }
+
+    fn check(&mut self) -> Result<(), Failure> {
+        let path = self.config_path().to_owned();
+        let checked = check::check(&path);
+        if self.json {
+            self.print_json(&checked)?;
+        }
+        match &checked.problems[..] {
+            [] if self.json => Ok(()),
+            [] => Ok(writeln!(self.out, "{}: no problems found", path.display())?),
+            problems => Err(Failure::new(problems.join("\n"))),
+        }
+    }
+
+    /// The running agent must do it: its open links would hold the filter in place.
+    fn detach(&mut self, pin_directory: Option<PathBuf>) -> Result<(), Failure> {
+        let socket = self.socket()?;
+        if pin_directory.is_some() {
+            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+                let socket = socket.display();
+                return Err(Failure::new(format!(
+                    "an agent is listening on {socket}: leave out --pin-directory"
+                )));
+            }
+        } else {
+            match call(&socket, Method::POST, "/v1/detach", Vec::new()) {
+                Err(ClientError::NotListening { .. }) => {}
+                answer => {
+                    let body = self.good(answer)?;
+                    return self.show(&body, render::detached);
+                }
+            }
+        }
+        let pins = match (pin_directory, self.optional_config()?) {
+            (Some(directory), _) => directory,
+            (None, Some(config)) => config.kernel.pin_directory,
+            (None, None) => DEFAULT_PINS.into(),
+        };
+        let detached = Filter::detach(&pins).map_err(|error| Failure::new(error.to_string()))?;
+        if self.json {
+            self.print_json(&detached)
+        } else {
+            Ok(self.out.write_all(render::detached(&detached).as_bytes())?)
+        }
+    }
+
+    fn get<T: DeserializeOwned>(
+        &mut self,
+        target: &str,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let body = self.ask(Method::GET, target, None::<()>)?;
+        self.show(&body, text)
+    }
+
+    fn ask(&mut self, method: Method, target: &str, body: Option<impl Serialize>) -> Result<Bytes, Failure> {
+        let body = body.map_or(Ok(Vec::new()), |body| serde_json::to_vec(&body));
+        let body = body.map_err(|error| Failure::new(error.to_string()))?;
+        let answer = call(&self.socket()?, method, target, body);
+        self.good(answer)
+    }
+
+    /// With --json a refusal is printed as the agent gave it, too.
+    fn good(&mut self, answer: Result<Bytes, ClientError>) -> Result<Bytes, Failure> {
+        if let (true, Err(ClientError::Refused { body, .. })) = (self.json, &answer) {
+            self.print_raw(body)?;
+        }
+        answer.map_err(|error| Failure::new(error.to_string()))
+    }
+
+    fn show<T: DeserializeOwned>(
+        &mut self,
+        body: &[u8],
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            self.print_raw(body)
+        } else {
+            Ok(self.out.write_all(text(&parse(body)?).as_bytes())?)
+        }
+    }
+
+    fn print_json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let json = serde_json::to_vec(value).map_err(|error| Failure::new(error.to_string()))?;
+        self.print_raw(&json)
+    }
+
+    fn print_raw(&mut self, json: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(json)?;
+        Ok(self.out.write_all(b"\n")?)
+    }
+
+    /// A remark on standard error; if that is closed, nobody wanted it.
+    fn say(&mut self, remark: &str) {
+        let _ = self.err.write_all(remark.as_bytes());
+    }
+
+    fn config_path(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
+    }
+
+    /// The configuration where one is of use but not needed: one that is named must be good.
+    fn optional_config(&mut self) -> Result<Option<Config>, Failure> {
+        let named = self.config.is_some();
+        match Config::load(self.config_path()) {
+            Ok(config) => Ok(Some(config)),
+            Err(errors) if named => Err(errors.into()),
+            Err(errors) => {
+                if Path::new(DEFAULT_CONFIG).exists() {
+                    self.say(&format!("note: going on without the configuration: {errors}\n"));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn socket(&mut self) -> Result<PathBuf, Failure> {
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
+        }
+        if let Some(socket) = env::var_os(SOCKET_VARIABLE).filter(|socket| !socket.is_empty()) {
+            return Ok(socket.into());
+        }
+        let socket = self.optional_config()?.map(|config| config.control.socket);
+        Ok(self.socket.insert(socket.unwrap_or_else(|| DEFAULT_SOCKET.into())).clone())
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::new(format!("the agent's answer can't be understood: {error}: is it of another version?"))
+    })
+}
+
+fn token_from(input: impl Read) -> Result<String, Failure> {
+    let mut token = String::new();
+    match input.take(STDIN_BYTES).read_to_string(&mut token) {
+        Ok(_) => Ok(token.trim().to_owned()),
+        Err(error) => Err(Failure::new(format!("can't read a token from standard input: {error}"))),
+    }
+}

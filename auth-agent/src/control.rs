@@ -1,0 +1,211 @@
+//! The control API: JSON over HTTP on a Unix socket, for the CLI and for `curl --unix-socket`.
+//!
+//! A change is durable in the store first, then in memory, then in the kernel; then it is acknowledged.
+//! Changes run one at a time, each to its end even if its client goes away.
+
+mod bans;
+mod body;
+mod edge;
+mod filter;
+mod keys;
+pub mod messages;
+pub mod network;
+mod problem;
+mod socket;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use http::Method;
+use ipnet::{IpNet, Ipv6Net};
+
+pub use self::edge::{
+    Action, Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Interface, Rule, SourceView,
+    SourcesStatus,
+};
+pub use self::problem::Problem;
+pub use self::socket::{ControlSocket, Peer, SocketError};
+use crate::api_key::KeyRing;
+use crate::clock::UnixTime;
+use crate::store::{Store, StoreError};
+
+/// Ten years: who means longer means for ever.
+const LONGEST_SECONDS: u64 = 3650 * 24 * 60 * 60;
+const REMARK_CHARACTERS: usize = 256;
+
+/// What the control API works on.
+pub struct Control {
+    allow: Vec<IpNet>,
+    changing: Mutex<()>,
+    edge: Arc<dyn Edge>,
+    ipv6_prefix: u8,
+    keys: Arc<KeyRing>,
+    /// Why the kernel's rules are not those of the store.
+    rules_error: Mutex<Option<EdgeError>>,
+    started: UnixTime,
+    store: Arc<Store>,
+}
+
+impl Control {
+    /// `allow` and `ipv6_prefix` are those of the `[kernel]` configuration.
+    pub fn new(
+        store: Arc<Store>,
+        keys: Arc<KeyRing>,
+        edge: Arc<dyn Edge>,
+        allow: Vec<IpNet>,
+        ipv6_prefix: u8,
+        started: UnixTime,
+    ) -> Self {
+        let (changing, rules_error) = Default::default();
+        Self { allow, changing, edge, ipv6_prefix, keys, rules_error, started, store }
+    }
+
+    /// Brings the kernel's rules in line with the store and the allowlist. Blocks.
+    pub fn apply_rules(&self, now: UnixTime) -> Result<(), Problem> {
+        let _changing = self.changing();
+        self.apply_rules_locked(now)
+    }
+
+    /// To be called every few seconds: forgets what is over, stores when keys were last used, and retries
+    /// rules that the kernel did not take. Blocks.
+    pub fn upkeep(&self, now: UnixTime) -> Result<(), Problem> {
+        let _changing = self.changing();
+        let expired = self.store.purge_expired(now)?;
+        self.store_uses()?;
+        if expired > 0 || self.rules_error().is_some() { self.apply_rules_locked(now) } else { Ok(()) }
+    }
+
+    /// Stores when keys were last used; also for the last moment before the agent ends. Blocks.
+    pub fn store_uses(&self) -> Result<(), StoreError> {
+        let uses = self.keys.unstored_uses();
+        self.store.touch_keys(&uses)?;
+        self.keys.stored(&uses);
+        Ok(())
+    }
+
+    /// Whatever fails here, the change behind it is stored: it is told so, and [`Control::upkeep`] retries.
+    fn apply_rules_locked(&self, now: UnixTime) -> Result<(), Problem> {
+        let rules = self.rules(now).map_err(EdgeError::new);
+        let applied = rules.and_then(|rules| self.edge.apply_rules(&rules));
+        *self.rules_error.lock().unwrap_or_else(PoisonError::into_inner) = applied.clone().err();
+        applied.map_err(Problem::RulesPending)
+    }
+
+    fn rules(&self, now: UnixTime) -> Result<Vec<Rule>, StoreError> {
+        let allow = self.allow.iter().map(|&network| Rule { action: Action::Allow, network });
+        let bans = self.store.bans(now)?;
+        let bans =
+            bans.iter().map(|ban| Rule { action: Action::Ban { until: ban.until }, network: ban.network });
+        Ok(allow.chain(bans).collect())
+    }
+
+    /// Held from before the store is changed until memory and kernel follow: otherwise the older of two
+    /// changes could reach them last.
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rules_error(&self) -> Option<String> {
+        let error = self.rules_error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.as_ref().map(EdgeError::to_string)
+    }
+
+    /// The network that a ban of `network` is enforced on. A single IPv6 address stands for the prefix
+    /// that is counted as one source; any other network below that prefix would be enforced as
+    /// something that it is not.
+    fn counted(&self, network: IpNet) -> Result<IpNet, Problem> {
+        let IpNet::V6(v6) = network else { return Ok(network) };
+        if v6.prefix_len() <= self.ipv6_prefix {
+            return Ok(network);
+        }
+        let counted = Ipv6Net::new(v6.addr(), self.ipv6_prefix).map_or(network, |net| net.trunc().into());
+        if v6.prefix_len() == v6.max_prefix_len() {
+            Ok(counted)
+        } else {
+            Err(Problem::NetworkTooNarrow { counted, network })
+        }
+    }
+}
+
+/// Serves the control API until `shutdown` comes, and then the requests that are under way.
+pub async fn serve(
+    socket: ControlSocket,
+    control: Arc<Control>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let service = router(control).into_make_service_with_connect_info::<Peer>();
+    axum::serve(socket, service).with_graceful_shutdown(shutdown).await
+}
+
+fn router(control: Arc<Control>) -> Router {
+    Router::new()
+        .route("/v1/bans", get(bans::list).post(bans::add))
+        .route("/v1/bans/{network}", delete(bans::remove))
+        .route("/v1/detach", post(filter::detach))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/v1/sources/{address}", get(filter::source))
+        .route("/v1/status", get(filter::status))
+        .fallback(|| async { Problem::Path })
+        .method_not_allowed_fallback(|| async { Problem::Method })
+        .layer(DefaultBodyLimit::max(body::BODY_BYTES))
+        .layer(middleware::from_fn(log))
+        .with_state(control)
+}
+
+/// Who changed what; bodies stay out of the log, since they may hold secrets.
+async fn log(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    if method != Method::GET {
+        tracing::info!(uid = peer.uid, %method, path, status = response.status().as_u16(), "control");
+    }
+    response
+}
+
+/// Runs blocking work to its end, whether or not the client waits for it.
+async fn blocking<T: Send + 'static>(
+    control: Arc<Control>,
+    work: impl FnOnce(&Control) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(move || work(&control)).await.unwrap_or(Err(Problem::Internal))
+}
+
+fn deadline(field: &'static str, seconds: Option<u64>, now: UnixTime) -> Result<Option<UnixTime>, Problem> {
+    match seconds {
+        None => Ok(None),
+        Some(seconds @ 1..=LONGEST_SECONDS) => Ok(Some(UnixTime(now.0.saturating_add(seconds)))),
+        Some(_) => {
+            let cure = "write between a second and ten years (3650d), or leave it out for no end";
+            Err(Problem::field(field, cure))
+        }
+    }
+}
+
+/// A line of text that is safe to show in a terminal.
+fn remark(field: &'static str, text: Option<String>) -> Result<Option<String>, Problem> {
+    match text {
+        Some(text) if text.chars().count() > REMARK_CHARACTERS || text.chars().any(is_unprintable) => {
+            let cure = format!(
+                "write at most {REMARK_CHARACTERS} characters on one line, without control characters"
+            );
+            Err(Problem::field(field, cure))
+        }
+        text => Ok(text),
+    }
+}
+
+/// Control characters, and those that reorder or hide what stands around them.
+fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}

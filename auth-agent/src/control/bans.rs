@@ -1,0 +1,99 @@
+//! `/v1/bans`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use ipnet::IpNet;
+
+use super::body::Body;
+use super::messages::{AddBan, AddedBan, BanEntry, Bans, RemovedBan};
+use super::network::parse_network;
+use super::problem::Problem;
+use super::{Control, blocking, deadline, remark};
+use crate::clock::UnixTime;
+use crate::store::Ban;
+
+/// Shorter prefixes need `force`: the largest blocks that a registry hands out.
+const WIDEST_V4: u8 = 8;
+const WIDEST_V6: u8 = 16;
+
+pub(super) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Bans>, Problem> {
+    blocking(control, |control| {
+        let bans = control.store.bans(UnixTime::now())?;
+        Ok(Json(Bans { bans: bans.into_iter().map(entry).collect() }))
+    })
+    .await
+}
+
+pub(super) async fn add(
+    State(control): State<Arc<Control>>,
+    Body(request): Body<AddBan>,
+) -> Result<(StatusCode, Json<AddedBan>), Problem> {
+    let now = UnixTime::now();
+    let network = parse_network(&request.network)?;
+    let until = deadline("for_seconds", request.for_seconds, now)?;
+    let reason = remark("reason", request.reason)?;
+    if is_very_wide(network) && !request.force {
+        return Err(Problem::BanTooWide(network));
+    }
+    blocking(control, move |control| {
+        let _changing = control.changing();
+        let counted = control.counted(network)?;
+        let ban = control.store.add_ban(counted, until, reason.as_deref(), now)?;
+        control.apply_rules_locked(now)?;
+        let notes = notes(network, counted, &control.allow);
+        Ok((StatusCode::CREATED, Json(AddedBan { entry: entry(ban), notes })))
+    })
+    .await
+}
+
+pub(super) async fn remove(
+    State(control): State<Arc<Control>>,
+    Path(network): Path<String>,
+) -> Result<Json<RemovedBan>, Problem> {
+    let asked = parse_network(&network)?;
+    blocking(control, move |control| {
+        let now = UnixTime::now();
+        let _changing = control.changing();
+        let network = control.counted(asked)?;
+        if !control.store.remove_ban(network, now)? {
+            let bans = control.store.bans(now)?;
+            let covering = bans.iter().map(|ban| ban.network).find(|wider| wider.contains(&network));
+            return Err(Problem::BanMissing { covering, network });
+        }
+        control.apply_rules_locked(now)?;
+        Ok(Json(RemovedBan { network }))
+    })
+    .await
+}
+
+fn entry(ban: Ban) -> BanEntry {
+    BanEntry { created: ban.created, network: ban.network, reason: ban.reason, until: ban.until }
+}
+
+fn is_very_wide(network: IpNet) -> bool {
+    match network {
+        IpNet::V4(network) => network.prefix_len() < WIDEST_V4,
+        IpNet::V6(network) => network.prefix_len() < WIDEST_V6,
+    }
+}
+
+/// What the ban does otherwise than its words say.
+fn notes(asked: IpNet, banned: IpNet, allow: &[IpNet]) -> Vec<String> {
+    let widened = (asked != banned).then(|| {
+        let prefix = banned.prefix_len();
+        format!("{banned} is banned: IPv6 sources are counted by /{prefix}")
+    });
+    let allowed = allow.iter().filter_map(|allowed| {
+        if allowed.contains(&banned) {
+            Some(format!("it has no effect: kernel.allow holds {allowed}, and the allowlist wins"))
+        } else if banned.contains(allowed) {
+            Some(format!("{allowed} stays allowed: it is in kernel.allow, and the allowlist wins"))
+        } else {
+            None
+        }
+    });
+    widened.into_iter().chain(allowed).collect()
+}

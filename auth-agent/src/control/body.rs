@@ -1,0 +1,22 @@
+//! A request's JSON body, whatever its content type says: `curl -d` calls everything a form.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+
+/// Far above any request of ours.
+pub(super) const BODY_BYTES: usize = 64 * 1024;
+
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|_| Problem::BodyUnread { most: BODY_BYTES })?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| Problem::BodyInvalid(error.to_string()))
+    }
+}

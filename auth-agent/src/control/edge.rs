@@ -1,0 +1,153 @@
+//! What the control API asks of the kernel half, and how the answers look.
+//!
+//! A trait, so that this side is tested without a kernel.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::network::as_text;
+use crate::clock::UnixTime;
+
+/// The filter in the kernel. Calls may block for as long as system calls do.
+pub trait Edge: Send + Sync + 'static {
+    /// Makes the kernel enforce exactly these rules; the allowlist wins over every ban.
+    fn apply_rules(&self, rules: &[Rule]) -> Result<(), EdgeError>;
+
+    /// Removes the filter and its pins; the agent goes on without it.
+    fn detach(&self) -> Result<Detached, EdgeError>;
+
+    /// What is known of one source address.
+    fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError>;
+
+    /// Interfaces, counters, table.
+    fn status(&self) -> Result<FilterStatus, EdgeError>;
+}
+
+/// Why the kernel half could not do it, in words for the operator.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct EdgeError(String);
+
+impl EdgeError {
+    /// From the kernel half's own error.
+    pub fn new(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// One rule by source network.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rule {
+    /// What happens to the packets of these sources.
+    pub action: Action,
+    /// The sources.
+    pub network: IpNet,
+}
+
+/// What a [`Rule`] does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Passes every limit and ban.
+    Allow,
+    /// Dropped.
+    Ban {
+        /// The first second in which it no longer holds; `None`: until the rule is gone.
+        until: Option<UnixTime>,
+    },
+}
+
+/// The state of the filter.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FilterStatus {
+    /// Packets by reason.
+    pub counters: Vec<Counter>,
+    /// Where it is attached; empty after a detach.
+    pub interfaces: Vec<Interface>,
+    /// The source table.
+    pub sources: SourcesStatus,
+}
+
+/// Packets that one reason decided.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Counter {
+    /// How many.
+    pub packets: u64,
+    /// The reason's name.
+    pub reason: String,
+    /// `drop` or `pass`.
+    pub verdict: String,
+}
+
+/// One attachment.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Interface {
+    /// Interface index.
+    pub index: u32,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Interface name.
+    pub name: String,
+    /// Kernel's id of the attached program.
+    pub program_id: u32,
+}
+
+/// The source table.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SourcesStatus {
+    /// Lines in all.
+    pub lines: u64,
+    /// Lines that hold a source.
+    pub used: u64,
+}
+
+/// What is known of one source.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SourceView {
+    /// Until when it is banned, by its own line or by a rule.
+    pub banned_until: Option<UnixTime>,
+    /// What it owes.
+    pub debts: Debts,
+    /// It has a line of its own; otherwise it owes nothing, or shares its group's overflow budget.
+    pub in_table: bool,
+    /// Until when it counts as known, having authenticated.
+    pub known_until: Option<UnixTime>,
+    /// Outcome of the rules as cached in its line: `allow`, `ban` or `none`; absent: not looked up yet.
+    pub rule: Option<String>,
+    /// The network that is counted as one source.
+    #[serde(with = "as_text")]
+    pub source: IpNet,
+}
+
+/// Debts of one source.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Debts {
+    /// Failed authentications.
+    pub auth_failures: Debt,
+    /// New TCP connections.
+    pub connections: Debt,
+    /// Packets.
+    pub packets: Debt,
+    /// HTTP requests.
+    pub requests: Debt,
+}
+
+/// One debt.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Debt {
+    /// In events: how many of the burst are used up.
+    pub debt_events: u64,
+    /// In time: how long until it is paid.
+    pub debt_ns: u64,
+    /// The next event is over the budget.
+    pub over: bool,
+}
+
+/// What a detach removed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Detached {
+    /// Names of the interfaces that are no longer filtered.
+    pub interfaces: Vec<String>,
+}

@@ -1,0 +1,50 @@
+//! `/v1/status`, `/v1/sources`, `/v1/detach`: what the kernel half knows and does.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+
+use super::edge::{Detached, SourceView};
+use super::messages::{RulesStatus, Status};
+use super::problem::Problem;
+use super::{Control, blocking};
+use crate::clock::UnixTime;
+
+pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
+    blocking(control, |control| {
+        let now = UnixTime::now();
+        let keys = control.store.keys()?;
+        let valid = |expires: Option<UnixTime>| expires.is_none_or(|expires| expires > now);
+        Ok(Json(Status {
+            filter: control.edge.status().map_err(Problem::Edge)?,
+            keys: keys.iter().filter(|key| key.revoked.is_none() && valid(key.expires)).count(),
+            pid: std::process::id(),
+            rules: RulesStatus {
+                allowed: control.allow.len(),
+                banned: control.store.bans(now)?.len(),
+                error: control.rules_error(),
+            },
+            started: control.started,
+            uptime_seconds: now.0.saturating_sub(control.started.0),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    })
+    .await
+}
+
+pub(super) async fn source(
+    State(control): State<Arc<Control>>,
+    Path(address): Path<String>,
+) -> Result<Json<SourceView>, Problem> {
+    let address = Problem::address(&address)?;
+    blocking(control, move |control| control.edge.source(address).map(Json).map_err(Problem::Edge)).await
+}
+
+pub(super) async fn detach(State(control): State<Arc<Control>>) -> Result<Json<Detached>, Problem> {
+    blocking(control, |control| {
+        let _changing = control.changing();
+        control.edge.detach().map(Json).map_err(Problem::Edge)
+    })
+    .await
+}

@@ -1,0 +1,179 @@
+//! Requests and answers of the control API: one definition for the agent and the CLI.
+//!
+//! Times are seconds since 1970, durations seconds. Unknown fields of a request are refused.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::edge::FilterStatus;
+use super::network::as_text;
+use crate::api_key::KeyId;
+use crate::clock::UnixTime;
+
+/// `GET /v1/status`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Status {
+    /// The filter in the kernel.
+    pub filter: FilterStatus,
+    /// Keys that are neither revoked nor expired.
+    pub keys: usize,
+    /// Process id.
+    pub pid: u32,
+    /// The rules.
+    pub rules: RulesStatus,
+    /// When the agent started.
+    pub started: UnixTime,
+    /// How long ago that was.
+    pub uptime_seconds: u64,
+    /// The agent's version.
+    pub version: String,
+}
+
+/// Allowlist and bans, and whether the kernel has them.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RulesStatus {
+    /// Networks on the allowlist.
+    pub allowed: usize,
+    /// Bans that hold.
+    pub banned: usize,
+    /// Why the kernel does not enforce all of them yet; absent: it does.
+    pub error: Option<String>,
+}
+
+/// `POST /v1/keys`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// How long it is valid; absent: until it is revoked.
+    #[serde(default)]
+    pub expires_in_seconds: Option<u64>,
+    /// The subject that the upstream sees.
+    pub name: String,
+    /// Client networks it may be used from; empty: any.
+    #[serde(default)]
+    pub networks: Vec<String>,
+    /// A remark.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// What it may do.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+}
+
+/// The answer to [`CreateKey`]: the only time the key itself is shown.
+#[derive(Deserialize, Serialize)]
+pub struct CreatedKey {
+    /// As it will be listed.
+    #[serde(flatten)]
+    pub entry: KeyEntry,
+    /// The key.
+    pub key: String,
+}
+
+/// `GET /v1/keys`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Keys {
+    /// Oldest first.
+    pub keys: Vec<KeyEntry>,
+}
+
+/// One API key.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct KeyEntry {
+    /// When it was made.
+    pub created: UnixTime,
+    /// The first second in which it is no longer valid.
+    pub expires: Option<UnixTime>,
+    /// The public part.
+    pub id: KeyId,
+    /// When it was last accepted.
+    pub last_used: Option<UnixTime>,
+    /// The subject that the upstream sees.
+    pub name: String,
+    /// Client networks it may be used from; empty: any.
+    pub networks: Vec<String>,
+    /// The operator's remark.
+    pub note: Option<String>,
+    /// When it was revoked.
+    pub revoked: Option<UnixTime>,
+    /// What it may do.
+    pub scopes: Vec<String>,
+}
+
+/// The answer to `POST /v1/keys/{id}/revoke`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RevokedKey {
+    /// Which key.
+    pub id: KeyId,
+    /// Since when.
+    pub revoked: UnixTime,
+}
+
+/// `POST /v1/bans`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddBan {
+    /// How long; absent: until it is removed.
+    #[serde(default)]
+    pub for_seconds: Option<u64>,
+    /// Needed for a very wide network.
+    #[serde(default)]
+    pub force: bool,
+    /// An address or a CIDR.
+    pub network: String,
+    /// A remark.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// The answer to [`AddBan`].
+#[derive(Debug, Deserialize, Serialize)]
+pub struct AddedBan {
+    /// As it will be listed.
+    #[serde(flatten)]
+    pub entry: BanEntry,
+    /// What the operator should know about its effect.
+    pub notes: Vec<String>,
+}
+
+/// `GET /v1/bans`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Bans {
+    /// By network.
+    pub bans: Vec<BanEntry>,
+}
+
+/// One ban.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct BanEntry {
+    /// When it was made.
+    pub created: UnixTime,
+    /// Who is banned.
+    #[serde(with = "as_text")]
+    pub network: IpNet,
+    /// The operator's remark.
+    pub reason: Option<String>,
+    /// The first second in which it no longer holds; absent: until it is removed.
+    pub until: Option<UnixTime>,
+}
+
+/// The answer to `DELETE /v1/bans/{network}`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RemovedBan {
+    /// Who is no longer banned by a ban on exactly this network.
+    #[serde(with = "as_text")]
+    pub network: IpNet,
+}
+
+/// Every error's body (RFC 9457).
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ProblemDetails {
+    /// What happened and what to do.
+    pub detail: String,
+    /// Short name of the problem.
+    pub reason: String,
+    /// HTTP status.
+    pub status: u16,
+    /// The status in words.
+    pub title: String,
+}

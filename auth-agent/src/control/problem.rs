@@ -1,0 +1,179 @@
+//! Every way a control request can fail, and the one place that turns it into an answer.
+
+use std::net::IpAddr;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use ipnet::IpNet;
+
+use super::edge::EdgeError;
+use super::messages::ProblemDetails;
+use super::network::NetworkError;
+use crate::api_key::{KeyId, MalformedKeyId, RandomError};
+use crate::store::{self, StoreError};
+
+/// Why a control request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Nothing to remove.
+    #[error("there is no ban on exactly {network}{}", covered(*.covering))]
+    BanMissing {
+        /// A wider ban that holds it.
+        covering: Option<IpNet>,
+        /// As asked.
+        network: IpNet,
+    },
+    /// Would lock out a good part of the world.
+    #[error("{0} is a very wide network: repeat with --force (\"force\": true) if it is what you mean")]
+    BanTooWide(IpNet),
+    /// Not the JSON that is expected.
+    #[error("the request's body can't be used: {0}")]
+    BodyInvalid(String),
+    /// Too long, or broken off.
+    #[error("the request's body is longer than {most} bytes, or broke off")]
+    BodyUnread {
+        /// The limit.
+        most: usize,
+    },
+    /// The kernel half failed, and nothing was changed.
+    #[error("the kernel filter failed: {0}")]
+    Edge(EdgeError),
+    /// A value that can't be accepted.
+    #[error("{field}: {cure}")]
+    Field {
+        /// What to write instead.
+        cure: String,
+        /// Its name.
+        field: &'static str,
+    },
+    /// The work for the request ended without an answer.
+    #[error("the agent failed at this request: look at its log, then check the state before trying again")]
+    Internal,
+    /// A text that is not the id of a key.
+    #[error(transparent)]
+    KeyId(#[from] MalformedKeyId),
+    /// No such key.
+    #[error("there is no API key {0}: `auth-agent key list` shows them")]
+    KeyMissing(KeyId),
+    /// Wrong method for this path.
+    #[error("this path does not take that method")]
+    Method,
+    /// A text that is not a network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// Sources are counted by prefix: a narrower ban can't be told from a ban of the whole prefix.
+    #[error("IPv6 sources are counted by /{}: ban {counted} instead of {network}", counted.prefix_len())]
+    NetworkTooNarrow {
+        /// The network that is counted as one source.
+        counted: IpNet,
+        /// As asked.
+        network: IpNet,
+    },
+    /// The caller may not.
+    #[error("user id {uid} may not use this socket: run as root, or add the id to control.allow_uids")]
+    Peer {
+        /// The caller's user id.
+        uid: u32,
+    },
+    /// No such path.
+    #[error(
+        "there is no such path: the paths start with /v1/ and are status, keys, bans, sources and detach"
+    )]
+    Path,
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// Durable, and not yet enforced.
+    #[error("the change is stored and will be retried, but the kernel does not enforce it yet: {0}")]
+    RulesPending(EdgeError),
+    /// Not an address.
+    #[error("{0:?} is no IP address: write it like 192.0.2.7 or 2001:db8::7")]
+    SourceInvalid(String),
+    /// The store failed, and nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn covered(covering: Option<IpNet>) -> String {
+    match covering {
+        Some(wider) => format!(": it is covered by the ban on {wider}"),
+        None => ": `auth-agent ban list` shows the bans".to_owned(),
+    }
+}
+
+impl Problem {
+    /// A field's value that can't be accepted.
+    pub(super) fn field(field: &'static str, cure: impl Into<String>) -> Self {
+        Self::Field { cure: cure.into(), field }
+    }
+
+    /// Reads an address from a path.
+    pub(super) fn address(text: &str) -> Result<IpAddr, Self> {
+        let address: Result<IpAddr, _> = text.parse();
+        address
+            .map(|address| address.to_canonical())
+            .map_err(|_| Self::SourceInvalid(text.chars().take(64).collect()))
+    }
+
+    /// Short name.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BanMissing { .. } => "ban-missing",
+            Self::BanTooWide(_) => "ban-too-wide",
+            Self::BodyInvalid(_) => "body-invalid",
+            Self::BodyUnread { .. } => "body-unread",
+            Self::Edge(_) => "kernel-failed",
+            Self::Field { .. } => "field-invalid",
+            Self::Internal => "internal",
+            Self::KeyId(_) => "key-id-invalid",
+            Self::KeyMissing(_) => "key-missing",
+            Self::Method => "method-not-allowed",
+            Self::Network(_) => "network-invalid",
+            Self::NetworkTooNarrow { .. } => "network-too-narrow",
+            Self::Path => "path-missing",
+            Self::Peer { .. } => "peer-refused",
+            Self::Random(_) => "random-failed",
+            Self::RulesPending(_) => "rules-pending",
+            Self::SourceInvalid(_) => "source-invalid",
+            Self::Store(_) => "store-failed",
+        }
+    }
+
+    /// The status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BanTooWide(_)
+            | Self::BodyInvalid(_)
+            | Self::Field { .. }
+            | Self::KeyId(_)
+            | Self::Network(_)
+            | Self::NetworkTooNarrow { .. }
+            | Self::SourceInvalid(_) => StatusCode::BAD_REQUEST,
+            Self::BanMissing { .. } | Self::KeyMissing(_) | Self::Path => StatusCode::NOT_FOUND,
+            Self::BodyUnread { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Peer { .. } => StatusCode::FORBIDDEN,
+            Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => StatusCode::CONFLICT,
+            Self::Edge(_) | Self::Internal | Self::Random(_) | Self::RulesPending(_) | Self::Store(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let details = ProblemDetails {
+            detail: self.to_string(),
+            reason: self.reason().to_owned(),
+            status: status.as_u16(),
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+        };
+        let mut response = (status, Json(details)).into_response();
+        let json = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+}

@@ -1,0 +1,117 @@
+//! A whole control API over a real socket and store, with a kernel half made of plain values.
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+use super::*;
+use crate::api_key::Pepper;
+
+/// What a kernel half was told, and whether it fails.
+#[derive(Default)]
+pub(crate) struct FakeEdge {
+    pub(crate) broken: Mutex<bool>,
+    pub(crate) rules: Mutex<Vec<Rule>>,
+}
+
+impl FakeEdge {
+    fn check(&self) -> Result<(), EdgeError> {
+        if *self.broken.lock().unwrap() { Err(EdgeError::new("the rule map is full")) } else { Ok(()) }
+    }
+}
+
+impl Edge for FakeEdge {
+    fn apply_rules(&self, rules: &[Rule]) -> Result<(), EdgeError> {
+        self.check()?;
+        *self.rules.lock().unwrap() = rules.to_vec();
+        Ok(())
+    }
+
+    fn detach(&self) -> Result<Detached, EdgeError> {
+        self.check()?;
+        Ok(Detached { interfaces: vec!["eth0".into()] })
+    }
+
+    fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError> {
+        let nothing = Debt { debt_events: 0, debt_ns: 0, over: false };
+        let requests = Debt { debt_events: 7, debt_ns: 4_000_000_001, over: true };
+        Ok(SourceView {
+            banned_until: None,
+            debts: Debts { auth_failures: nothing, connections: nothing, packets: nothing, requests },
+            in_table: true,
+            known_until: None,
+            rule: Some("none".into()),
+            source: network::host(address),
+        })
+    }
+
+    fn status(&self) -> Result<FilterStatus, EdgeError> {
+        Ok(FilterStatus {
+            counters: vec![Counter { packets: 12, reason: "plaintext-port".into(), verdict: "drop".into() }],
+            interfaces: vec![Interface {
+                index: 2,
+                mode: "native".into(),
+                name: "eth0".into(),
+                program_id: 31,
+            }],
+            sources: SourcesStatus { lines: 1024, used: 3 },
+        })
+    }
+}
+
+/// A running control API.
+pub(crate) struct Desk {
+    pub(crate) control: Arc<Control>,
+    pub(crate) directory: TempDir,
+    pub(crate) edge: Arc<FakeEdge>,
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) socket: PathBuf,
+    _runtime: Runtime,
+}
+
+impl Desk {
+    /// With 198.51.100.0/24 on the allowlist and IPv6 sources counted by /64.
+    pub(crate) fn open(allow_uids: &[u32]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // Other users reach the socket, as they do in /run.
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let store_directory = directory.path().join("store");
+        let store = Arc::new(Store::open(&store_directory, UnixTime::now()).unwrap());
+        let pepper = Pepper::open(&store_directory, false).unwrap();
+        let keys = Arc::new(KeyRing::new(pepper, []));
+        let edge = Arc::new(FakeEdge::default());
+        let allow = vec!["198.51.100.0/24".parse().unwrap()];
+        let control =
+            Control::new(store, Arc::clone(&keys), Arc::clone(&edge) as _, allow, 64, UnixTime::now());
+        let control = Arc::new(control);
+        let socket = directory.path().join("run/control.sock");
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let bound = runtime.block_on(ControlSocket::bind(&socket, allow_uids)).unwrap();
+        runtime.spawn(serve(bound, Arc::clone(&control), std::future::pending()));
+        Self { control, directory, edge, keys, socket, _runtime: runtime }
+    }
+
+    /// One request; the status and the JSON of the answer.
+    pub(crate) fn ask(&self, method: &str, target: &str, body: &str) -> (u16, Value) {
+        let length = body.len();
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        write!(
+            stream,
+            "{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
+    }
+}

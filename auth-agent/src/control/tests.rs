@@ -1,0 +1,375 @@
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::runtime::Builder;
+
+use super::network::{NetworkError, parse_network};
+use super::testing::Desk;
+use super::*;
+use crate::refusal::Refusal;
+
+const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+#[test]
+fn bad_requests_get_a_problem_with_a_reason_and_a_cure() {
+    let desk = Desk::open(&[]);
+    let long = "x".repeat(70_000);
+    let long_name = json!({ "name": "x".repeat(65) }).to_string();
+    let table: &[(&str, &str, &str, u16, &str, &str)] = &[
+        ("GET", "/", "", 404, "path-missing", "/v1/"),
+        ("GET", "/v1/nothing", "", 404, "path-missing", "/v1/"),
+        ("PUT", "/v1/keys", "{}", 405, "method-not-allowed", "method"),
+        ("POST", "/v1/status", "", 405, "method-not-allowed", "method"),
+        ("POST", "/v1/keys", "", 400, "body-invalid", "EOF"),
+        ("POST", "/v1/keys", "[]", 400, "body-invalid", "CreateKey"),
+        ("POST", "/v1/keys", "{}", 400, "body-invalid", "missing field `name`"),
+        ("POST", "/v1/keys", r#"{"name":"a","name":"b"}"#, 400, "body-invalid", "duplicate field"),
+        ("POST", "/v1/keys", r#"{"name":"a","scope":["b"]}"#, 400, "body-invalid", "unknown field `scope`"),
+        ("POST", "/v1/keys", &long, 413, "body-unread", "65536 bytes"),
+        ("POST", "/v1/keys", r#"{"name":""}"#, 400, "field-invalid", "name: write 1 to 64"),
+        ("POST", "/v1/keys", r#"{"name":" a"}"#, 400, "field-invalid", "spaces only between"),
+        ("POST", "/v1/keys", r#"{"name":"a\r\nX-Admin: 1"}"#, 400, "field-invalid", "name"),
+        ("POST", "/v1/keys", r#"{"name":"é"}"#, 400, "field-invalid", "ASCII"),
+        ("POST", "/v1/keys", &long_name, 400, "field-invalid", "64"),
+        ("POST", "/v1/keys", r#"{"name":"a","scopes":["a b"]}"#, 400, "field-invalid", "scopes"),
+        ("POST", "/v1/keys", r#"{"name":"a","scopes":[""]}"#, 400, "field-invalid", "scopes"),
+        ("POST", "/v1/keys", r#"{"name":"a","scopes":["a\"b"]}"#, 400, "field-invalid", "scopes"),
+        ("POST", "/v1/keys", r#"{"name":"a","networks":["x"]}"#, 400, "network-invalid", "192.0.2.0/24"),
+        ("POST", "/v1/keys", r#"{"name":"a","note":"\u001b[2J"}"#, 400, "field-invalid", "note"),
+        ("POST", "/v1/keys", r#"{"name":"a","note":"\u202e"}"#, 400, "field-invalid", "note"),
+        ("POST", "/v1/keys", r#"{"name":"a","expires_in_seconds":0}"#, 400, "field-invalid", "no end"),
+        ("POST", "/v1/keys", r#"{"name":"a","expires_in_seconds":-1}"#, 400, "body-invalid", "u64"),
+        (
+            "POST",
+            "/v1/keys",
+            r#"{"name":"a","expires_in_seconds":18446744073709551615}"#,
+            400,
+            "field-invalid",
+            "ten years",
+        ),
+        ("POST", "/v1/keys/0123456789AB/revoke", "", 404, "key-missing", "key list"),
+        ("POST", "/v1/keys/..%2f..%2fx/revoke", "", 400, "key-id-invalid", "12 letters"),
+        ("POST", "/v1/bans", r#"{"network":"10.0.0.1/8"}"#, 400, "network-invalid", "write 10.0.0.0/8"),
+        ("POST", "/v1/bans", r#"{"network":"::/0","force":true}"#, 400, "network-invalid", "2000::/3"),
+        ("POST", "/v1/bans", r#"{"network":"0.0.0.0/0"}"#, 400, "ban-too-wide", "--force"),
+        ("POST", "/v1/bans", r#"{"network":"192.0.0.0/7"}"#, 400, "ban-too-wide", "--force"),
+        ("POST", "/v1/bans", r#"{"network":"::ffff:0:0/96"}"#, 400, "ban-too-wide", "0.0.0.0/0"),
+        ("POST", "/v1/bans", r#"{"network":"2000::/15"}"#, 400, "ban-too-wide", "--force"),
+        ("POST", "/v1/bans", r#"{"network":"2001:db8::/65"}"#, 400, "network-too-narrow", "2001:db8::/64"),
+        (
+            "POST",
+            "/v1/bans",
+            r#"{"network":"10.0.0.1","for_seconds":0}"#,
+            400,
+            "field-invalid",
+            "for_seconds",
+        ),
+        ("POST", "/v1/bans", r#"{"network":"10.0.0.1","reason":"a\nb"}"#, 400, "field-invalid", "reason"),
+        ("DELETE", "/v1/bans/10.0.0.1", "", 404, "ban-missing", "ban list"),
+        ("DELETE", "/v1/bans/nonsense", "", 400, "network-invalid", "192.0.2.7"),
+        ("GET", "/v1/sources/nonsense", "", 400, "source-invalid", "192.0.2.7"),
+    ];
+    for (method, target, body, status, reason, cure) in table {
+        let (answered, problem) = desk.ask(method, target, body);
+        let what = format!("{method} {target} {}: {problem}", &body[..body.len().min(80)]);
+        assert_eq!((answered, problem["reason"].as_str()), (*status, Some(*reason)), "{what}");
+        assert_eq!(problem["status"], *status, "{what}");
+        assert!(problem["detail"].as_str().unwrap().contains(cure), "{what}");
+    }
+    assert_eq!(desk.ask("GET", "/v1/keys", "").1, json!({ "keys": [] }));
+    assert_eq!(desk.ask("GET", "/v1/bans", "").1, json!({ "bans": [] }));
+    assert_eq!(*desk.edge.rules.lock().unwrap(), []);
+}
+
+#[test]
+fn a_key_works_from_its_creation_to_its_revocation_and_is_shown_once() {
+    let desk = Desk::open(&[]);
+    let request = json!({
+        "name": "billing service", "scopes": ["read", "orders:write"], "networks": ["192.0.2.1", "2001:db8::/32"],
+        "expires_in_seconds": 60, "note": "für alle Fälle",
+    });
+    let (status, created) = desk.ask("POST", "/v1/keys", &request.to_string());
+    assert_eq!(status, 201, "{created}");
+    let key = created["key"].as_str().unwrap();
+    let record = desk.keys.verify(key, SOURCE, UnixTime::now()).unwrap();
+    assert_eq!((&**record.name(), record.scopes().len()), ("billing service", 2));
+
+    let (_, list) = desk.ask("GET", "/v1/keys", "");
+    let entry = &list["keys"][0];
+    assert_eq!(entry["networks"], json!(["192.0.2.1/32", "2001:db8::/32"]));
+    assert_eq!(entry["note"], "für alle Fälle");
+    assert!(entry["last_used"].is_u64(), "{entry}");
+    assert!(entry.get("key").is_none() && entry.get("hash").is_none(), "{entry}");
+
+    let target = format!("/v1/keys/{}/revoke", created["id"].as_str().unwrap());
+    let (status, revoked) = desk.ask("POST", &target, "");
+    assert_eq!(status, 200, "{revoked}");
+    assert_eq!(desk.ask("POST", &target, "").1, revoked, "again changes nothing");
+    assert_eq!(desk.keys.verify(key, SOURCE, UnixTime::now()).err(), Some(Refusal::ApiKeyRevoked));
+
+    let secret = key.split('_').nth(2).unwrap();
+    for entry in fs::read_dir(desk.directory.path().join("store")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        assert!(!text.contains(secret), "{} holds the secret", path.display());
+    }
+}
+
+#[test]
+fn a_new_ring_from_the_store_knows_what_the_old_one_knew() {
+    let desk = Desk::open(&[]);
+    let create = |name| {
+        let (_, created) = desk.ask("POST", "/v1/keys", &json!({ "name": name }).to_string());
+        (created["id"].as_str().unwrap().to_owned(), created["key"].as_str().unwrap().to_owned())
+    };
+    let ((_, kept), (id, revoked)) = (create("kept"), create("revoked"));
+    desk.keys.verify(&kept, SOURCE, UnixTime(77)).unwrap();
+    desk.ask("POST", &format!("/v1/keys/{id}/revoke"), "");
+    desk.control.store_uses().unwrap();
+    let keys = desk.control.store.keys().unwrap();
+    let pepper = crate::api_key::Pepper::open(&desk.directory.path().join("store"), true).unwrap();
+    let ring = KeyRing::new(pepper, &keys);
+    assert!(ring.verify(&kept, SOURCE, UnixTime::now()).is_ok());
+    assert_eq!(ring.verify(&revoked, SOURCE, UnixTime::now()).err(), Some(Refusal::ApiKeyRevoked));
+    let kept = keys.iter().find(|key| key.name == "kept").unwrap();
+    assert_eq!(kept.last_used, Some(UnixTime(77)));
+}
+
+#[test]
+fn what_is_listed_is_what_the_kernel_was_told() {
+    let desk = Desk::open(&[]);
+    let table = [
+        ("203.0.113.7", "203.0.113.7/32"),
+        ("203.0.113.0/24", "203.0.113.0/24"),
+        ("::ffff:203.0.113.9", "203.0.113.9/32"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8::/32", "2001:db8::/32"),
+    ];
+    for (asked, banned) in table {
+        let (status, ban) = desk.ask("POST", "/v1/bans", &json!({ "network": asked }).to_string());
+        assert_eq!((status, ban["network"].as_str()), (201, Some(banned)), "{ban}");
+    }
+    let (_, bans) = desk.ask("GET", "/v1/bans", "");
+    let listed: Vec<_> = bans["bans"].as_array().unwrap().iter().map(|ban| ban["network"].clone()).collect();
+    let rules = desk.edge.rules.lock().unwrap().clone();
+    let (allow, enforced) = rules.split_first().unwrap();
+    assert_eq!(*allow, Rule { action: Action::Allow, network: "198.51.100.0/24".parse().unwrap() });
+    let enforced: Vec<_> = enforced.iter().map(|rule| json!(rule.network.to_string())).collect();
+    assert_eq!(listed, enforced);
+    assert_eq!(listed.len(), table.len());
+
+    for (asked, _) in table {
+        let (status, removed) = desk.ask("DELETE", &format!("/v1/bans/{}", asked.replace('/', "%2F")), "");
+        assert_eq!(status, 200, "{removed}");
+    }
+    assert_eq!(*desk.edge.rules.lock().unwrap(), [*allow]);
+}
+
+#[test]
+fn a_ban_says_what_it_does_otherwise_than_its_words() {
+    let desk = Desk::open(&[]);
+    let table: [(&str, &[&str]); 4] = [
+        ("203.0.113.7", &[]),
+        ("198.51.100.7", &["it has no effect: kernel.allow holds 198.51.100.0/24, and the allowlist wins"]),
+        ("198.0.0.0/8", &["198.51.100.0/24 stays allowed: it is in kernel.allow, and the allowlist wins"]),
+        ("2001:db8::1", &["2001:db8::/64 is banned: IPv6 sources are counted by /64"]),
+    ];
+    for (network, notes) in table {
+        let (_, ban) = desk.ask("POST", "/v1/bans", &json!({ "network": network }).to_string());
+        assert_eq!(ban["notes"], json!(notes), "{network}");
+    }
+    let (status, _) = desk.ask("POST", "/v1/bans", r#"{"network":"0.0.0.0/0","force":true,"for_seconds":1}"#);
+    assert_eq!(status, 201);
+}
+
+#[test]
+fn removing_a_part_of_a_ban_names_the_whole() {
+    let desk = Desk::open(&[]);
+    desk.ask("POST", "/v1/bans", r#"{"network":"203.0.113.0/24"}"#);
+    let (status, problem) = desk.ask("DELETE", "/v1/bans/203.0.113.7", "");
+    assert_eq!(status, 404);
+    assert!(problem["detail"].as_str().unwrap().ends_with("it is covered by the ban on 203.0.113.0/24"));
+}
+
+#[test]
+fn a_ban_that_the_kernel_did_not_take_is_stored_told_and_retried() {
+    let desk = Desk::open(&[]);
+    *desk.edge.broken.lock().unwrap() = true;
+    let (status, problem) = desk.ask("POST", "/v1/bans", r#"{"network":"203.0.113.7"}"#);
+    assert_eq!((status, &problem["reason"]), (500, &json!("rules-pending")));
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.starts_with("the change is stored and will be retried"), "{detail}");
+    assert_eq!(desk.ask("GET", "/v1/bans", "").1["bans"][0]["network"], "203.0.113.7/32");
+    assert_eq!(desk.ask("GET", "/v1/status", "").1["rules"]["error"], "the rule map is full");
+
+    assert!(desk.control.upkeep(UnixTime::now()).is_err());
+    *desk.edge.broken.lock().unwrap() = false;
+    desk.control.upkeep(UnixTime::now()).unwrap();
+    assert_eq!(desk.edge.rules.lock().unwrap().len(), 2);
+    assert_eq!(
+        desk.ask("GET", "/v1/status", "").1["rules"],
+        json!({ "allowed": 1, "banned": 1, "error": null })
+    );
+}
+
+#[test]
+fn upkeep_takes_a_ban_that_is_over_out_of_the_kernel() {
+    let desk = Desk::open(&[]);
+    desk.ask("POST", "/v1/bans", r#"{"network":"203.0.113.7","for_seconds":60}"#);
+    desk.control.upkeep(UnixTime::now()).unwrap();
+    assert_eq!(desk.edge.rules.lock().unwrap().len(), 2);
+    desk.control.upkeep(UnixTime(UnixTime::now().0 + 61)).unwrap();
+    assert_eq!(desk.edge.rules.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn status_source_and_detach_answer_what_the_kernel_half_says() {
+    let desk = Desk::open(&[]);
+    let (_, status) = desk.ask("GET", "/v1/status", "");
+    assert_eq!(status["filter"]["interfaces"][0]["mode"], "native");
+    assert_eq!(
+        status["filter"]["counters"][0],
+        json!({ "packets": 12, "reason": "plaintext-port", "verdict": "drop" })
+    );
+    assert_eq!(status["pid"], std::process::id());
+    let (_, source) = desk.ask("GET", "/v1/sources/::ffff:192.0.2.1", "");
+    assert_eq!(source["source"], "192.0.2.1/32");
+    assert_eq!(
+        source["debts"]["requests"],
+        json!({ "debt_events": 7, "debt_ns": 4_000_000_001_u64, "over": true })
+    );
+    assert_eq!(desk.ask("POST", "/v1/detach", ""), (200, json!({ "interfaces": ["eth0"] })));
+    *desk.edge.broken.lock().unwrap() = true;
+    assert_eq!(desk.ask("POST", "/v1/detach", "").0, 500);
+}
+
+/// Attack 32.
+#[test]
+fn another_user_is_refused_with_403_and_left_alone_after_it() {
+    const STRANGER: u32 = 65_534;
+    // (allowed, exit code of curl, its output)
+    let table: [(&[u32], i32, &str); 3] = [
+        (&[], 7, "000"),
+        (&[1], 0, "user id 65534 may not use this socket: run as root, or add the id to control.allow_uids"),
+        (&[1, STRANGER], 0, "{\"keys\":[]}"),
+    ];
+    for (allowed, code, output) in table {
+        let desk = Desk::open(allowed);
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-m", "10", "--unix-socket"]).arg(&desk.socket);
+        curl.args(["-w", "%{http_code}", "http://localhost/v1/keys"]);
+        let Ok(done) = curl.uid(STRANGER).gid(STRANGER).current_dir("/").output() else {
+            println!("skipped: it takes root and curl to be another user");
+            return;
+        };
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.status.code(), Some(code), "{allowed:?}: {text}");
+        assert!(text.contains(output), "{allowed:?}: {text}");
+        assert_eq!(text.ends_with("403"), allowed == [1], "{text}");
+        assert_eq!(desk.ask("GET", "/v1/keys", "").0, 200, "root still gets through");
+    }
+}
+
+#[test]
+fn the_socket_is_its_owners_unless_others_are_named() {
+    for (allowed, socket_mode, directory_mode) in [(&[][..], 0o600, 0o750), (&[1][..], 0o666, 0o755)] {
+        let desk = Desk::open(allowed);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&desk.socket), socket_mode, "{allowed:?}");
+        assert_eq!(mode(desk.socket.parent().unwrap()), directory_mode, "{allowed:?}");
+    }
+}
+
+#[test]
+fn only_the_socket_of_an_agent_that_is_gone_is_replaced() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let bind = |path: &Path| runtime.block_on(ControlSocket::bind(path, &[]));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "stale");
+    let live = bind(&path).unwrap();
+    let error = bind(&path).err().unwrap().to_string();
+    let pid = std::process::id();
+    assert!(error.contains(&format!("another agent is running (pid {pid}): stop it first")), "{error}");
+    drop(live);
+    assert!(!path.exists(), "removed by its owner");
+
+    fs::write(&path, "precious").unwrap();
+    let error = bind(&path).err().unwrap().to_string();
+    assert!(error.contains("is not a socket"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+
+    let long = directory.path().join("x".repeat(120));
+    assert!(bind(&long).err().unwrap().to_string().contains("can't make the control socket"));
+}
+
+#[test]
+fn a_shutdown_answers_what_is_under_way_and_removes_the_socket() {
+    let desk = Desk::open(&[]);
+    let path = desk.directory.path().join("other.sock");
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(async {
+        let socket = ControlSocket::bind(&path, &[]).await.unwrap();
+        // Idle, as a client that keeps its connection: it must not hold the agent back.
+        let _idle = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let served = serve(socket, Arc::clone(&desk.control), std::future::ready(()));
+        tokio::time::timeout(Duration::from_secs(10), served).await
+    });
+    assert!(ended.is_ok_and(|served| served.is_ok()) && !path.exists());
+}
+
+#[test]
+fn an_agent_leaves_the_socket_of_its_successor_alone() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let old = runtime.block_on(ControlSocket::bind(&path, &[])).unwrap();
+    // Kept under another name, so that its inode is not given to the successor.
+    fs::rename(&path, directory.path().join("old.sock")).unwrap();
+    let _new = UnixListener::bind(&path).unwrap();
+    drop(old);
+    assert!(path.exists());
+}
+
+#[test]
+fn a_network_has_one_meaning_or_is_refused() {
+    let table = [
+        ("192.0.2.7", Some("192.0.2.7/32")),
+        ("192.0.2.0/24", Some("192.0.2.0/24")),
+        ("0.0.0.0/0", Some("0.0.0.0/0")),
+        ("2001:db8::1", Some("2001:db8::1/128")),
+        ("::ffff:192.0.2.7", Some("192.0.2.7/32")),
+        ("::ffff:192.0.2.0/120", Some("192.0.2.0/24")),
+        ("::ffff:0:0/96", Some("0.0.0.0/0")),
+        ("::/0", None),
+        ("::/80", None),
+        ("::ffff:0:0/95", None),
+        ("::fffe:0:0/95", None),
+        ("192.0.2.7/24", None),
+        ("192.0.2.0/33", None),
+        ("192.0.2.0/", None),
+        ("192.0.2", None),
+        ("0300.0.2.1", None),
+        ("192.0.2.1:80", None),
+        ("fe80::1%eth0", None),
+        ("localhost", None),
+        ("", None),
+        (" 192.0.2.7", None),
+    ];
+    for (text, expected) in table {
+        let parsed = parse_network(text).map(|network| network.to_string());
+        assert_eq!(parsed.as_deref().ok(), expected, "{text:?}: {parsed:?}");
+    }
+    let error = parse_network("10.1.2.3/8").unwrap_err();
+    assert!(matches!(error, NetworkError::HostBits { .. }));
+    assert!(error.to_string().ends_with("write 10.0.0.0/8 for the network, or 10.1.2.3 for the address"));
+}

@@ -1,0 +1,68 @@
+//! What must survive a restart: API keys (only a keyed hash), bans, and the log of every change.
+//!
+//! SQLite, because a change has to be durable before it is acknowledged. One agent per directory, held
+//! by a lock; what can't be read, written or trusted is refused at start rather than guessed at.
+//! A change and its entry in the log are one transaction.
+
+mod bans;
+mod changes;
+mod error;
+mod keys;
+mod open;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+pub use self::bans::{Ban, MAX_BANS};
+pub use self::changes::Change;
+pub use self::error::{Problem, StoreError};
+pub use self::keys::{MAX_KEYS, NewKey};
+use crate::clock::UnixTime;
+
+/// The open store. All calls block: keep them off the request path.
+pub struct Store {
+    connection: Mutex<Connection>,
+    /// Held, never read: the lock on the directory ends with it.
+    _lock: File,
+    /// This host's name in the change log, made at first start.
+    origin: String,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the store in `directory`, and makes what is missing of it.
+    pub fn open(directory: &Path, now: UnixTime) -> Result<Self, StoreError> {
+        open::open(directory, now)
+    }
+
+    /// Runs `change` as one durable transaction, or leaves everything as it was.
+    fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> Result<T, Problem>) -> Result<T, StoreError> {
+        let mut connection = self.connection();
+        let result = (|| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = change(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })();
+        result.map_err(|problem| self.error(problem))
+    }
+
+    fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, Problem>) -> Result<T, StoreError> {
+        query(&self.connection()).map_err(|problem| self.error(problem))
+    }
+
+    /// A panic in a change rolled it back: the connection is as good as before.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, problem: Problem) -> StoreError {
+        StoreError { path: self.path.clone(), problem }
+    }
+}

@@ -1,0 +1,107 @@
+//! Bans in the store.
+
+use ipnet::IpNet;
+use rusqlite::{OptionalExtension, Row};
+use serde_json::json;
+
+use super::changes::{KEPT_AFTER_EXPIRY_SECONDS, Kind};
+use super::values::network;
+use super::{Problem, Store, StoreError};
+use crate::clock::UnixTime;
+
+/// Most bans at a time: the kernel's rule table has room for these and the allowlist.
+pub const MAX_BANS: usize = 65_536;
+
+/// A banned network.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ban {
+    /// When it was made, or made anew.
+    pub created: UnixTime,
+    /// Who is banned.
+    pub network: IpNet,
+    /// The operator's remark.
+    pub reason: Option<String>,
+    /// The first second in which it no longer holds; `None`: until it is removed.
+    pub until: Option<UnixTime>,
+}
+
+impl Store {
+    /// Bans a network. Banning it again replaces the deadline and the reason.
+    pub fn add_ban(
+        &self,
+        network: IpNet,
+        until: Option<UnixTime>,
+        reason: Option<&str>,
+        now: UnixTime,
+    ) -> Result<Ban, StoreError> {
+        let network = network.trunc();
+        let text = network.to_string();
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO bans (network, until, reason, created) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (network) DO UPDATE
+                 SET until = excluded.until, reason = excluded.reason, created = excluded.created",
+                (&text, until, reason, now),
+            )?;
+            let count: usize = transaction.query_row(
+                "SELECT count(*) FROM bans WHERE until IS NULL OR until > ?1",
+                [now],
+                |row| row.get::<_, i64>(0).map(|count| usize::try_from(count).unwrap_or(0)),
+            )?;
+            if count > MAX_BANS {
+                return Err(Problem::TooMany { most: MAX_BANS, what: "bans" });
+            }
+            let payload = json!({ "network": text, "until": until, "reason": reason });
+            self.record(transaction, now, Kind::BanAdd, &payload, until)
+        })?;
+        Ok(Ban { created: now, network, reason: reason.map(str::to_owned), until })
+    }
+
+    /// Ends a ban; false: there is none on exactly this network.
+    pub fn remove_ban(&self, network: IpNet, now: UnixTime) -> Result<bool, StoreError> {
+        let text = network.trunc().to_string();
+        self.write(|transaction| {
+            let until: Option<Option<UnixTime>> = transaction
+                .query_row(
+                    "DELETE FROM bans WHERE network = ?1 AND (until IS NULL OR until > ?2) RETURNING until",
+                    (&text, now),
+                    |row| row.get(0),
+                )
+                .optional()?;
+            match until {
+                None => Ok(false),
+                Some(until) => {
+                    self.record(transaction, now, Kind::BanRemove, &json!({ "network": text }), until)?;
+                    Ok(true)
+                }
+            }
+        })
+    }
+
+    /// The bans that hold now.
+    pub fn bans(&self, now: UnixTime) -> Result<Vec<Ban>, StoreError> {
+        let mut bans: Vec<Ban> = self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT network, until, reason, created FROM bans WHERE until IS NULL OR until > ?1",
+            )?;
+            Ok(query.query_map([now], read_ban)?.collect::<Result<_, _>>()?)
+        })?;
+        bans.sort_by_key(|ban| ban.network);
+        Ok(bans)
+    }
+
+    /// Removes bans that are over, and log entries that have had no effect for a long time.
+    /// Returns how many bans were over.
+    pub fn purge_expired(&self, now: UnixTime) -> Result<usize, StoreError> {
+        self.write(|transaction| {
+            let bans = transaction.execute("DELETE FROM bans WHERE until <= ?1", [now])?;
+            let kept_from = UnixTime(now.0.saturating_sub(KEPT_AFTER_EXPIRY_SECONDS));
+            transaction.execute("DELETE FROM changes WHERE expires < ?1", [kept_from])?;
+            Ok(bans)
+        })
+    }
+}
+
+fn read_ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
+    Ok(Ban { network: network(row, 0)?, until: row.get(1)?, reason: row.get(2)?, created: row.get(3)? })
+}

@@ -1,0 +1,88 @@
+//! The log of every change: who asks what happened, and later what other hosts must be told, reads it here.
+
+use rusqlite::Transaction;
+use serde::Serialize;
+
+use super::values::json;
+use super::{Problem, Store, StoreError};
+use crate::clock::UnixTime;
+
+/// How long the log remembers a change that no longer has any effect.
+pub(super) const KEPT_AFTER_EXPIRY_SECONDS: u64 = 90 * 24 * 60 * 60;
+
+/// One change. Its numbers rise with time and are never reused.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Change {
+    /// From when on it has no effect.
+    pub expires: Option<UnixTime>,
+    /// `ban.add`, `ban.remove`, `key.create`, `key.revoke`.
+    pub kind: String,
+    /// The host that made it.
+    pub origin: String,
+    /// What changed; its fields depend on the kind.
+    pub payload: serde_json::Value,
+    /// Sequence number at its origin.
+    pub seq: i64,
+    /// When it was made.
+    pub time: UnixTime,
+}
+
+/// What a change does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    BanAdd,
+    BanRemove,
+    KeyCreate,
+    KeyRevoke,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::BanAdd => "ban.add",
+            Self::BanRemove => "ban.remove",
+            Self::KeyCreate => "key.create",
+            Self::KeyRevoke => "key.revoke",
+        }
+    }
+}
+
+impl Store {
+    /// Changes after number `after` (0: from the beginning), oldest first, at most `limit`.
+    pub fn changes(&self, after: i64, limit: u32) -> Result<Vec<Change>, StoreError> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT seq, origin, time, kind, payload, expires FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+            )?;
+            let rows = query.query_map((after, limit), |row| {
+                Ok(Change {
+                    seq: row.get(0)?,
+                    origin: row.get(1)?,
+                    time: row.get(2)?,
+                    kind: row.get(3)?,
+                    payload: json(row, 4)?,
+                    expires: row.get(5)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Adds the log entry of a change to its transaction.
+    pub(super) fn record(
+        &self,
+        transaction: &Transaction<'_>,
+        now: UnixTime,
+        kind: Kind,
+        payload: &impl Serialize,
+        expires: Option<UnixTime>,
+    ) -> Result<(), Problem> {
+        let payload = serde_json::to_string(payload)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        transaction.execute(
+            "INSERT INTO changes (origin, time, kind, payload, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
+            (&self.origin, now, kind.name(), payload, expires),
+        )?;
+        Ok(())
+    }
+}
