@@ -5,11 +5,9 @@
 
 mod bans;
 mod body;
-mod edge;
 mod filter;
 mod keys;
 pub mod messages;
-pub mod network;
 mod problem;
 mod socket;
 #[cfg(test)]
@@ -26,16 +24,13 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use http::Method;
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 
-pub use self::edge::{
-    Action, Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Interface, Rule, SourceView,
-    SourcesStatus,
-};
 pub use self::problem::Problem;
 pub use self::socket::{ControlSocket, Peer, SocketError};
 use crate::api_key::KeyRing;
 use crate::clock::UnixTime;
+use crate::edge::{Action, Edge, EdgeError, Rule};
 use crate::store::{Store, StoreError};
 
 /// Ten years: who means longer means for ever.
@@ -47,7 +42,6 @@ pub struct Control {
     allow: Vec<IpNet>,
     changing: Mutex<()>,
     edge: Arc<dyn Edge>,
-    ipv6_prefix: u8,
     keys: Arc<KeyRing>,
     /// Why the kernel's rules are not those of the store.
     rules_error: Mutex<Option<EdgeError>>,
@@ -56,17 +50,16 @@ pub struct Control {
 }
 
 impl Control {
-    /// `allow` and `ipv6_prefix` are those of the `[kernel]` configuration.
+    /// `allow` is that of the `[kernel]` configuration.
     pub fn new(
         store: Arc<Store>,
         keys: Arc<KeyRing>,
         edge: Arc<dyn Edge>,
         allow: Vec<IpNet>,
-        ipv6_prefix: u8,
         started: UnixTime,
     ) -> Self {
         let (changing, rules_error) = Default::default();
-        Self { allow, changing, edge, ipv6_prefix, keys, rules_error, started, store }
+        Self { allow, changing, edge, keys, rules_error, started, store }
     }
 
     /// Brings the kernel's rules in line with the store and the allowlist. Blocks.
@@ -117,22 +110,6 @@ impl Control {
     fn rules_error(&self) -> Option<String> {
         let error = self.rules_error.lock().unwrap_or_else(PoisonError::into_inner);
         error.as_ref().map(EdgeError::to_string)
-    }
-
-    /// The network that a ban of `network` is enforced on. A single IPv6 address stands for the prefix
-    /// that is counted as one source; any other network below that prefix would be enforced as
-    /// something that it is not.
-    fn counted(&self, network: IpNet) -> Result<IpNet, Problem> {
-        let IpNet::V6(v6) = network else { return Ok(network) };
-        if v6.prefix_len() <= self.ipv6_prefix {
-            return Ok(network);
-        }
-        let counted = Ipv6Net::new(v6.addr(), self.ipv6_prefix).map_or(network, |net| net.trunc().into());
-        if v6.prefix_len() == v6.max_prefix_len() {
-            Ok(counted)
-        } else {
-            Err(Problem::NetworkTooNarrow { counted, network })
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kernel filter, as the rest of the agent sees it.
 //!
-//! Links and maps are pinned, so the filter stays when the agent goes; [`Filter::start`] adopts what is there.
+//! Links and maps are pinned, so the filter stays when the agent goes; [`Filter::open`] and
+//! [`Unattached::attach`] adopt what is there.
 
 pub mod error;
 pub mod interfaces;
@@ -8,6 +9,7 @@ mod links;
 mod memory;
 mod object;
 mod pins;
+mod report;
 pub mod rules;
 pub mod sources;
 mod values;
@@ -16,25 +18,23 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use auth_common::gcra::{self, Escalation, Limit};
+use auth_common::gcra::{Escalation, Limit};
 use auth_common::layout::{self, Policy, Ports};
-use auth_common::rules::{Cached, Outcome, Rule as Entry};
+use auth_common::rules::Rule as Entry;
 use auth_common::verdict::Reason;
-use auth_common::word::Word;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
-use serde::Serialize;
 
 pub use error::FilterError;
 pub use object::OBJECT;
-pub use rules::{Action, Rule};
 pub use sources::SourceTable;
 
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{self, HttpLimit, Rate};
+use crate::edge::{Detached, Rule};
 use memory::SharedGroups;
 use pins::Pins;
 use rules::Prefix;
@@ -87,6 +87,7 @@ pub struct Filter {
     budgets: Budgets,
     counters: PerCpuArray<MapData, u64>,
     interfaces: Vec<String>,
+    pin_directory: PathBuf,
     rules: Mutex<Rules>,
     sources: SourceTable,
 }
@@ -100,107 +101,17 @@ struct Rules {
     trie: LpmTrie<MapData, [u8; 16], Value<Entry>>,
 }
 
-/// What `status` shows of the filter.
-#[derive(Clone, Debug, Serialize)]
-pub struct FilterStatus {
-    /// Packets by reason, the zero ones left out.
-    pub counters: Vec<CounterStatus>,
-    /// Interfaces that the filter was put on.
-    pub interfaces: Vec<InterfaceStatus>,
-    /// The source table.
-    pub sources: SourcesStatus,
-}
-
-/// Packets with one reason.
-#[derive(Clone, Debug, Serialize)]
-pub struct CounterStatus {
-    /// Packets since the maps were made.
-    pub packets: u64,
-    /// The reason's name.
-    pub reason: &'static str,
-    /// `drop` or `pass`.
-    pub verdict: &'static str,
-}
-
-/// An interface.
-#[derive(Clone, Debug, Serialize)]
-pub struct InterfaceStatus {
-    /// Its index; 0 where it is gone.
-    pub index: u32,
-    /// `native` or `generic`; `detached` where no program is on it.
-    pub mode: &'static str,
-    /// Its name.
-    pub name: String,
-    /// The program's id.
-    pub program_id: u32,
-}
-
-/// The source table.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct SourcesStatus {
-    /// Sources it has room for.
-    pub capacity: usize,
-    /// Sources that owe something or are known at the moment.
-    pub occupied: usize,
-}
-
-/// One source, as `source show` prints it. Times are seconds.
-#[derive(Clone, Debug, Serialize)]
-pub struct SourceView {
-    /// The asked address.
-    pub address: IpAddr,
-    /// `allowed`, `banned` or `none`: what the rules say at the moment.
-    pub rule: &'static str,
-    /// Seconds until the ban ends; absent without a ban, or without an end.
-    pub banned_for: Option<f64>,
-    /// Whether the line holds that outcome, so that no look-up is needed.
-    pub rule_cached: bool,
-    /// Whether the source has a line of its own; else newcomers' shared line is shown.
-    pub own_line: bool,
-    /// Seconds for which it counts as known.
-    pub known_for: f64,
-    /// Each debt.
-    pub debts: Debts,
-}
-
-/// The debts of a line.
-#[derive(Clone, Debug, Serialize)]
-pub struct Debts {
-    /// Failed authentications.
-    pub auth_failures: DebtView,
-    /// New connections.
-    pub connections: DebtView,
-    /// Packets.
-    pub packets: DebtView,
-    /// HTTP requests.
-    pub requests: DebtView,
-}
-
-/// One debt.
-#[derive(Clone, Debug, Serialize)]
-pub struct DebtView {
-    /// Events that may come at once after a pause.
-    pub burst: u64,
-    /// Whether the kernel drops the source for this debt.
-    pub dropped: bool,
-    /// Events not yet paid.
-    pub events: u64,
-    /// Seconds until all is paid.
-    pub paid_in: f64,
-}
-
 impl Filter {
-    /// Loads the program, sets it up, and puts it on the interfaces, adopting what an earlier agent left.
-    /// Nothing is attached before everything is set.
+    /// Loads the program over the maps of an earlier agent, or over new ones, and sets ports and budgets. The
+    /// rules are the caller's next step; an earlier agent's rules hold until then.
     ///
     /// # Errors
     /// [`FilterError`]; an earlier agent's filter is then still in place.
-    pub fn start(
+    pub fn open(
         kernel: &config::Kernel,
         limits: &config::Limits,
         protected_ports: &[u16],
-        rules: &[Rule],
-    ) -> Result<Self, FilterError> {
+    ) -> Result<(Self, Unattached), FilterError> {
         let pins = Pins::open(&kernel.pin_directory)?;
         let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel.sources, kernel.ipv6_prefix)?;
         let ipv6_prefix = shape.ipv6_mask.leading_ones() as u8;
@@ -212,12 +123,12 @@ impl Filter {
             budgets,
             counters: counters(&mut ebpf)?,
             interfaces: kernel.interfaces.clone(),
+            pin_directory: kernel.pin_directory.clone(),
             rules: Mutex::new(Rules::open(&mut ebpf, &budgets, ipv6_prefix)?),
             sources: source_table(&mut ebpf, shape)?,
         };
-        filter.apply_rules(rules)?;
-        links::attach(&mut ebpf, &pins, &kernel.interfaces, kernel.mode)?;
-        Ok(filter)
+        let interfaces = kernel.interfaces.clone();
+        Ok((filter, Unattached { ebpf, interfaces, mode: kernel.mode, pins }))
     }
 
     /// The budgets that are enforced.
@@ -255,102 +166,42 @@ impl Filter {
             .collect()
     }
 
-    /// What is attached where, and what it counted.
-    ///
-    /// # Errors
-    /// [`FilterError::Map`], [`FilterError::Netlink`].
-    pub fn status(&self) -> Result<FilterStatus, FilterError> {
-        let present = interfaces::list()?;
-        let interfaces = self.interfaces.iter().map(|name| {
-            let interface = present.iter().find(|interface| interface.name == *name);
-            let program = interface.and_then(|interface| interface.program);
-            InterfaceStatus {
-                index: interface.map_or(0, |interface| interface.index),
-                mode: program.map_or("detached", |program| program.mode),
-                name: name.clone(),
-                program_id: program.map_or(0, |program| program.id),
-            }
-        });
-        let counters = self.counters()?.into_iter().filter(|(_, packets)| *packets != 0);
-        Ok(FilterStatus {
-            counters: counters
-                .map(|(reason, packets)| CounterStatus {
-                    packets,
-                    reason: reason.name(),
-                    verdict: reason.verdict().name(),
-                })
-                .collect(),
-            interfaces: interfaces.collect(),
-            sources: SourcesStatus {
-                capacity: self.sources.capacity(),
-                occupied: self.sources.occupied(Monotonic::now()),
-            },
-        })
-    }
-
-    /// The line of `address`, and what the rules in the kernel say of it.
-    ///
-    /// # Errors
-    /// [`FilterError::Map`].
-    pub fn source(&self, address: IpAddr) -> Result<SourceView, FilterError> {
-        let address = address.to_canonical();
-        let now = Monotonic::now();
-        let rules = self.rules();
-        let entry = rules.look_up(address)?;
-        let generation = rules.policy.rules_generation;
-        let tag = self.sources.place(address).tag;
-        Ok(self.sources.peek(address, |line, shared| {
-            let cached = Cached::from_bits(line.rules.read()).outcome(generation, tag);
-            let view = |arrival, limit: Limit, threshold| DebtView {
-                burst: limit.tolerance / limit.increment,
-                dropped: gcra::debt(arrival, now.0) > threshold,
-                events: sources::events(arrival, now, limit),
-                paid_in: seconds(gcra::debt(arrival, now.0)),
-            };
-            let (requests, request_escalation) = self.budgets.requests;
-            let (failures, failure_escalation) = self.budgets.auth_failures;
-            let outcome = entry.outcome(now.0);
-            SourceView {
-                address,
-                banned_for: (outcome == Outcome::Banned && entry.banned_until != u64::MAX)
-                    .then(|| seconds(entry.banned_until - now.0)),
-                debts: Debts {
-                    auth_failures: view(&line.auth_failures, failures, failure_escalation.threshold),
-                    connections: view(&line.connections, self.budgets.connections, u64::MAX),
-                    packets: view(&line.packets, self.budgets.packets, u64::MAX),
-                    requests: view(&line.requests, requests, request_escalation.threshold),
-                },
-                known_for: seconds(gcra::debt(&line.known_until, now.0)),
-                own_line: !shared,
-                rule: match outcome {
-                    Outcome::Allowed => "allowed",
-                    Outcome::Banned => "banned",
-                    Outcome::None => "none",
-                },
-                rule_cached: !shared && cached == Some(outcome),
-            }
-        }))
-    }
-
     fn rules(&self) -> MutexGuard<'_, Rules> {
         // A panic while it was held leaves `applied` behind the kernel at most: the next change mends it.
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A program that is set up and sees no packet yet.
+#[must_use = "nothing is filtered before it is attached"]
+pub struct Unattached {
+    ebpf: aya::Ebpf,
+    interfaces: Vec<String>,
+    mode: config::XdpMode,
+    pins: Pins,
+}
+
+impl Unattached {
+    /// Puts the program on its interfaces; where an earlier agent's is, it takes its place in one step.
+    ///
+    /// # Errors
+    /// [`FilterError`]; interfaces that come before the one at fault are then filtered.
+    pub fn attach(mut self) -> Result<(), FilterError> {
+        links::attach(&mut self.ebpf, &self.pins, &self.interfaces, self.mode)
+    }
+}
+
 /// Takes the filter off every interface and forgets its maps. Needs no running agent.
-///
-/// Returns the interfaces that it was on.
 ///
 /// # Errors
 /// [`FilterError::Directory`].
-pub fn detach(pin_directory: &Path) -> Result<Vec<String>, FilterError> {
+pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
     let Some(pins) = Pins::existing(pin_directory) else {
-        return Ok(Vec::new());
+        return Ok(Detached { interfaces: Vec::new() });
     };
     let interfaces = pins.interfaces()?;
     pins.remove()?;
-    Ok(interfaces)
+    Ok(Detached { interfaces })
 }
 
 impl Rules {
@@ -431,16 +282,12 @@ fn same(left: Entry, right: Entry) -> bool {
         && left.banned_until.abs_diff(right.banned_until) < DEADLINE_TOLERANCE
 }
 
-/// The end of the second `until`, on the kernel's clock.
+/// `until` on the kernel's clock; up to a second late, since the wall clock is read in seconds.
 fn deadline(until: UnixTime, wall: UnixTime, now: Monotonic) -> u64 {
-    match (until.0 + 1).saturating_sub(wall.0) {
+    match until.0.saturating_sub(wall.0) {
         0 => 0,
         left => now.0.saturating_add(left.saturating_mul(1_000_000_000)),
     }
-}
-
-fn seconds(nanoseconds: u64) -> f64 {
-    (nanoseconds / 1_000_000) as f64 / 1_000.0
 }
 
 fn warn_of_other_shape(kernel: &config::Kernel, group_mask: u64, ipv6_prefix: u8) {

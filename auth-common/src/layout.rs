@@ -21,8 +21,8 @@ pub const SOURCES: &str = "SOURCES";
 /// Per-CPU array of packet counts, indexed by [`crate::verdict::Reason`].
 pub const COUNTERS: &str = "COUNTERS";
 
-/// Entries that [`RULES`] can hold.
-pub const MAX_RULES: u32 = 100_000;
+/// Entries that [`RULES`] can hold: 100,000 rules, with room for a marker beside each.
+pub const MAX_RULES: u32 = 262_144;
 
 /// Words of 64 ports that [`PORTS`] holds.
 pub const PORT_WORDS: u32 = 65_536 / 64;

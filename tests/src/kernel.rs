@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use auth_agent::config::{Kernel, Limits};
-use auth_agent::kernel::{Filter, OBJECT, Rule};
+use auth_agent::edge::Rule;
+use auth_agent::kernel::{Filter, OBJECT};
 use auth_common::layout;
 use auth_common::verdict::{Reason, Verdict};
 use aya::maps::{Array, Map, MapData};
@@ -66,7 +67,12 @@ impl FilterUnderTest {
         let pins = PinDirectory::new();
         let kernel =
             Kernel { interfaces: vec!["lo".to_owned()], pin_directory: pins.path().to_owned(), ..kernel };
-        let filter = namespace.run(|| Ok(Filter::start(&kernel, limits, protected, rules)?))?;
+        let filter = namespace.run(|| {
+            let (filter, unattached) = Filter::open(&kernel, limits, protected)?;
+            filter.apply_rules(rules)?;
+            unattached.attach()?;
+            Ok(filter)
+        })?;
         let ebpf = load(pins.path())?;
         Ok(Self { ebpf, filter, _namespace: namespace, _pins: pins })
     }
@@ -120,16 +126,29 @@ impl FilterUnderTest {
 
 /// Loads the object a second time, over the same maps.
 fn load(pins: &Path) -> Result<Ebpf> {
-    let maps = pins.join("maps");
-    let meta = MapData::from_pin(maps.join(layout::META))?;
-    // The shape is the last five words of the value, behind the version.
-    let meta: Array<_, [u64; 5]> = Array::try_from(Map::Array(meta))?;
-    let [_, shape @ ..] = meta.get(&0, 0)?;
+    let [_, shape @ ..] = meta(pins)?.get(&0, 0)?;
     let mut ebpf = EbpfLoader::new()
-        .default_map_pin_directory(&maps)
+        .default_map_pin_directory(pins.join("maps"))
         .override_global(layout::SHAPE, &shape, true)
         .load(OBJECT)?;
     let program: &mut Xdp = ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
     program.load()?;
     Ok(ebpf)
+}
+
+/// Makes the pinned maps look like those of another version of the agent.
+///
+/// # Errors
+/// If they are not there.
+pub fn set_layout_version(pins: &Path, version: u32) -> Result<()> {
+    let mut meta = meta(pins)?;
+    let mut value = meta.get(&0, 0)?;
+    value[0] = u64::from(version);
+    Ok(meta.set(0, value, 0)?)
+}
+
+/// [`layout::META`] as words: the version (its upper half is padding), then the shape.
+fn meta(pins: &Path) -> Result<Array<MapData, [u64; 5]>> {
+    let data = MapData::from_pin(pins.join("maps").join(layout::META))?;
+    Ok(Array::try_from(Map::Array(data))?)
 }

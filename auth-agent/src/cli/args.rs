@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::duration;
 use crate::api_key::KeyId;
-use crate::control::network::parse_network;
+use crate::network::parse_network;
 
 const GLOBAL: &str = "Options of every command";
 

@@ -6,7 +6,7 @@ use super::duration::{relative, relative_or, text};
 use super::table::table;
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Bans, KeyEntry, Keys, Status};
-use crate::control::{Debt, Detached, FilterStatus, SourceView};
+use crate::edge::{Debt, Detached, FilterStatus, Interface, SourceView};
 
 pub(super) fn status(status: &Status) -> String {
     let Status { filter, keys, pid, rules, uptime_seconds, version, .. } = status;
@@ -29,13 +29,9 @@ pub(super) fn status(status: &Status) -> String {
 }
 
 fn interfaces(filter: &FilterStatus) -> String {
-    if filter.interfaces.is_empty() {
-        return "filter     not attached: packets reach the host unfiltered; restart the agent to attach\n"
-            .to_owned();
-    }
-    let lines = filter.interfaces.iter().map(|interface| {
-        let crate::control::Interface { index, mode, name, program_id } = interface;
-        format!("filter     {name} (index {index}), {mode}, program {program_id}\n")
+    let lines = filter.interfaces.iter().map(|Interface { index, mode, name, program_id }| match program_id {
+        0 => format!("filter     {name} UNFILTERED: {mode}; restart the agent to attach\n"),
+        id => format!("filter     {name} (index {index}), {mode}, program {id}\n"),
     });
     lines.collect()
 }
@@ -103,12 +99,17 @@ pub(super) fn added_ban(ban: &AddedBan, now: UnixTime) -> String {
 }
 
 pub(super) fn source(source: &SourceView, now: UnixTime) -> String {
-    let SourceView { banned_until, debts, in_table, known_until, rule, source, .. } = source;
+    let SourceView { banned_until, debts, in_table, known_until, rule, rule_cached, source } = source;
     let future = |time: &Option<UnixTime>| match time.filter(|time| *time > now) {
         Some(until) => format!("yes, ends {}", relative(until, now)),
         None => "no".to_owned(),
     };
-    let line = if *in_table { "its own" } else { "none: nothing is remembered of it" };
+    let line = if *in_table { "its own" } else { "none; the debts are those of all newcomers of its group" };
+    let cached = if *rule_cached { " (cached)" } else { "" };
+    let banned = match (rule.as_str(), banned_until) {
+        ("banned", None) => "yes, until it is removed".to_owned(),
+        (_, until) => future(until),
+    };
     let rows = [
         ("packets", debts.packets),
         ("connections", debts.connections),
@@ -116,22 +117,24 @@ pub(super) fn source(source: &SourceView, now: UnixTime) -> String {
         ("auth failures", debts.auth_failures),
     ];
     format!(
-        "source     {source}\nline       {line}\nrule       {}\nbanned     {}\nknown      {}\n\n{}",
-        rule.as_deref().unwrap_or("not looked up yet"),
-        future(banned_until),
+        "source     {source}\nline       {line}\nrule       {rule}{cached}\nbanned     {banned}\nknown      {}\n\n{}",
         future(known_until),
-        table(["DEBT", "EVENTS", "PAID IN", "OVER BUDGET"], &rows.map(debt)),
+        table(["DEBT", "EVENTS", "BURST", "PAID IN", "STATE"], &rows.map(debt)),
     )
 }
 
-fn debt((name, debt): (&str, Debt)) -> [String; 4] {
+fn debt((name, debt): (&str, Debt)) -> [String; 5] {
     let paid_in = match debt.debt_ns {
         0 => String::new(),
         // Rounded up: a debt that is shown as paid should be.
         ns => text(ns.div_ceil(1_000_000_000)),
     };
-    let over = if debt.over { "yes" } else { "no" };
-    [name.to_owned(), debt.debt_events.to_string(), paid_in, over.to_owned()]
+    let state = match debt {
+        Debt { dropped: true, .. } => "dropped at the NIC",
+        Debt { over: true, .. } => "over budget",
+        _ => "within budget",
+    };
+    [name.to_owned(), debt.debt_events.to_string(), debt.burst.to_string(), paid_in, state.to_owned()]
 }
 
 pub(super) fn detached(detached: &Detached) -> String {

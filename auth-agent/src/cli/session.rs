@@ -15,7 +15,7 @@ use super::{Failure, check, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
-use crate::kernel::Filter;
+use crate::kernel;
 use crate::run;
 use crate::token::{self, Verifier};
 
@@ -132,7 +132,7 @@ impl Session<'_> {
         }
     }
 
-    /// The running agent must do it: its open links would hold the filter in place.
+    /// By the running agent if there is one, so that its log tells of it.
     fn detach(&mut self, pin_directory: Option<PathBuf>) -> Result<(), Failure> {
         let socket = self.socket()?;
         if pin_directory.is_some() {
@@ -156,7 +156,7 @@ impl Session<'_> {
             (None, Some(config)) => config.kernel.pin_directory,
             (None, None) => DEFAULT_PINS.into(),
         };
-        let detached = Filter::detach(&pins).map_err(|error| Failure::new(error.to_string()))?;
+        let detached = kernel::detach(&pins).map_err(|error| Failure::new(error.to_string()))?;
         if self.json {
             self.print_json(&detached)
         } else {

@@ -9,15 +9,17 @@ use ipnet::IpNet;
 
 use super::body::Body;
 use super::messages::{AddBan, AddedBan, BanEntry, Bans, RemovedBan};
-use super::network::parse_network;
 use super::problem::Problem;
 use super::{Control, blocking, deadline, remark};
 use crate::clock::UnixTime;
+use crate::network::parse_network;
 use crate::store::Ban;
 
 /// Shorter prefixes need `force`: the largest blocks that a registry hands out.
 const WIDEST_V4: u8 = 8;
 const WIDEST_V6: u8 = 16;
+/// What one link has (RFC 4291 2.5.1), and so one client.
+const SITE_V6: u8 = 64;
 
 pub(super) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Bans>, Problem> {
     blocking(control, |control| {
@@ -40,10 +42,9 @@ pub(super) async fn add(
     }
     blocking(control, move |control| {
         let _changing = control.changing();
-        let counted = control.counted(network)?;
-        let ban = control.store.add_ban(counted, until, reason.as_deref(), now)?;
+        let ban = control.store.add_ban(network, until, reason.as_deref(), now)?;
         control.apply_rules_locked(now)?;
-        let notes = notes(network, counted, &control.allow);
+        let notes = notes(network, &control.allow);
         Ok((StatusCode::CREATED, Json(AddedBan { entry: entry(ban), notes })))
     })
     .await
@@ -53,11 +54,10 @@ pub(super) async fn remove(
     State(control): State<Arc<Control>>,
     Path(network): Path<String>,
 ) -> Result<Json<RemovedBan>, Problem> {
-    let asked = parse_network(&network)?;
+    let network = parse_network(&network)?;
     blocking(control, move |control| {
         let now = UnixTime::now();
         let _changing = control.changing();
-        let network = control.counted(asked)?;
         if !control.store.remove_ban(network, now)? {
             let bans = control.store.bans(now)?;
             let covering = bans.iter().map(|ban| ban.network).find(|wider| wider.contains(&network));
@@ -81,10 +81,9 @@ fn is_very_wide(network: IpNet) -> bool {
 }
 
 /// What the ban does otherwise than its words say.
-fn notes(asked: IpNet, banned: IpNet, allow: &[IpNet]) -> Vec<String> {
-    let widened = (asked != banned).then(|| {
-        let prefix = banned.prefix_len();
-        format!("{banned} is banned: IPv6 sources are counted by /{prefix}")
+fn notes(banned: IpNet, allow: &[IpNet]) -> Vec<String> {
+    let rotates = matches!(banned, IpNet::V6(network) if network.prefix_len() > SITE_V6).then(|| {
+        format!("an IPv6 client can change its address within its /{SITE_V6}: ban that to be sure of it")
     });
     let allowed = allow.iter().filter_map(|allowed| {
         if allowed.contains(&banned) {
@@ -95,5 +94,5 @@ fn notes(asked: IpNet, banned: IpNet, allow: &[IpNet]) -> Vec<String> {
             None
         }
     });
-    widened.into_iter().chain(allowed).collect()
+    rotates.into_iter().chain(allowed).collect()
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 
-use super::edge::{Detached, SourceView};
 use super::messages::{RulesStatus, Status};
 use super::problem::Problem;
 use super::{Control, blocking};
 use crate::clock::UnixTime;
+use crate::edge::{Detached, SourceView};
 
 pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
     blocking(control, |control| {

@@ -9,11 +9,11 @@ use ipnet::IpNet;
 
 use super::body::Body;
 use super::messages::{CreateKey, CreatedKey, KeyEntry, Keys, RevokedKey};
-use super::network::parse_network;
 use super::problem::Problem;
 use super::{Control, blocking, deadline, remark};
 use crate::api_key::{ApiKey, KeyId, StoredKey};
 use crate::clock::UnixTime;
+use crate::network::parse_network;
 use crate::store::NewKey;
 
 /// It travels in a header to the upstream.

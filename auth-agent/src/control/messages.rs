@@ -5,10 +5,10 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::edge::FilterStatus;
-use super::network::as_text;
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
+use crate::edge::FilterStatus;
+use crate::network::as_text;
 
 /// `GET /v1/status`
 #[derive(Debug, Deserialize, Serialize)]

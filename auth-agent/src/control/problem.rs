@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use ipnet::IpNet;
 
-use super::edge::EdgeError;
 use super::messages::ProblemDetails;
-use super::network::NetworkError;
 use crate::api_key::{KeyId, MalformedKeyId, RandomError};
+use crate::edge::EdgeError;
+use crate::network::NetworkError;
 use crate::store::{self, StoreError};
 
 /// Why a control request failed.
@@ -62,14 +62,6 @@ pub enum Problem {
     /// A text that is not a network.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// Sources are counted by prefix: a narrower ban can't be told from a ban of the whole prefix.
-    #[error("IPv6 sources are counted by /{}: ban {counted} instead of {network}", counted.prefix_len())]
-    NetworkTooNarrow {
-        /// The network that is counted as one source.
-        counted: IpNet,
-        /// As asked.
-        network: IpNet,
-    },
     /// The caller may not.
     #[error("user id {uid} may not use this socket: run as root, or add the id to control.allow_uids")]
     Peer {
@@ -130,7 +122,6 @@ impl Problem {
             Self::KeyMissing(_) => "key-missing",
             Self::Method => "method-not-allowed",
             Self::Network(_) => "network-invalid",
-            Self::NetworkTooNarrow { .. } => "network-too-narrow",
             Self::Path => "path-missing",
             Self::Peer { .. } => "peer-refused",
             Self::Random(_) => "random-failed",
@@ -148,7 +139,6 @@ impl Problem {
             | Self::Field { .. }
             | Self::KeyId(_)
             | Self::Network(_)
-            | Self::NetworkTooNarrow { .. }
             | Self::SourceInvalid(_) => StatusCode::BAD_REQUEST,
             Self::BanMissing { .. } | Self::KeyMissing(_) | Self::Path => StatusCode::NOT_FOUND,
             Self::BodyUnread { .. } => StatusCode::PAYLOAD_TOO_LARGE,

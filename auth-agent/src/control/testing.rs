@@ -14,6 +14,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::*;
 use crate::api_key::Pepper;
+use crate::edge::{
+    Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus,
+};
+use crate::network;
 
 /// What a kernel half was told, and whether it fails.
 #[derive(Default)]
@@ -41,14 +45,15 @@ impl Edge for FakeEdge {
     }
 
     fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError> {
-        let nothing = Debt { debt_events: 0, debt_ns: 0, over: false };
-        let requests = Debt { debt_events: 7, debt_ns: 4_000_000_001, over: true };
+        let nothing = Debt { burst: 100, debt_events: 0, debt_ns: 0, dropped: false, over: false };
+        let requests = Debt { burst: 5, debt_events: 7, debt_ns: 4_000_000_001, dropped: false, over: true };
         Ok(SourceView {
             banned_until: None,
             debts: Debts { auth_failures: nothing, connections: nothing, packets: nothing, requests },
             in_table: true,
             known_until: None,
-            rule: Some("none".into()),
+            rule: "none".into(),
+            rule_cached: true,
             source: network::host(address),
         })
     }
@@ -78,7 +83,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// With 198.51.100.0/24 on the allowlist and IPv6 sources counted by /64.
+    /// With 198.51.100.0/24 on the allowlist .
     pub(crate) fn open(allow_uids: &[u32]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // Other users reach the socket, as they do in /run.
@@ -90,7 +95,7 @@ impl Desk {
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
         let control =
-            Control::new(store, Arc::clone(&keys), Arc::clone(&edge) as _, allow, 64, UnixTime::now());
+            Control::new(store, Arc::clone(&keys), Arc::clone(&edge) as _, allow, UnixTime::now());
         let control = Arc::new(control);
         let socket = directory.path().join("run/control.sock");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

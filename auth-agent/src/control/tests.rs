@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::runtime::Builder;
 
-use super::network::{NetworkError, parse_network};
+use crate::network::{NetworkError, parse_network};
 use super::testing::Desk;
 use super::*;
 use crate::refusal::Refusal;

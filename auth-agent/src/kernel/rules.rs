@@ -14,27 +14,7 @@ use auth_common::rules::{ADDRESS_BITS, Rule as Entry};
 use ipnet::IpNet;
 
 use crate::clock::UnixTime;
-
-/// A rule as operators state it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Rule {
-    /// What it does.
-    pub action: Action,
-    /// Whom it concerns.
-    pub network: IpNet,
-}
-
-/// What a rule does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Passes every limit and ban.
-    Allow,
-    /// Drops every packet, guarded ports aside.
-    Ban {
-        /// Until the end of this second; `None`: until it is lifted.
-        until: Option<UnixTime>,
-    },
-}
+use crate::edge::{Action, Rule};
 
 /// A prefix of the 128-bit mapped address space.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

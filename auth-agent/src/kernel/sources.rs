@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 
-use auth_common::gcra;
 use auth_common::packet::Address;
 use auth_common::source::SourceKey;
 use auth_common::table::{Group, LINES_PER_GROUP, Line, Place, Shape};
@@ -89,9 +88,4 @@ impl SourceTable {
         // The mask keeps every place inside the table; the remainder spares a panic path.
         (&groups[place.group as usize % groups.len()], key, place)
     }
-}
-
-/// Events of debt, rounded up: what an operator can compare with a burst.
-pub fn events(arrival: &AtomicU64, now: Monotonic, limit: gcra::Limit) -> u64 {
-    gcra::debt(arrival, now.0).div_ceil(limit.increment)
 }

@@ -228,7 +228,7 @@ impl Edge<'_> {
     async fn new_key(&self) -> Result<String> {
         let keys = self.json(&["key", "list"]).await?;
         for key in keys["keys"].as_array().into_iter().flatten() {
-            if key["name"] == KEY_NAME && key["state"] == "active" {
+            if key["name"] == KEY_NAME && key["revoked"].is_null() {
                 let id = key["id"].as_str().context("a key without an id")?;
                 self.json(&["key", "revoke", id]).await?;
             }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use auth_agent::clock::Monotonic;
 use auth_agent::config::{HttpLimit, Kernel, Limits, Rate, XdpMode};
-use auth_agent::kernel::{Action, Budgets, Rule};
+use auth_agent::edge::{Action, Rule};
+use auth_agent::kernel::Budgets;
 use auth_common::gcra;
 use auth_common::verdict::Reason;
 use tests::host::HostMaps;
@@ -30,13 +31,13 @@ fn rate(events: u32) -> Rate {
     Rate { burst: events, events, period: HOUR }
 }
 
-fn limits() -> Limits {
+pub fn limits() -> Limits {
     let drop_after = NonZeroU32::new(HTTP).unwrap();
     let http = HttpLimit { drop_after, drop_for: HOUR, rate: rate(HTTP) };
     Limits { auth_failures: http, connections: rate(CONNECTIONS), packets: rate(PACKETS), requests: http }
 }
 
-fn kernel() -> Kernel {
+pub fn kernel() -> Kernel {
     Kernel {
         allow: Vec::new(),
         guarded_ports: vec![22],

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::network::as_text;
 use crate::clock::UnixTime;
+use crate::network::as_text;
 
 /// The filter in the kernel. Calls may block for as long as system calls do.
 pub trait Edge: Send + Sync + 'static {
@@ -64,7 +64,7 @@ pub enum Action {
 pub struct FilterStatus {
     /// Packets by reason.
     pub counters: Vec<Counter>,
-    /// Where it is attached; empty after a detach.
+    /// The interfaces it was put on.
     pub interfaces: Vec<Interface>,
     /// The source table.
     pub sources: SourcesStatus,
@@ -84,9 +84,9 @@ pub struct Counter {
 /// One attachment.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Interface {
-    /// Interface index.
+    /// Interface index; 0: there is no such interface any more.
     pub index: u32,
-    /// `native` or `generic`.
+    /// `native` or `generic`; `detached`: no program is on it.
     pub mode: String,
     /// Interface name.
     pub name: String,
@@ -106,16 +106,18 @@ pub struct SourcesStatus {
 /// What is known of one source.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SourceView {
-    /// Until when it is banned, by its own line or by a rule.
+    /// Until when it is banned; absent: it is not, or without end.
     pub banned_until: Option<UnixTime>,
-    /// What it owes.
+    /// What it owes; if it has no line of its own, what all newcomers of its group owe together.
     pub debts: Debts,
     /// It has a line of its own; otherwise it owes nothing, or shares its group's overflow budget.
     pub in_table: bool,
     /// Until when it counts as known, having authenticated.
     pub known_until: Option<UnixTime>,
-    /// Outcome of the rules as cached in its line: `allow`, `ban` or `none`; absent: not looked up yet.
-    pub rule: Option<String>,
+    /// What the rules in the kernel say of it: `allowed`, `banned` or `none`.
+    pub rule: String,
+    /// Its line holds that outcome, so that no look-up is needed.
+    pub rule_cached: bool,
     /// The network that is counted as one source.
     #[serde(with = "as_text")]
     pub source: IpNet,
@@ -137,10 +139,14 @@ pub struct Debts {
 /// One debt.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Debt {
+    /// Events that may come at once after a pause.
+    pub burst: u64,
     /// In events: how many of the burst are used up.
     pub debt_events: u64,
     /// In time: how long until it is paid.
     pub debt_ns: u64,
+    /// The kernel drops the source for this debt.
+    pub dropped: bool,
     /// The next event is over the budget.
     pub over: bool,
 }

@@ -1,6 +1,6 @@
 //! Networks as operators write them: an address or a CIDR, with one meaning or none.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -19,9 +19,6 @@ pub enum NetworkError {
         /// As given.
         written: IpNet,
     },
-    /// `::/0` and the like hold all of IPv4 as v4-mapped addresses.
-    #[error("{0} would cover IPv4 too: write 2000::/3 for all of global IPv6, 0.0.0.0/0 for all of IPv4")]
-    MixesFamilies(IpNet),
     /// Not an address, not a CIDR.
     #[error("{0:?} is no address and no network: write it like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")]
     Syntax(String),
@@ -37,7 +34,7 @@ pub fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
     }
     match network {
         IpNet::V4(_) => Ok(network),
-        IpNet::V6(v6) => unmapped(v6),
+        IpNet::V6(v6) => Ok(unmapped(v6)),
     }
 }
 
@@ -47,19 +44,13 @@ pub fn host(address: IpAddr) -> IpNet {
 }
 
 /// A v4-mapped network as the IPv4 network that it is.
-fn unmapped(network: Ipv6Net) -> Result<IpNet, NetworkError> {
+fn unmapped(network: Ipv6Net) -> IpNet {
     const MAPPED_BITS: u8 = 96;
-    const FIRST_MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
-    if let (Some(v4), Some(bits)) =
-        (network.addr().to_ipv4_mapped(), network.prefix_len().checked_sub(MAPPED_BITS))
-    {
+    match (network.addr().to_ipv4_mapped(), network.prefix_len().checked_sub(MAPPED_BITS)) {
         // `bits` is at most 32, since the prefix is at most 128.
-        return Ok(Ipv4Net::new(v4, bits).map_or(network.into(), IpNet::from));
+        (Some(v4), Some(bits)) => Ipv4Net::new(v4, bits).map_or(network.into(), IpNet::from),
+        _ => network.into(),
     }
-    if network.contains(&FIRST_MAPPED) {
-        return Err(NetworkError::MixesFamilies(network.into()));
-    }
-    Ok(network.into())
 }
 
 /// serde: a network as text.
