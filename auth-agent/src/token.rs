@@ -10,4 +10,8 @@ impl TokenError {
     pub fn name(self) -> &'static str {
         "token-expired"
     }
+    /// What is wrong, for the client.
+    pub fn description(self) -> &'static str {
+        "the token is past its expiry"
+    }
 }
