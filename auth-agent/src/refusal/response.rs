@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -53,6 +53,10 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
         }
         Refusal::MethodNotAllowed => {
             headers.insert(ALLOW, HeaderValue::from_static(FORWARDED_METHODS));
+        }
+        // Where this message ends is in doubt, and so is where the next one starts.
+        Refusal::BodyInvalid | Refusal::FramingInvalid => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}
     }
