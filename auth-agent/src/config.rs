@@ -42,6 +42,17 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
 }
 
+impl Config {
+    /// The route with the longest prefix of `path`, on segment boundaries.
+    pub fn route(&self, path: &str) -> Option<&Route> {
+        let covers = |prefix: &str| match path.strip_prefix(prefix) {
+            Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
+            None => false,
+        };
+        self.routes.iter().filter(|route| covers(&route.path)).max_by_key(|route| route.path.len())
+    }
+}
+
 /// `[api_keys]`
 #[derive(Clone, Debug)]
 pub struct ApiKeys {

@@ -6,6 +6,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::path::PathError;
+
+mod response;
+
+pub use response::{Refused, respond};
+
 /// Why a request was refused. Adding a variant here is all it takes to name a new reason.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Refusal {
@@ -22,6 +28,8 @@ pub enum Refusal {
         /// Until the next attempt is admitted.
         retry_after: Duration,
     },
+    /// The body breaks the rules of its framing, or broke off.
+    BodyInvalid,
     /// The body is longer than `sizes.body_bytes`.
     BodyTooLarge,
     /// No body bytes came for `timeouts.body_idle`.
@@ -32,12 +40,18 @@ pub enum Refusal {
     CredentialMalformed,
     /// No credential on a route that needs one.
     CredentialMissing,
-    /// `Host` missing, twice, malformed, or unlike `:authority`.
+    /// The message's length is stated in a way that another server could read differently.
+    FramingInvalid,
+    /// More than `sizes.headers` fields.
+    HeadersTooMany,
+    /// `Host` missing, twice, malformed, or unlike the target's authority or scheme.
     HostInvalid,
+    /// `Host` is not the name that the TLS connection was made for.
+    HostMisdirected,
     /// CONNECT, TRACE, or a method that this edge does not forward.
     MethodNotAllowed,
     /// The path has no single canonical form.
-    PathInvalid,
+    PathInvalid(PathError),
     /// The source is over its request budget.
     RequestLimit {
         /// Until the next request is admitted.
@@ -68,14 +82,18 @@ impl Refusal {
             Self::ApiKeyNetwork => "api-key-network",
             Self::ApiKeyRevoked => "api-key-revoked",
             Self::AuthFailureLimit { .. } => "auth-failure-limit",
+            Self::BodyInvalid => "body-invalid",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
             Self::CredentialAmbiguous => "credential-ambiguous",
             Self::CredentialMalformed => "credential-malformed",
             Self::CredentialMissing => "credential-missing",
+            Self::FramingInvalid => "framing-invalid",
+            Self::HeadersTooMany => "headers-too-many",
             Self::HostInvalid => "host-invalid",
+            Self::HostMisdirected => "host-misdirected",
             Self::MethodNotAllowed => "method-not-allowed",
-            Self::PathInvalid => "path-invalid",
+            Self::PathInvalid(_) => "path-invalid",
             Self::RequestLimit { .. } => "request-limit",
             Self::RouteNotFound => "route-not-found",
             Self::ScopeMissing => "scope-missing",
@@ -101,12 +119,62 @@ impl Refusal {
             Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::HostInvalid | Self::PathInvalid => StatusCode::BAD_REQUEST,
+            Self::BodyInvalid | Self::FramingInvalid | Self::HostInvalid | Self::PathInvalid(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HostMisdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamInvalid | Self::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
         }
+    }
+
+    /// What is wrong, in a sentence for the client; tells nothing that the client does not know.
+    pub fn detail(&self) -> &'static str {
+        match self {
+            Self::ApiKeyInvalid => "the api key is not known",
+            Self::ApiKeyExpired => "the api key is past its expiry",
+            Self::ApiKeyNetwork => "the api key may not be used from this network",
+            Self::ApiKeyRevoked => "the api key was revoked",
+            Self::AuthFailureLimit { .. } => "too many failed authentications from this address",
+            Self::BodyInvalid => "the request body broke off or is not framed correctly",
+            Self::BodyTooLarge => "the request body is too large",
+            Self::BodyTimeout => "the request body stopped coming",
+            Self::CredentialAmbiguous => "the request carries more than one credential",
+            Self::CredentialMalformed => "the credential is not in a form that is accepted here",
+            Self::CredentialMissing => "the request carries no credential",
+            Self::FramingInvalid => "the transfer coding is not supported",
+            Self::HeadersTooMany => "the request has too many header fields",
+            Self::HostInvalid => "the host is missing, repeated, malformed or unlike the request target",
+            Self::HostMisdirected => "the host is not the one this connection was made for",
+            Self::MethodNotAllowed => "the method is not forwarded",
+            Self::PathInvalid(error) => error.description(),
+            Self::RequestLimit { .. } => "too many requests from this address",
+            Self::RouteNotFound => "no route matches the path",
+            Self::ScopeMissing => "the credential lacks a scope that this route needs",
+            Self::Token(error) => error.description(),
+            Self::UpstreamUnreachable => "the upstream can't be reached",
+            Self::UpstreamInvalid => "the upstream's answer broke off or can't be understood",
+            Self::UpstreamTimeout => "the upstream did not answer in time",
+            Self::UriTooLong => "the request target is too long",
+        }
+    }
+
+    /// Whether it counts as a failed authentication, and so brings the source nearer to
+    /// [`Self::AuthFailureLimit`]. All of them do but a missing credential, which guesses nothing.
+    pub fn is_auth_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::ApiKeyInvalid
+                | Self::ApiKeyExpired
+                | Self::ApiKeyNetwork
+                | Self::ApiKeyRevoked
+                | Self::CredentialAmbiguous
+                | Self::CredentialMalformed
+                | Self::Token(_)
+        )
     }
 }

@@ -1,0 +1,198 @@
+//! Header fields between the client and the upstream.
+//!
+//! Invariant: what the upstream reads about the client's identity and address was written here. The client's
+//! spellings of those fields, hop-by-hop fields and whatever `Connection` nominates go first; ours come after.
+
+use std::net::IpAddr;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+use crate::config::IdentityHeaders;
+use crate::identity::Identity;
+use crate::request::Canonical;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// RFC 9110, 7.6.1, with the fields that older proxies treat so.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    PROXY_CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// What upstreams believe about the client's address, the path or the method when it is in a header.
+/// In the folded spelling of [`is_spelling_of`].
+const NOT_FROM_CLIENTS: [&str; 16] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "forwarded",
+    "proxy",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-uri",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
+
+/// All of them, among them `X-Forwarded-User` and its like.
+const NOT_FROM_CLIENTS_PREFIXES: [&str; 2] = ["proxy-", "x-forwarded-"];
+
+/// The header rules of one configuration.
+#[derive(Debug)]
+pub struct Rules {
+    identity: IdentityHeaders,
+    /// Names that only we may send to the upstream, and those of credentials, folded.
+    ours: [String; 5],
+}
+
+impl Rules {
+    /// Rules for these names.
+    pub fn new(identity: &IdentityHeaders, api_key: &HeaderName) -> Self {
+        let names = [&identity.method, &identity.scopes, &identity.subject, api_key, &AUTHORIZATION];
+        Self { identity: identity.clone(), ours: names.map(|name| name.as_str().replace(['_', '.'], "-")) }
+    }
+
+    /// Turns the client's header fields into those for the upstream.
+    pub fn to_upstream(
+        &self,
+        headers: &mut HeaderMap,
+        version: Version,
+        request: &Canonical,
+        source: IpAddr,
+        identity: Option<&Identity>,
+    ) {
+        let accepts_trailers = headers.get_all(TE).iter().any(is_trailers);
+        remove_hop_by_hop(headers);
+        self.remove_not_from_clients(headers);
+        // The length is that of the body as it was read, and the expectation has been met by reading it.
+        headers.remove(CONTENT_LENGTH);
+        headers.remove(EXPECT);
+        join_cookies(headers);
+        if accepts_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        headers.insert(HOST, request.host().clone());
+        headers.insert(X_FORWARDED_HOST, request.host().clone());
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+        if let Ok(source) = HeaderValue::try_from(source.to_string()) {
+            headers.insert(X_FORWARDED_FOR, source);
+        }
+        headers.append(VIA, via(version));
+        if let Some(identity) = identity {
+            self.add_identity(headers, identity);
+        }
+    }
+
+    fn remove_not_from_clients(&self, headers: &mut HeaderMap) {
+        let goes = |name: &HeaderName| {
+            let name = name.as_str();
+            NOT_FROM_CLIENTS.iter().any(|known| is_spelling_of(name, known))
+                || self.ours.iter().any(|known| is_spelling_of(name, known))
+                || NOT_FROM_CLIENTS_PREFIXES
+                    .iter()
+                    .any(|prefix| name.get(..prefix.len()).is_some_and(|start| is_spelling_of(start, prefix)))
+        };
+        while let Some(name) = headers.keys().find(|name| goes(name)).cloned() {
+            headers.remove(name);
+        }
+    }
+
+    fn add_identity(&self, headers: &mut HeaderMap, identity: &Identity) {
+        headers.insert(&self.identity.method, HeaderValue::from_static(identity.method().name()));
+        headers.insert(&self.identity.subject, encoded(std::iter::once(identity.subject())));
+        headers.insert(&self.identity.scopes, encoded(identity.scopes().iter().map(|scope| &**scope)));
+    }
+}
+
+/// Removes what concerns one connection only (RFC 9110, 7.6.1).
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let nominations: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+    for nomination in nominations.iter().filter_map(|value| value.to_str().ok()) {
+        for name in nomination.split(',') {
+            headers.remove(name.trim());
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Whether a gateway in front of a CGI-like server would take `name` for `folded`: such servers see no
+/// difference between `-`, `_` and `.`. Header names are in lower case already.
+fn is_spelling_of(name: &str, folded: &str) -> bool {
+    let fold = |byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    name.len() == folded.len() && name.bytes().map(fold).eq(folded.bytes())
+}
+
+fn is_trailers(value: &HeaderValue) -> bool {
+    value
+        .to_str()
+        .is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+}
+
+/// HTTP/2 clients may split the cookie field; HTTP/1.1 has only one (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies = headers.get_all(COOKIE);
+    if cookies.iter().nth(1).is_none() {
+        return;
+    }
+    let joined = cookies.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// RFC 9110, 7.6.3.
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2 auth-agent",
+        Version::HTTP_10 => "1.0 auth-agent",
+        _ => "1.1 auth-agent",
+    })
+}
+
+/// Words joined by spaces; every byte of a word that isn't visible ASCII, and `%`, as a percent-escape, so
+/// that no two values look the same to the upstream.
+fn encoded<'a>(words: impl Iterator<Item = &'a str>) -> HeaderValue {
+    let mut value = String::new();
+    for word in words {
+        if !value.is_empty() {
+            value.push(' ');
+        }
+        for byte in word.bytes() {
+            if byte.is_ascii_graphic() && byte != b'%' {
+                value.push(char::from(byte));
+            } else {
+                value.push('%');
+                value.extend(
+                    [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])),
+                );
+            }
+        }
+    }
+    HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests;

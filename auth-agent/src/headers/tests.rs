@@ -1,0 +1,189 @@
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use http::Request;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Sizes;
+use crate::identity::Method;
+use crate::request;
+
+fn rules() -> Rules {
+    let names = IdentityHeaders {
+        method: HeaderName::from_static("x-auth-method"),
+        scopes: HeaderName::from_static("x-auth-scopes"),
+        subject: HeaderName::from_static("x-auth-subject"),
+    };
+    Rules::new(&names, &HeaderName::from_static("x-api-key"))
+}
+
+fn target() -> Canonical {
+    let some = |number| NonZeroUsize::new(number).unwrap();
+    let sizes = Sizes {
+        body_bytes: 0,
+        connections: some(1),
+        connections_per_source: some(1),
+        header_bytes: some(1),
+        headers: some(1),
+        streams: NonZeroU32::MIN,
+        token_bytes: some(1),
+        uri_bytes: some(64),
+    };
+    let request = Request::get("/").header("host", "api.example").body(()).unwrap();
+    request::canonicalise(&request.into_parts().0, None, &sizes).unwrap()
+}
+
+fn forward(fields: &[(&str, &str)], identity: Option<&Identity>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+    }
+    let source = IpAddr::from([192, 0, 2, 9]);
+    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), source, identity);
+    headers
+}
+
+fn alice() -> Identity {
+    Identity::verified(Method::Jwt, "alice".into(), vec!["read".into(), "write".into()])
+}
+
+/// What is there for any request, so that the tests below compare whole header maps.
+const ALWAYS: [(&str, &str); 5] = [
+    ("host", "api.example"),
+    ("x-forwarded-for", "192.0.2.9"),
+    ("x-forwarded-host", "api.example"),
+    ("x-forwarded-proto", "https"),
+    ("via", "1.1 auth-agent"),
+];
+
+fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    let name = |name: &str| HeaderName::from_bytes(name.as_bytes()).unwrap();
+    fields
+        .iter()
+        .map(|(field, value)| (name(field), HeaderValue::from_bytes(value.as_bytes()).unwrap()))
+        .collect()
+}
+
+#[test]
+fn what_only_we_may_say_is_stripped_in_every_spelling() {
+    for name in [
+        "X-Auth-Subject",
+        "x-auth-subject",
+        "X_Auth_Subject",
+        "x.auth.subject",
+        "x-auth_subject",
+        "X-AUTH-METHOD",
+        "x_auth_scopes",
+        "Authorization",
+        "X-API-Key",
+        "x_api_key",
+        "X-Forwarded-For",
+        "x_forwarded_for",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-User",
+        "X-Forwarded-Port",
+        "x_forwarded.prefix",
+        "Forwarded",
+        "X-Real-IP",
+        "x_real_ip",
+        "True-Client-IP",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-HTTP-Method-Override",
+        "X-Method-Override",
+        "X-HTTP-Method",
+        "x_http_method_override",
+        "Proxy",
+        "Proxy-Authorization",
+        "proxy_connection",
+        "Connection",
+        "Keep-Alive",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+        "Expect",
+        "Content-Length",
+    ] {
+        let headers = forward(&[(name, "evil"), ("accept", "*/*"), (name, "evil")], None);
+        let mut expected = map(&ALWAYS);
+        expected.insert("accept", HeaderValue::from_static("*/*"));
+        assert_eq!(headers, expected, "{name}");
+    }
+}
+
+#[test]
+fn what_looks_alike_is_kept() {
+    let kept = [
+        ("x-auth-subjects", "1"),
+        ("x-forwarded", "1"),
+        ("x-apikey", "1"),
+        ("host-x", "1"),
+        ("upgraded", "1"),
+    ];
+    let headers = forward(&kept, None);
+    assert_eq!(headers, map(&[&kept[..], &ALWAYS].concat()));
+}
+
+#[test]
+fn the_identity_replaces_whatever_the_client_claimed() {
+    let claims = [("x-auth-subject", "root"), ("x_auth_subject", "root"), ("X-Auth-Scopes", "admin")];
+    let headers = forward(&claims, Some(&alice()));
+    let identity = [("x-auth-method", "jwt"), ("x-auth-subject", "alice"), ("x-auth-scopes", "read write")];
+    assert_eq!(headers, map(&[&identity[..], &ALWAYS].concat()));
+}
+
+#[test]
+fn connection_nominates_only_what_the_client_sent() {
+    let fields = [
+        ("connection", "close, X-Auth-Subject, x-forwarded-for , host"),
+        ("connection", "x-drop-me, via, bad name, ,x-auth-method"),
+        ("x-drop-me", "1"),
+        ("x-keep-me", "1"),
+    ];
+    let headers = forward(&fields, Some(&alice()));
+    let identity = [("x-auth-method", "jwt"), ("x-auth-subject", "alice"), ("x-auth-scopes", "read write")];
+    assert_eq!(headers, map(&[&[("x-keep-me", "1")][..], &identity, &ALWAYS].concat()));
+}
+
+#[test]
+fn te_keeps_trailers_and_via_is_appended() {
+    let headers = forward(&[("te", "gzip, Trailers;q=1"), ("te", "trailers"), ("via", "1.1 edge")], None);
+    assert_eq!(headers.get_all("te").iter().collect::<Vec<_>>(), ["trailers"]);
+    assert_eq!(headers.get_all("via").iter().collect::<Vec<_>>(), ["1.1 edge", "1.1 auth-agent"]);
+}
+
+#[test]
+fn split_cookies_are_joined() {
+    let headers = forward(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")], None);
+    assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+}
+
+#[test]
+fn an_identity_that_is_no_header_value_is_escaped() {
+    for (subject, expected) in [
+        ("auth0|123", "auth0|123"),
+        ("a b", "a%20b"),
+        ("a%20b", "a%2520b"),
+        (" a\r\nx-admin: 1", "%20a%0D%0Ax-admin:%201"),
+        ("zoë\0", "zo%C3%AB%00"),
+        ("", ""),
+    ] {
+        let identity = Identity::verified(Method::ApiKey, subject.into(), vec!["a b".into(), "c".into()]);
+        let headers = forward(&[], Some(&identity));
+        assert_eq!(headers["x-auth-subject"], expected);
+        assert_eq!(headers["x-auth-scopes"], "a%20b c");
+        assert_eq!(headers["x-auth-method"], "api-key");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_two_subjects_look_the_same(one in any::<String>(), other in any::<String>()) {
+        let of = |text: &str| encoded(std::iter::once(text));
+        prop_assert_eq!(of(&one) == of(&other), one == other);
+        prop_assert!(of(&one).as_bytes().iter().all(u8::is_ascii_graphic));
+    }
+}

@@ -1,0 +1,150 @@
+//! The budgets of a source, as the request path sees them.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::refusal::Refusal;
+
+/// What a charge against a budget came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Charge {
+    /// There was no room for it.
+    Over {
+        /// Until there is room again.
+        retry_after: Duration,
+    },
+    /// There was room for it.
+    Within,
+}
+
+/// The debts of the sources; the real ones are lines of the table shared with the kernel.
+pub trait SourceDebts: Send + Sync {
+    /// What a failed authentication would come to; charges nothing.
+    fn auth_failure_debt(&self, source: IpAddr, now: Monotonic) -> Charge;
+    /// Notes that a client at `source` authenticated (promise P16).
+    fn authenticated(&self, source: IpAddr, now: Monotonic);
+    /// Charges a failed authentication.
+    fn charge_auth_failure(&self, source: IpAddr, now: Monotonic) -> Charge;
+    /// Charges a request.
+    fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge;
+}
+
+/// Proof that a request was charged to its source and that the source has budget left. Only [`admit`]
+/// makes one, for one request.
+#[derive(Debug)]
+pub struct Admitted(());
+
+/// Charges the request to its source, whatever comes of it, before anything dearer is done for it.
+pub fn admit(debts: &dyn SourceDebts, source: IpAddr, now: Monotonic) -> Result<Admitted, Refusal> {
+    if let Charge::Over { retry_after } = debts.charge_request(source, now) {
+        return Err(Refusal::RequestLimit { retry_after });
+    }
+    if let Charge::Over { retry_after } = debts.auth_failure_debt(source, now) {
+        return Err(Refusal::AuthFailureLimit { retry_after });
+    }
+    Ok(Admitted(()))
+}
+
+/// The source that connections from `address` count against: an IPv6 client owns its whole prefix.
+pub fn aggregate(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(ipv6_prefix)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from(u128::from(v6) & mask))
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Budgets that never refill.
+    #[derive(Debug)]
+    pub struct Fake {
+        pub auth_failures: u32,
+        pub requests: u32,
+        pub charged: Mutex<HashMap<IpAddr, Charged>>,
+    }
+
+    #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+    pub struct Charged {
+        pub auth_failures: u32,
+        pub known: bool,
+        pub requests: u32,
+    }
+
+    pub const RETRY_AFTER: Duration = Duration::from_millis(1500);
+
+    impl Fake {
+        pub fn new(requests: u32, auth_failures: u32) -> Self {
+            Self { auth_failures, requests, charged: Mutex::default() }
+        }
+
+        pub fn of(&self, source: IpAddr) -> Charged {
+            self.charged.lock().unwrap().get(&source).copied().unwrap_or_default()
+        }
+
+        fn update(&self, source: IpAddr, update: impl FnOnce(&mut Charged)) {
+            update(self.charged.lock().unwrap().entry(source).or_default());
+        }
+    }
+
+    fn judge(charged: u32, budget: u32) -> Charge {
+        if charged > budget { Charge::Over { retry_after: RETRY_AFTER } } else { Charge::Within }
+    }
+
+    impl SourceDebts for Fake {
+        fn auth_failure_debt(&self, source: IpAddr, _: Monotonic) -> Charge {
+            judge(self.of(source).auth_failures + 1, self.auth_failures)
+        }
+
+        fn authenticated(&self, source: IpAddr, _: Monotonic) {
+            self.update(source, |charged| charged.known = true);
+        }
+
+        fn charge_auth_failure(&self, source: IpAddr, _: Monotonic) -> Charge {
+            self.update(source, |charged| charged.auth_failures += 1);
+            judge(self.of(source).auth_failures, self.auth_failures)
+        }
+
+        fn charge_request(&self, source: IpAddr, _: Monotonic) -> Charge {
+            self.update(source, |charged| charged.requests += 1);
+            judge(self.of(source).requests, self.requests)
+        }
+    }
+
+    #[test]
+    fn a_request_over_a_budget_is_refused_by_the_budgets_name() {
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let over = Some(Refusal::RequestLimit { retry_after: RETRY_AFTER });
+        let guessing = Some(Refusal::AuthFailureLimit { retry_after: RETRY_AFTER });
+        for (requests, auth_failures, expected) in
+            [(1, 1, None), (0, 1, over), (1, 0, guessing), (0, 0, over)]
+        {
+            let debts = Fake::new(requests, auth_failures);
+            assert_eq!(admit(&debts, source, Monotonic(0)).err(), expected);
+            assert_eq!(debts.of(source).requests, 1);
+        }
+    }
+
+    #[test]
+    fn an_ipv6_source_is_its_prefix_and_a_mapped_one_its_ipv4_address() {
+        for (address, prefix, expected) in [
+            ("2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::"),
+            ("2001:db8:1:2:3:4:5:6", 48, "2001:db8:1::"),
+            ("2001:db8:1:2:3:4:5:6", 128, "2001:db8:1:2:3:4:5:6"),
+            ("2001:db8::1", 0, "::"),
+            ("::ffff:192.0.2.7", 64, "192.0.2.7"),
+            ("192.0.2.7", 64, "192.0.2.7"),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(aggregate(address, prefix), expected.parse::<IpAddr>().unwrap(), "{address}/{prefix}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Whether an identity may use a route.
+
+use crate::config::{Auth, Config, Route};
+use crate::identity::Identity;
+use crate::limits::Admitted;
+use crate::refusal::{Refusal, Refused};
+use crate::request::Canonical;
+
+/// Leave to forward one request. Only [`authorize`] makes one, from a request that was charged.
+#[derive(Debug)]
+pub struct Permit<'r> {
+    identity: Option<Identity>,
+    route: &'r Route,
+}
+
+impl<'r> Permit<'r> {
+    /// Who sent the request; `None` on an open route.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Where it goes.
+    pub fn route(&self) -> &'r Route {
+        self.route
+    }
+}
+
+/// The route of a request. There is no other way on: what matches no route is refused.
+pub fn route<'r>(config: &'r Config, request: &Canonical) -> Result<&'r Route, Refusal> {
+    config.route(request.path()).ok_or(Refusal::RouteNotFound)
+}
+
+/// Checks that the route is open or `identity` has every scope that it needs.
+pub fn authorize<'r>(
+    _charged: Admitted,
+    route: &'r Route,
+    identity: Option<Identity>,
+) -> Result<Permit<'r>, Refused<'r>> {
+    if route.auth == Auth::Required {
+        let identity = identity.as_ref().ok_or(Refusal::CredentialMissing)?;
+        let has = |scope: &String| identity.scopes().iter().any(|held| **held == **scope);
+        if !route.scopes.iter().all(has) {
+            return Err(Refused { refusal: Refusal::ScopeMissing, scopes: &route.scopes });
+        }
+    }
+    Ok(Permit { identity, route })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::clock::Monotonic;
+    use crate::identity::Method;
+    use crate::limits;
+
+    fn outcome(auth: Auth, needed: &[&str], held: Option<&[&str]>) -> Option<Refusal> {
+        let route = Route {
+            auth,
+            path: "/".into(),
+            scopes: needed.iter().map(|scope| (*scope).to_owned()).collect(),
+            upstream: 0,
+        };
+        let identity = held.map(|held| {
+            Identity::verified(Method::Jwt, "alice".into(), held.iter().map(|&scope| scope.into()).collect())
+        });
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let admitted = limits::admit(&limits::tests::Fake::new(1, 1), source, Monotonic(0)).unwrap();
+        authorize(admitted, &route, identity).err().map(|refused| refused.refusal)
+    }
+
+    #[test]
+    fn a_guarded_route_needs_an_identity_with_every_scope() {
+        use Auth::{None as Open, Required};
+        for (auth, needed, held, expected) in [
+            (Required, &[][..], Some(&[][..]), None),
+            (Required, &["a"], Some(&["a"]), None),
+            (Required, &["a", "b"], Some(&["b", "c", "a"]), None),
+            (Required, &["a", "b"], Some(&["a"]), Some(Refusal::ScopeMissing)),
+            (Required, &["a"], Some(&["A"]), Some(Refusal::ScopeMissing)),
+            (Required, &["a"], Some(&["a b"]), Some(Refusal::ScopeMissing)),
+            (Required, &["a"], Some(&[]), Some(Refusal::ScopeMissing)),
+            (Required, &[], None, Some(Refusal::CredentialMissing)),
+            (Open, &[], None, None),
+        ] {
+            assert_eq!(outcome(auth, needed, held), expected, "{auth:?} {needed:?} {held:?}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! How many connections may be open: in all, and per source.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipnet::IpNet;
+
+use crate::config::Config;
+use crate::limits;
+
+/// Why a connection was closed at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Full {
+    /// `sizes.connections`
+    Connections,
+    /// `sizes.connections_per_source`
+    ConnectionsPerSource,
+}
+
+impl Full {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerSource => "connections-per-source",
+        }
+    }
+}
+
+/// The connections that are open.
+#[derive(Debug)]
+pub(super) struct Admission {
+    allow: Vec<IpNet>,
+    ipv6_prefix: u8,
+    limit: usize,
+    limit_per_source: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    by_source: HashMap<IpAddr, usize>,
+    total: usize,
+}
+
+impl Admission {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            allow: config.kernel.allow.clone(),
+            ipv6_prefix: config.kernel.ipv6_prefix,
+            limit: config.sizes.connections.get(),
+            limit_per_source: config.sizes.connections_per_source.get(),
+            open: Mutex::default(),
+        }
+    }
+
+    /// Counts a connection from `address` until the slot is dropped. Allowlisted sources pass the limit per
+    /// source (promise P11); the one in all protects the process itself.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Full> {
+        let source = limits::aggregate(address, self.ipv6_prefix);
+        let mut open = self.lock();
+        if open.total >= self.limit {
+            return Err(Full::Connections);
+        }
+        let of_source = open.by_source.get(&source).copied().unwrap_or(0);
+        if of_source >= self.limit_per_source && !self.allow.iter().any(|net| net.contains(&address)) {
+            return Err(Full::ConnectionsPerSource);
+        }
+        open.by_source.insert(source, of_source + 1);
+        open.total += 1;
+        Ok(Slot { admission: Arc::clone(self), source })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place.
+#[derive(Debug)]
+pub(super) struct Slot {
+    admission: Arc<Admission>,
+    source: IpAddr,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.admission.lock();
+        open.total -= 1;
+        if let Some(count) = open.by_source.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_source.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission() -> Arc<Admission> {
+        Arc::new(Admission {
+            allow: vec!["10.0.0.0/8".parse().unwrap()],
+            ipv6_prefix: 64,
+            limit: 5,
+            limit_per_source: 2,
+            open: Mutex::default(),
+        })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_source_has_its_share_and_gets_it_back() {
+        let admission = admission();
+        let first = admission.admit(address("2001:db8::1")).unwrap();
+        let _second = admission.admit(address("2001:db8::2")).unwrap();
+        assert_eq!(admission.admit(address("2001:db8::3")).unwrap_err(), Full::ConnectionsPerSource);
+        let _other = admission.admit(address("2001:db8:0:1::1")).unwrap();
+        drop(first);
+        let _again = admission.admit(address("2001:db8::3")).unwrap();
+    }
+
+    #[test]
+    fn allowlisted_sources_share_only_the_limit_in_all() {
+        let admission = admission();
+        let mut slots: Vec<_> = (0..5).map(|_| admission.admit(address("10.1.2.3")).unwrap()).collect();
+        assert_eq!(admission.admit(address("10.1.2.3")).unwrap_err(), Full::Connections);
+        assert_eq!(admission.admit(address("192.0.2.1")).unwrap_err(), Full::Connections);
+        slots.clear();
+        assert!(admission.lock().by_source.is_empty() && admission.lock().total == 0);
+    }
+}

@@ -1,0 +1,148 @@
+//! One connection: the TLS handshake, then HTTP by what was negotiated, until either side has had enough.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+use super::activity::{Activity, Stuck, Watched};
+use super::admission::Slot;
+use super::{Phase, Shared};
+use crate::gateway::{AnswerBody, Now, Peer};
+
+/// What a client that was told to go may still take to read what it was sent.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    stream: TcpStream,
+    source: IpAddr,
+    slot: Slot,
+    tls: TlsAcceptor,
+    shared: Arc<Shared>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let end = tokio::select! {
+        end = exchange(stream, source, tls, &shared, phase.clone()) => end,
+        _ = phase.wait_for(|phase| *phase == Phase::Ended) => Some("drain-timeout"),
+    };
+    drop(slot);
+    if let Some(reason) = end {
+        debug!(%source, reason, "connection closed");
+        shared.gateway.counters().closed.count(reason);
+    }
+}
+
+/// The reason why the connection was ended before the client was done with it, if it was.
+async fn exchange(
+    stream: TcpStream,
+    source: IpAddr,
+    tls: TlsAcceptor,
+    shared: &Arc<Shared>,
+    phase: watch::Receiver<Phase>,
+) -> Option<&'static str> {
+    let stream = match handshake(stream, tls, shared.timeouts.handshake).await {
+        Ok(stream) => stream,
+        Err(reason) => return Some(reason),
+    };
+    let session = stream.get_ref().1;
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let peer = Arc::new(Peer { server_name: session.server_name().map(Arc::from), source });
+    let activity = Activity::new();
+    let service = service_fn(|request| {
+        let (shared, peer, activity) = (Arc::clone(shared), Arc::clone(&peer), Arc::clone(&activity));
+        answer(shared, peer, activity, request)
+    });
+    let io = TokioIo::new(stream);
+    if is_http2 {
+        let connection = shared.http2.serve_connection(io, service);
+        drive(connection, http2::Connection::graceful_shutdown, &activity, shared, phase).await
+    } else {
+        let connection = shared.http1.serve_connection(io, service);
+        drive(connection, http1::Connection::graceful_shutdown, &activity, shared, phase).await
+    }
+}
+
+async fn handshake(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    limit: Duration,
+) -> Result<TlsStream<TcpStream>, &'static str> {
+    match timeout(limit, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => {
+            debug!(%error, "handshake failed");
+            Err("handshake-failed")
+        }
+        Err(_) => Err("handshake-timeout"),
+    }
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    activity: Arc<Activity>,
+    request: Request<Incoming>,
+) -> Result<Response<Watched<AnswerBody>>, Infallible> {
+    let exchange = activity.begin();
+    let response = shared.gateway.answer(&peer, request, Now::read()).await;
+    Ok(response.map(|body| Watched::new(body, exchange)))
+}
+
+/// Runs the connection; tells it to `finish` when the server drains or it has nothing to do, and drops it when
+/// the client does not take what it asked for.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    finish: fn(Pin<&mut C>),
+    activity: &Activity,
+    shared: &Shared,
+    mut phase: watch::Receiver<Phase>,
+) -> Option<&'static str> {
+    let mut connection = pin!(connection);
+    let timeouts = &shared.timeouts;
+    let reason = tokio::select! {
+        result = connection.as_mut() => return result.err().and_then(|error| reason_of(&error)),
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => "drain",
+        stuck = activity.stuck(timeouts.headers, timeouts.body_idle) => match stuck {
+            Stuck::Idle => "idle",
+            Stuck::Unread => return Some("unread"),
+        },
+    };
+    finish(connection.as_mut());
+    activity.restart();
+    tokio::select! {
+        result = connection => result.err().and_then(|error| reason_of(&error)),
+        stuck = activity.stuck(GOODBYE, timeouts.body_idle) => match stuck {
+            Stuck::Idle => Some(reason),
+            Stuck::Unread => Some("unread"),
+        },
+    }
+}
+
+/// The name under which a failed connection is counted; none for a client that just went.
+fn reason_of(error: &hyper::Error) -> Option<&'static str> {
+    debug!(%error, "connection failed");
+    if error.is_timeout() {
+        Some("headers-timeout")
+    } else if error.is_parse_too_large() {
+        Some("headers-too-large")
+    } else if error.is_parse() {
+        Some("http-invalid")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,100 @@
+//! Opening a listening socket.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::TcpListener;
+
+/// Connections that the kernel may hold ready for us; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Why an address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The port is taken.
+    #[error(
+        "can't listen on {address}: another process does; stop it (`ss -ltnp` names it) or change the listener's address"
+    )]
+    InUse {
+        /// As configured.
+        address: SocketAddr,
+    },
+    /// The address is not this host's.
+    #[error("can't listen on {address}: no interface has this address; see `ip address`, or listen on [::]:{}", address.port())]
+    NotAvailable {
+        /// As configured.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("can't listen on {address}: {source}")]
+    Other {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The port is reserved.
+    #[error(
+        "can't listen on {address}: permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    )]
+    Permission {
+        /// As configured.
+        address: SocketAddr,
+    },
+}
+
+/// Listens on `address`; on `[::]`, for IPv4 too, whatever `net.ipv6.bindv6only` says.
+pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    open(address).and_then(TcpListener::from_std).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { address },
+        io::ErrorKind::AddrNotAvailable => BindError::NotAvailable { address },
+        io::ErrorKind::PermissionDenied => BindError::Permission { address },
+        _ => BindError::Other { address, source },
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    // A restart must not wait for the last process's connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    // Linux hands these down to accepted sockets.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_and_a_foreign_address_are_named_with_their_cure() {
+        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let taken = first.local_addr().unwrap();
+        let error = bind(taken).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("can't listen on {taken}: another process does")), "{error}");
+        let error = bind(SocketAddr::from(([192, 0, 2, 1], 443))).unwrap_err().to_string();
+        assert!(error.starts_with("can't listen on 192.0.2.1:443: no interface has this address"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_unspecified_ipv6_address_takes_ipv4_too() {
+        let Ok(listener) = bind("[::]:0".parse().unwrap()) else { return };
+        let port = listener.local_addr().unwrap().port();
+        let _client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (accepted, peer) = listener.accept().await.unwrap();
+        assert_eq!(peer.ip().to_canonical(), Ipv4Addr::LOCALHOST);
+        assert!(accepted.nodelay().unwrap());
+    }
+}

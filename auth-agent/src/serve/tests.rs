@@ -1,0 +1,8 @@
+//! The whole way of a request, over real sockets and real TLS.
+
+mod connections;
+mod edge;
+mod requests;
+mod smuggling;
+mod streaming;
+mod upstream;

@@ -1,0 +1,297 @@
+//! The agent's public side with an upstream behind it, and clients for it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Method, Request, Response, Uri, Version};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::super::Server;
+use super::upstream::Upstream;
+use crate::authenticate::Verify;
+use crate::clock::UnixTime;
+use crate::config::Upstream as Group;
+use crate::config::*;
+use crate::counters::{Counters, Snapshot};
+use crate::gateway::Gateway;
+use crate::identity::{Identity, Method as By};
+use crate::limits::tests::Fake;
+use crate::refusal::Refusal;
+use crate::token::TokenError;
+
+pub const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub const GOOD: (&str, &str) = ("authorization", "Bearer good");
+
+/// Long enough that only a hang reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+struct FakeVerify;
+
+impl Verify for FakeVerify {
+    fn api_key(&self, key: &str, _: IpAddr, _: UnixTime) -> Result<Identity, Refusal> {
+        match key {
+            "ak_good" => Ok(Identity::verified(By::ApiKey, "ci".into(), vec!["read".into()])),
+            "ak_expired" => Err(Refusal::ApiKeyExpired),
+            "ak_network" => Err(Refusal::ApiKeyNetwork),
+            "ak_revoked" => Err(Refusal::ApiKeyRevoked),
+            _ => Err(Refusal::ApiKeyInvalid),
+        }
+    }
+
+    fn token(&self, token: &str, _: UnixTime) -> Result<Identity, Refusal> {
+        let scopes: &[&str] = match token {
+            "good" => &["read"],
+            "admin" => &["read", "admin"],
+            _ => return Err(Refusal::Token(TokenError::Expired)),
+        };
+        Ok(Identity::verified(By::Jwt, "alice".into(), scopes.iter().map(|&scope| scope.into()).collect()))
+    }
+}
+
+pub struct Edge {
+    pub address: SocketAddr,
+    pub debts: Arc<Fake>,
+    pub server: JoinHandle<()>,
+    pub upstream: Upstream,
+    certificate: CertificateDer<'static>,
+    counters: Arc<Counters>,
+    shutdown: Option<oneshot::Sender<()>>,
+}
+
+impl Edge {
+    pub async fn start() -> Self {
+        Self::with(Fake::new(1_000_000, 1_000_000), |_| ()).await
+    }
+
+    pub async fn with(debts: Fake, change: impl FnOnce(&mut Config)) -> Self {
+        let upstream = Upstream::start().await;
+        let directory = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let files = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+        std::fs::write(&files.0, certificate.pem()).unwrap();
+        std::fs::write(&files.1, key.serialize_pem()).unwrap();
+
+        let mut config = config(&upstream, files);
+        change(&mut config);
+        let server = Server::bind(&config).unwrap();
+        let address = server.addresses().unwrap()[0];
+        let (counters, debts) = (Arc::<Counters>::default(), Arc::new(debts));
+        let config = Arc::new(config);
+        let gateway = Gateway::new(
+            Arc::clone(&config),
+            Arc::new(FakeVerify),
+            Arc::clone(&debts) as _,
+            Arc::clone(&counters),
+        );
+        let (shutdown, receiver) = oneshot::channel::<()>();
+        let server = tokio::spawn(async move {
+            let stop = async { drop(receiver.await) };
+            server.run(&config, Arc::new(gateway), stop).await;
+        });
+        let certificate = certificate.der().clone();
+        Self { address, debts, server, upstream, certificate, counters, shutdown: Some(shutdown) }
+    }
+
+    pub fn counts(&self) -> Snapshot {
+        self.counters.snapshot()
+    }
+
+    /// Waits until `reason` ended `count` connections.
+    pub async fn closed(&self, reason: &str, count: u64) {
+        let reached = async {
+            while self.counts().closed.get(reason) != Some(&count) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(timeout(PATIENCE, reached).await.is_ok(), "{reason} {count}: {:?}", self.counts());
+    }
+
+    pub fn stop(&mut self) {
+        self.shutdown.take().unwrap().send(()).unwrap();
+    }
+
+    pub async fn connect(
+        &self,
+        server_name: Option<&str>,
+        alpn: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.enable_sni = server_name.is_some();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from(server_name.unwrap_or("localhost").to_owned()).unwrap();
+        let stream = TcpStream::connect(self.address).await?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// An HTTP client on a connection of its own.
+    pub async fn client<B>(&self, version: Version) -> Client<B>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
+        if version == Version::HTTP_2 {
+            let stream = TokioIo::new(self.connect(Some("localhost"), &["h2"]).await.unwrap());
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            tokio::spawn(connection);
+            Client::Http2(sender)
+        } else {
+            let stream = TokioIo::new(self.connect(Some("localhost"), &["http/1.1"]).await.unwrap());
+            let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            Client::Http1(sender)
+        }
+    }
+
+    /// Sends one request on a connection of its own and collects the response.
+    pub async fn send(&self, version: Version, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        let response = self.client(version).await.send(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
+    }
+
+    /// Sends `bytes` over TLS and reads until the edge closes.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect(Some("localhost"), &[]).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut response = Vec::new();
+        // An end without close_notify is an end all the same.
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut response)).await.expect("the edge does not close");
+        String::from_utf8_lossy(&response).into_owned()
+    }
+}
+
+pub enum Client<B> {
+    Http1(hyper::client::conn::http1::SendRequest<B>),
+    Http2(hyper::client::conn::http2::SendRequest<B>),
+}
+
+impl<B: Body<Data = Bytes> + Send + 'static> Client<B> {
+    pub async fn send(&mut self, request: Request<B>) -> hyper::Result<Response<Incoming>> {
+        let response = async {
+            match self {
+                Self::Http1(sender) => sender.send_request(request).await,
+                Self::Http2(sender) => sender.send_request(request).await,
+            }
+        };
+        timeout(PATIENCE, response).await.expect("the edge does not answer")
+    }
+}
+
+/// A request as each version writes it: HTTP/2 has its authority in the target, HTTP/1.1 in `Host`.
+pub fn request(
+    version: Version,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap());
+    request = if version == Version::HTTP_2 {
+        request.version(version).uri(format!("https://localhost{target}"))
+    } else {
+        request.uri(target).header("host", "localhost")
+    };
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
+}
+
+pub fn get(version: Version, target: &str) -> Request<Full<Bytes>> {
+    request(version, "GET", target, &[GOOD], "")
+}
+
+fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config {
+    let some = |number| NonZeroUsize::new(number).unwrap();
+    let rate = Rate { burst: NonZeroU32::MIN, events: NonZeroU32::MIN, period: Duration::from_secs(1) };
+    let http = HttpLimit { drop_after: NonZeroU32::MIN, drop_for: Duration::from_secs(1), rate };
+    let route = |auth, path: &str, scopes: &[&str], upstream| Route {
+        auth,
+        path: path.to_owned(),
+        scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+        upstream,
+    };
+    let live: Uri = format!("http://{}", upstream.address).parse().unwrap();
+    // Reserved: nothing listens there.
+    let dead: Uri = "http://127.0.0.1:1".parse().unwrap();
+    let group = |name: &str, endpoints: Vec<Uri>| Group { endpoints, name: name.into() };
+    Config {
+        api_keys: ApiKeys { header: HeaderName::from_static("x-api-key") },
+        control: Control { allow_uids: vec![], socket: PathBuf::new() },
+        identity_headers: IdentityHeaders {
+            method: HeaderName::from_static("x-auth-method"),
+            scopes: HeaderName::from_static("x-auth-scopes"),
+            subject: HeaderName::from_static("x-auth-subject"),
+        },
+        issuers: vec![],
+        kernel: Kernel {
+            allow: vec![],
+            guarded_ports: vec![],
+            interfaces: vec![],
+            ipv6_prefix: 64,
+            mode: XdpMode::Auto,
+            pin_directory: PathBuf::new(),
+            plaintext_ports: vec![],
+            sources: NonZeroU32::MIN,
+        },
+        limits: Limits { auth_failures: http, connections: rate, packets: rate, requests: http },
+        listeners: vec![Listener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), certificate, key }],
+        routes: vec![
+            route(Auth::Required, "/api", &[], 0),
+            route(Auth::Required, "/admin", &["read", "admin"], 0),
+            route(Auth::None, "/open", &[], 0),
+            route(Auth::Required, "/down", &[], 1),
+            route(Auth::Required, "/half", &[], 2),
+        ],
+        sizes: Sizes {
+            body_bytes: 128 << 20,
+            connections: some(100),
+            connections_per_source: some(100),
+            header_bytes: some(16 << 10),
+            headers: some(64),
+            streams: NonZeroU32::new(64).unwrap(),
+            token_bytes: some(4096),
+            uri_bytes: some(4096),
+        },
+        store: Store { directory: PathBuf::new() },
+        timeouts: Timeouts {
+            body_idle: Duration::from_secs(10),
+            connect: Duration::from_secs(2),
+            drain: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(10),
+            response: Duration::from_secs(10),
+        },
+        upstreams: vec![
+            group("live", vec![live.clone()]),
+            group("down", vec![dead.clone(), dead.clone()]),
+            group("half", vec![dead, live]),
+        ],
+    }
+}

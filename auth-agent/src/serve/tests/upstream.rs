@@ -1,0 +1,164 @@
+//! An upstream that tells what it was asked.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+type AnyBody = UnsyncBoxBody<Bytes, hyper::Error>;
+
+/// A request that came whole.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub body: Bytes,
+    pub headers: HeaderMap,
+    pub method: Method,
+    pub target: String,
+    pub trailers: Option<HeaderMap>,
+}
+
+pub struct Upstream {
+    pub address: SocketAddr,
+    /// Bytes that `/api/flood` got rid of.
+    pub flooded: Arc<AtomicU64>,
+    /// A message whenever a request to `/api/hang` was given up.
+    pub given_up: tokio::sync::Mutex<mpsc::UnboundedReceiver<()>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    flooded: Arc<AtomicU64>,
+    given_up: mpsc::UnboundedSender<()>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Upstream {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (given_up, receiver) = mpsc::unbounded_channel();
+        let shared = Shared { flooded: Arc::default(), given_up, seen: Arc::default() };
+        let (flooded, seen) = (Arc::clone(&shared.flooded), Arc::clone(&shared.seen));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let shared = shared.clone();
+                let service = service_fn(move |request| answer(request, shared.clone()));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, flooded, given_up: tokio::sync::Mutex::new(receiver), seen }
+    }
+
+    /// What came since the last call.
+    pub fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+struct OnDrop(mpsc::UnboundedSender<()>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+async fn answer(request: Request<Incoming>, shared: Shared) -> Result<Response<AnyBody>, Infallible> {
+    let (parts, body) = request.into_parts();
+    match parts.uri.path() {
+        "/api/hang" => {
+            let _guard = OnDrop(shared.given_up.clone());
+            let _ = body.collect().await;
+            return std::future::pending().await;
+        }
+        "/api/echo" => return Ok(Response::new(body.boxed_unsync())),
+        "/api/flood" => return Ok(Response::new(Flood(shared.flooded).boxed_unsync())),
+        "/api/slow" => tokio::time::sleep(Duration::from_millis(300)).await,
+        _ => {}
+    }
+    let Ok(collected) = body.collect().await else {
+        return Ok(Response::new(empty()));
+    };
+    let trailers = collected.trailers().cloned();
+    let target = parts.uri.path_and_query().unwrap().to_string();
+    let seen = Seen {
+        body: collected.to_bytes(),
+        headers: parts.headers,
+        method: parts.method,
+        target: target.clone(),
+        trailers,
+    };
+    shared.seen.lock().unwrap().push(seen);
+    Ok(respond(&target))
+}
+
+fn respond(target: &str) -> Response<AnyBody> {
+    let mut response = Response::new(
+        Full::new(Bytes::from_static(b"upstream")).map_err(|never| match never {}).boxed_unsync(),
+    );
+    let headers = response.headers_mut();
+    match target {
+        "/api/headers" => {
+            for (name, value) in [
+                ("connection", "x-nominated"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-authenticate", "Basic"),
+                ("upgrade", "h2c"),
+                ("x-nominated", "1"),
+                ("x-auth-info", "1"),
+                ("set-cookie", "a=1"),
+            ] {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            headers.append("set-cookie", HeaderValue::from_static("b=2"));
+        }
+        "/api/switch" => {
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            *response.body_mut() = empty();
+        }
+        "/api/nothing" => {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            *response.body_mut() = empty();
+        }
+        "/api/teapot" => *response.status_mut() = StatusCode::IM_A_TEAPOT,
+        _ => {}
+    }
+    response
+}
+
+fn empty() -> AnyBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Never ends.
+struct Flood(Arc<AtomicU64>);
+
+impl Body for Flood {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        static CHUNK: [u8; 16 << 10] = [7; 16 << 10];
+        self.0.fetch_add(CHUNK.len() as u64, Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&CHUNK)))))
+    }
+}
