@@ -30,6 +30,7 @@ pub use self::problem::Problem;
 pub use self::socket::{ControlSocket, Peer, SocketError};
 use crate::api_key::KeyRing;
 use crate::clock::UnixTime;
+use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
 use crate::store::{Store, StoreError};
 
@@ -41,6 +42,7 @@ const REMARK_CHARACTERS: usize = 256;
 pub struct Control {
     allow: Vec<IpNet>,
     changing: Mutex<()>,
+    counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
     keys: Arc<KeyRing>,
     /// Why the kernel's rules are not those of the store.
@@ -55,11 +57,12 @@ impl Control {
         store: Arc<Store>,
         keys: Arc<KeyRing>,
         edge: Arc<dyn Edge>,
+        counters: Arc<Counters>,
         allow: Vec<IpNet>,
         started: UnixTime,
     ) -> Self {
         let (changing, rules_error) = Default::default();
-        Self { allow, changing, edge, keys, rules_error, started, store }
+        Self { allow, changing, counters, edge, keys, rules_error, started, store }
     }
 
     /// Brings the kernel's rules in line with the store and the allowlist. Blocks.

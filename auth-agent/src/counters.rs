@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Counters since the start of the process.
 #[derive(Debug, Default)]
@@ -40,16 +40,16 @@ pub(crate) fn count(counter: &AtomicU64) {
 }
 
 /// [`Counters`] at one moment.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Snapshot {
     /// Connections ended before their client was done, by reason.
-    pub closed: BTreeMap<&'static str, u64>,
+    pub closed: BTreeMap<String, u64>,
     /// Connections accepted.
     pub connections: u64,
     /// Requests that an upstream answered.
     pub forwarded: u64,
     /// Requests refused, by reason.
-    pub refusals: BTreeMap<&'static str, u64>,
+    pub refusals: BTreeMap<String, u64>,
     /// Requests in all.
     pub requests: u64,
 }
@@ -68,9 +68,9 @@ impl Reasons {
         count(self.0.write().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default());
     }
 
-    fn snapshot(&self) -> BTreeMap<&'static str, u64> {
+    fn snapshot(&self) -> BTreeMap<String, u64> {
         let reasons = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        reasons.iter().map(|(&reason, counter)| (reason, counter.load(Relaxed))).collect()
+        reasons.iter().map(|(reason, counter)| ((*reason).to_owned(), counter.load(Relaxed))).collect()
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
         }
         count(&counters.requests);
         let snapshot = counters.snapshot();
-        assert_eq!(snapshot.refusals, BTreeMap::from([("path-invalid", 2), ("scope-missing", 1)]));
+        assert_eq!(snapshot.refusals, BTreeMap::from([("path-invalid".to_owned(), 2), ("scope-missing".to_owned(), 1)]));
         assert_eq!((snapshot.requests, snapshot.forwarded), (1, 0));
     }
 }

@@ -160,7 +160,7 @@ struct Credentials {
 impl Verify for Credentials {
     fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Identity, Refusal> {
         let record = self.keys.verify(key, source, now)?;
-        Ok(Identity::verified(Method::ApiKey, Arc::clone(&record.name), record.scopes.to_vec()))
+        Ok(Identity::verified(Method::ApiKey, Arc::clone(record.name()), record.scopes().to_vec()))
     }
 
     fn token(&self, token: &str, now: UnixTime) -> Result<Identity, Refusal> {

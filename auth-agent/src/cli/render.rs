@@ -5,11 +5,12 @@ use std::fmt::Write;
 use super::duration::{relative, relative_or, text};
 use super::table::table;
 use crate::clock::UnixTime;
+use crate::counters::Snapshot;
 use crate::control::messages::{AddedBan, Bans, KeyEntry, Keys, Status};
 use crate::edge::{Debt, Detached, FilterStatus, Interface, SourceView};
 
 pub(super) fn status(status: &Status) -> String {
-    let Status { filter, keys, pid, rules, uptime_seconds, version, .. } = status;
+    let Status { filter, http, keys, pid, rules, uptime_seconds, version, .. } = status;
     let mut out = format!("auth-agent {version}, pid {pid}, up {}\n", text(*uptime_seconds));
     out += &interfaces(filter);
     // Writing to a String can't fail.
@@ -19,13 +20,28 @@ pub(super) fn status(status: &Status) -> String {
     }
     let _ = writeln!(out, "keys       {keys} valid");
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);
+    out += &packets(filter);
+    out + "\n" + &requests(http)
+}
+
+fn packets(filter: &FilterStatus) -> String {
     if filter.counters.is_empty() {
-        return out + "no packets counted yet\n";
+        return "no packets counted yet\n".to_owned();
     }
     let rows = filter.counters.iter();
     let rows: Vec<_> =
         rows.map(|row| [row.reason.clone(), row.verdict.clone(), row.packets.to_string()]).collect();
-    out + &table(["REASON", "VERDICT", "PACKETS"], &rows)
+    table(["PACKETS", "VERDICT", "COUNT"], &rows)
+}
+
+fn requests(http: &Snapshot) -> String {
+    let rows = [("connections", http.connections), ("requests", http.requests), ("forwarded", http.forwarded)];
+    let rows = rows.map(|(name, count)| [name.to_owned(), String::new(), count.to_string()]).into_iter();
+    let refused = http.refusals.iter();
+    let refused = refused.map(|(reason, count)| [reason.clone(), "refused".to_owned(), count.to_string()]);
+    let closed = http.closed.iter();
+    let closed = closed.map(|(reason, count)| [reason.clone(), "closed".to_owned(), count.to_string()]);
+    table(["SINCE THE START", "OUTCOME", "COUNT"], &rows.chain(refused).chain(closed).collect::<Vec<_>>())
 }
 
 fn interfaces(filter: &FilterStatus) -> String {

@@ -18,6 +18,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
         let valid = |expires: Option<UnixTime>| expires.is_none_or(|expires| expires > now);
         Ok(Json(Status {
             filter: control.edge.status().map_err(Problem::Edge)?,
+            http: control.counters.snapshot(),
             keys: keys.iter().filter(|key| key.revoked.is_none() && valid(key.expires)).count(),
             pid: std::process::id(),
             rules: RulesStatus {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
+use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
 use crate::network::as_text;
 
@@ -15,6 +16,8 @@ use crate::network::as_text;
 pub struct Status {
     /// The filter in the kernel.
     pub filter: FilterStatus,
+    /// Connections and requests since the agent started.
+    pub http: Snapshot,
     /// Keys that are neither revoked nor expired.
     pub keys: usize,
     /// Process id.

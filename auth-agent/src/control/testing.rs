@@ -95,7 +95,7 @@ impl Desk {
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
         let control =
-            Control::new(store, Arc::clone(&keys), Arc::clone(&edge) as _, allow, UnixTime::now());
+            Control::new(store, Arc::clone(&keys), Arc::clone(&edge) as _, Arc::default(), allow, UnixTime::now());
         let control = Arc::new(control);
         let socket = directory.path().join("run/control.sock");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
