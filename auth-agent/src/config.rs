@@ -4,19 +4,32 @@
 //! [`Config::load`] and [`Config::parse`] are the only ways in. Fields are documented in
 //! `config/example.toml`, which `auth-agent config example` prints.
 
+mod defaults;
+mod document;
+mod error;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod values;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
+pub use self::error::{ConfigError, ConfigErrors};
+
+/// A configuration that names every field, with its default where it has one.
+pub const EXAMPLE: &str = include_str!("config/example.toml");
+
 /// The whole configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
-    /// Where the API key comes from and how it is called.
+    /// How an API key is sent.
     pub api_keys: ApiKeys,
     /// The control socket.
     pub control: Control,
@@ -43,6 +56,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads a file. All problems are found at once, as far as one does not hide another.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let text = document::read(path)?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a text. `file` names it in messages, and its folder is where relative paths start.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigErrors> {
+        document::parse(text, file, sections::config)
+    }
+
     /// The route with the longest prefix of `path`, on segment boundaries.
     pub fn route(&self, path: &str) -> Option<&Route> {
         let covers = |prefix: &str| match path.strip_prefix(prefix) {
@@ -54,14 +78,14 @@ impl Config {
 }
 
 /// `[api_keys]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiKeys {
     /// Header that carries an API key (`x-api-key`).
     pub header: HeaderName,
 }
 
 /// `[control]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Control {
     /// User ids, besides root and the agent's own, that may use the control socket.
     pub allow_uids: Vec<u32>,
@@ -70,7 +94,7 @@ pub struct Control {
 }
 
 /// `[identity_headers]`: sent to the upstream, and stripped from what the client sends.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct IdentityHeaders {
     /// `api-key` or `jwt`.
     pub method: HeaderName,
@@ -81,7 +105,7 @@ pub struct IdentityHeaders {
 }
 
 /// `[[issuer]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Issuer {
     /// Signature algorithms that this issuer may use; a key is pinned to one of them.
     pub algorithms: Vec<jsonwebtoken::Algorithm>,
@@ -103,7 +127,7 @@ pub struct Issuer {
 }
 
 /// `[kernel]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Kernel {
     /// Sources that pass every limit and ban (not the plaintext drop).
     pub allow: Vec<IpNet>,
@@ -135,7 +159,7 @@ pub enum XdpMode {
 }
 
 /// `[limits.*]`: each is counted per source address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Failed authentications, counted by the agent.
     pub auth_failures: HttpLimit,
@@ -170,7 +194,7 @@ pub struct HttpLimit {
 }
 
 /// `[[listener]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listener {
     /// Address and port; `[::]:443` takes IPv4 too.
     pub address: SocketAddr,
@@ -181,7 +205,7 @@ pub struct Listener {
 }
 
 /// `[[route]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
     /// Whether a credential is needed.
     pub auth: Auth,
@@ -203,7 +227,7 @@ pub enum Auth {
 }
 
 /// `[sizes]`
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Sizes {
     /// Request body, bytes.
     pub body_bytes: u64,
@@ -224,14 +248,14 @@ pub struct Sizes {
 }
 
 /// `[store]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Store {
     /// Directory of the database and the API-key secret; mode 0700.
     pub directory: PathBuf,
 }
 
 /// `[timeouts]`
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeouts {
     /// Between two reads of a request body.
     pub body_idle: Duration,
@@ -248,7 +272,7 @@ pub struct Timeouts {
 }
 
 /// `[[upstream]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Upstream {
     /// `http://host:port` each, without a path; used in turn.
     pub endpoints: Vec<Uri>,

@@ -117,8 +117,4 @@ impl Issuer {
         };
         if accepted { Ok(()) } else { Err(TokenError::Type) }
     }
-    /// What is wrong, for the client.
-    pub fn description(self) -> &'static str {
-        "the token is past its expiry"
-    }
 }

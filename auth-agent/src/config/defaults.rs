@@ -1,0 +1,103 @@
+//! What holds where the operator wrote nothing. `example.toml` says the same, and a test holds it to that.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::{ApiKeys, Control, HttpLimit, IdentityHeaders, Limits, Rate, Sizes, Store, Timeouts};
+
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Default for ApiKeys {
+    fn default() -> Self {
+        Self { header: HeaderName::from_static("x-api-key") }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { allow_uids: Vec::new(), socket: PathBuf::from("/run/auth-agent/control.sock") }
+    }
+}
+
+impl Default for IdentityHeaders {
+    fn default() -> Self {
+        Self {
+            method: HeaderName::from_static("x-auth-method"),
+            scopes: HeaderName::from_static("x-auth-scopes"),
+            subject: HeaderName::from_static("x-auth-subject"),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            auth_failures: HttpLimit {
+                drop_after: nonzero(20),
+                drop_for: MINUTE,
+                rate: rate(10, MINUTE, 20),
+            },
+            connections: rate(50, SECOND, 200),
+            packets: rate(20_000, SECOND, 40_000),
+            requests: HttpLimit {
+                drop_after: nonzero(100),
+                drop_for: Duration::from_secs(10),
+                rate: rate(100, MINUTE, 100),
+            },
+        }
+    }
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            body_bytes: 10 << 20,
+            connections: size(10_000),
+            connections_per_source: size(256),
+            header_bytes: size(32 << 10),
+            headers: size(100),
+            streams: nonzero(100),
+            token_bytes: size(8 << 10),
+            uri_bytes: size(8 << 10),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("/var/lib/auth-agent") }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            body_idle: Duration::from_secs(30),
+            connect: Duration::from_secs(5),
+            drain: Duration::from_secs(30),
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(15),
+            response: Duration::from_secs(30),
+        }
+    }
+}
+
+fn rate(events: u32, period: Duration, burst: u32) -> Rate {
+    Rate { burst: nonzero(burst), events: nonzero(events), period }
+}
+
+/// At least 1, for constants that are.
+pub(super) const fn nonzero(number: u32) -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(number.saturating_sub(1))
+}
+
+const fn size(number: usize) -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(number.saturating_sub(1))
+}
