@@ -86,7 +86,10 @@ mod tests {
         }
         count(&counters.requests);
         let snapshot = counters.snapshot();
-        assert_eq!(snapshot.refusals, BTreeMap::from([("path-invalid".to_owned(), 2), ("scope-missing".to_owned(), 1)]));
+        assert_eq!(
+            snapshot.refusals,
+            BTreeMap::from([("path-invalid".to_owned(), 2), ("scope-missing".to_owned(), 1)])
+        );
         assert_eq!((snapshot.requests, snapshot.forwarded), (1, 0));
     }
 }

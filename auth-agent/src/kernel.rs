@@ -247,7 +247,8 @@ impl Rules {
     fn change(&mut self, wanted: &BTreeMap<Prefix, Entry>) -> Result<(), FilterError> {
         let failed = |error| FilterError::map(layout::RULES, error);
         // First what goes: the trie may be full.
-        let gone: Vec<_> = self.applied.keys().filter(|prefix| !wanted.contains_key(prefix)).copied().collect();
+        let gone: Vec<_> =
+            self.applied.keys().filter(|prefix| !wanted.contains_key(prefix)).copied().collect();
         for prefix in gone {
             self.trie.remove(&key(prefix)).map_err(failed)?;
             self.applied.remove(&prefix);
@@ -325,10 +326,7 @@ fn counters(ebpf: &mut aya::Ebpf) -> Result<PerCpuArray<MapData, u64>, FilterErr
         .map_err(|error| FilterError::map(layout::COUNTERS, error))
 }
 
-fn source_table(
-    ebpf: &mut aya::Ebpf,
-    shape: auth_common::table::Shape,
-) -> Result<SourceTable, FilterError> {
+fn source_table(ebpf: &mut aya::Ebpf, shape: auth_common::table::Shape) -> Result<SourceTable, FilterError> {
     let failed = |error: &dyn std::fmt::Display| FilterError::map(layout::SOURCES, error);
     let Map::Array(data) = object::take(ebpf, layout::SOURCES)? else {
         return Err(failed(&"not an array"));

@@ -189,9 +189,11 @@ impl SourceDebts for Filter {
 
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {
         let (limit, escalation) = self.budgets().requests;
-        charge(self.sources().charge(source, now, |line| {
-            gcra::charge_escalating(&line.requests, now.0, limit, escalation)
-        }))
+        charge(
+            self.sources().charge(source, now, |line| {
+                gcra::charge_escalating(&line.requests, now.0, limit, escalation)
+            }),
+        )
     }
 }
 

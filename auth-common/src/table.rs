@@ -141,9 +141,11 @@ impl<W: Word> Group<W> {
     /// The source's own line, if it has one.
     #[inline(always)]
     pub fn find(&self, key: SourceKey, place: Place) -> Option<Seat<'_, W>> {
-        self.ways(place)
-            .find(|line| line.key.read() == key.get())
-            .map(|line| Seat { key, line, overflow: false })
+        self.ways(place).find(|line| line.key.read() == key.get()).map(|line| Seat {
+            key,
+            line,
+            overflow: false,
+        })
     }
 
     #[inline(always)]

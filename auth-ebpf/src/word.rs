@@ -33,7 +33,11 @@ impl Word for KernelWord {
         // (llvm-project #210280).
         // SAFETY: the reference makes the cell valid and aligned.
         let (_, exchanged) = unsafe {
-            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(self.0.get(), current, new)
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                self.0.get(),
+                current,
+                new,
+            )
         };
         exchanged
     }

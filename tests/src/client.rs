@@ -107,7 +107,10 @@ impl Client {
         Ok(Session::Http2(sender))
     }
 
-    async fn handshake(&self, protocol: &[u8]) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+    async fn handshake(
+        &self,
+        protocol: &[u8],
+    ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
         let mut tls = ClientConfig::clone(&self.tls);
         tls.alpn_protocols = vec![protocol.to_vec()];
         let socket = match self.source {
@@ -191,10 +194,7 @@ async fn answer(response: Response<Incoming>) -> Result<Answer> {
 ///
 /// # Errors
 /// Whatever the work returns.
-pub fn inside<T: Send>(
-    namespace: &Namespace,
-    work: impl AsyncFnOnce() -> Result<T> + Send,
-) -> Result<T> {
+pub fn inside<T: Send>(namespace: &Namespace, work: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
     namespace.run(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(work())

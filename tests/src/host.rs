@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU64;
 
 use auth_agent::clock::Monotonic;
 use auth_agent::config::{Kernel, Limits};
-use auth_agent::kernel::rules::{self, Prefix};
 use auth_agent::edge::Rule;
 use auth_agent::kernel::Budgets;
+use auth_agent::kernel::rules::{self, Prefix};
 use auth_common::filter::{Maps, decide};
 use auth_common::layout::{PORT_WORDS, Policy, Ports};
 use auth_common::packet::Cursor;
@@ -72,11 +72,7 @@ impl HostMaps {
     }
 
     /// The line of a source, as the agent would charge it.
-    pub fn line<T>(
-        &self,
-        source: IpAddr,
-        work: impl Fn(&auth_common::table::Line<AtomicU64>) -> T,
-    ) -> T {
+    pub fn line<T>(&self, source: IpAddr, work: impl Fn(&auth_common::table::Line<AtomicU64>) -> T) -> T {
         let address = match source {
             IpAddr::V4(address) => auth_common::packet::Address::V4(address.octets()),
             IpAddr::V6(address) => auth_common::packet::Address::V6(address.octets()),

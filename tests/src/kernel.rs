@@ -109,8 +109,7 @@ impl FilterUnderTest {
     /// # Errors
     /// If the kernel refuses to run it.
     pub fn verdict(&mut self, frame: &[u8], repeat: u32) -> Result<u32> {
-        let program: &mut Xdp =
-            self.ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
+        let program: &mut Xdp = self.ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
         Ok(program.test_run(options)?.return_value)
     }

@@ -88,7 +88,9 @@ async fn serve(listener: std::net::TcpListener, requests: Arc<AtomicUsize>) -> R
             requests.fetch_add(1, Ordering::SeqCst);
             echo(request)
         });
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+        );
     }
 }
 

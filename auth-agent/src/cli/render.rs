@@ -5,8 +5,8 @@ use std::fmt::Write;
 use super::duration::{relative, relative_or, text};
 use super::table::table;
 use crate::clock::UnixTime;
-use crate::counters::Snapshot;
 use crate::control::messages::{AddedBan, Bans, KeyEntry, Keys, Status};
+use crate::counters::Snapshot;
 use crate::edge::{Debt, Detached, FilterStatus, Interface, SourceView};
 
 pub(super) fn status(status: &Status) -> String {
@@ -35,7 +35,8 @@ fn packets(filter: &FilterStatus) -> String {
 }
 
 fn requests(http: &Snapshot) -> String {
-    let rows = [("connections", http.connections), ("requests", http.requests), ("forwarded", http.forwarded)];
+    let rows =
+        [("connections", http.connections), ("requests", http.requests), ("forwarded", http.forwarded)];
     let rows = rows.map(|(name, count)| [name.to_owned(), String::new(), count.to_string()]).into_iter();
     let refused = http.refusals.iter();
     let refused = refused.map(|(reason, count)| [reason.clone(), "refused".to_owned(), count.to_string()]);
@@ -45,10 +46,11 @@ fn requests(http: &Snapshot) -> String {
 }
 
 fn interfaces(filter: &FilterStatus) -> String {
-    let lines = filter.interfaces.iter().map(|Interface { index, mode, name, program_id }| match program_id {
-        0 => format!("filter     {name} UNFILTERED: {mode}; restart the agent to attach\n"),
-        id => format!("filter     {name} (index {index}), {mode}, program {id}\n"),
-    });
+    let lines =
+        filter.interfaces.iter().map(|Interface { index, mode, name, program_id }| match program_id {
+            0 => format!("filter     {name} UNFILTERED: {mode}; restart the agent to attach\n"),
+            id => format!("filter     {name} (index {index}), {mode}, program {id}\n"),
+        });
     lines.collect()
 }
 

@@ -166,12 +166,17 @@ fn status_source_and_detach_are_readable() {
         "filter     eth0 (index 2), native, program 31\n",
         "rules      0 banned, 1 allowed\n",
         "sources    3 of 1024 lines used\n",
-        "REASON          VERDICT  PACKETS\nplaintext-port  drop     12\n",
+        "PACKETS         VERDICT  COUNT\nplaintext-port  drop     12\n",
+        "requests                  0\n",
     ] {
         assert!(status.contains(words), "{status}");
     }
     let (_, source, _) = at(&desk, &["source", "show", "192.0.2.7"]);
-    for words in ["source     192.0.2.7/32\n", "banned     no\n", "requests       7       5s       yes\n"] {
+    for words in [
+        "source     192.0.2.7/32\n",
+        "banned     no\n",
+        "requests       7       5      5s       over budget\n",
+    ] {
         assert!(source.contains(words), "{source}");
     }
     let (_, detached, _) = at(&desk, &["detach"]);

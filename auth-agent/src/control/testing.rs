@@ -14,9 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::*;
 use crate::api_key::Pepper;
-use crate::edge::{
-    Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus,
-};
+use crate::edge::{Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus};
 use crate::network;
 
 /// What a kernel half was told, and whether it fails.
@@ -94,8 +92,14 @@ impl Desk {
         let keys = Arc::new(KeyRing::new(pepper, []));
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
-        let control =
-            Control::new(store, Arc::clone(&keys), Arc::clone(&edge) as _, Arc::default(), allow, UnixTime::now());
+        let control = Control::new(
+            store,
+            Arc::clone(&keys),
+            Arc::clone(&edge) as _,
+            Arc::default(),
+            allow,
+            UnixTime::now(),
+        );
         let control = Arc::new(control);
         let socket = directory.path().join("run/control.sock");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -83,7 +83,10 @@ pub enum FilterError {
     #[error("not allowed to load BPF programs; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NotPermitted,
     /// Too many rules.
-    #[error("{wanted} rules after overlaps are resolved, the kernel table holds {}; merge or remove some", auth_common::layout::MAX_RULES)]
+    #[error(
+        "{wanted} rules after overlaps are resolved, the kernel table holds {}; merge or remove some",
+        auth_common::layout::MAX_RULES
+    )]
     TooManyRules {
         /// How many there would be.
         wanted: usize,

@@ -50,8 +50,8 @@ pub fn list() -> Result<Vec<Interface>, FilterError> {
         let (datagram, _) = socket.recv_from_full().map_err(|error| failed(&error))?;
         let mut rest = datagram.as_slice();
         while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| failed(&error))?;
+            let message =
+                NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(|error| failed(&error))?;
             match message.payload {
                 NetlinkPayload::Done(_) => return Ok(interfaces),
                 NetlinkPayload::Error(error) => return Err(failed(&error)),
@@ -76,11 +76,7 @@ fn interface(link: &LinkMessage) -> Interface {
         LinkAttribute::Xdp(xdp) => Some(xdp.as_slice()),
         _ => None,
     });
-    Interface {
-        index: link.header.index,
-        name: name.unwrap_or_default(),
-        program: xdp.and_then(attached),
-    }
+    Interface { index: link.header.index, name: name.unwrap_or_default(), program: xdp.and_then(attached) }
 }
 
 fn attached(attributes: &[LinkXdp]) -> Option<Attached> {

@@ -21,8 +21,10 @@ use crate::config::XdpMode;
 pub fn attach(ebpf: &mut Ebpf, pins: &Pins, wanted: &[String], mode: XdpMode) -> Result<(), FilterError> {
     let present = interfaces::list()?;
     for name in wanted {
-        let interface =
-            present.iter().find(|interface| interface.name == *name).ok_or_else(|| missing(name, &present))?;
+        let interface = present
+            .iter()
+            .find(|interface| interface.name == *name)
+            .ok_or_else(|| missing(name, &present))?;
         if !adopt(ebpf, pins, interface)? {
             attach_one(ebpf, pins, interface, mode)?;
         }
@@ -94,11 +96,8 @@ struct Mode {
     name: &'static str,
 }
 
-const GENERIC: Mode = Mode {
-    cure: "look at the kernel's log (`dmesg | tail`)",
-    kernel: KernelMode::Skb,
-    name: "generic",
-};
+const GENERIC: Mode =
+    Mode { cure: "look at the kernel's log (`dmesg | tail`)", kernel: KernelMode::Skb, name: "generic" };
 const NATIVE: Mode = Mode {
     cure: "if the driver has no native XDP, set kernel.mode = \"generic\"; else look at its MTU, channel and LRO settings (`dmesg | tail`)",
     kernel: KernelMode::Driver,
@@ -113,14 +112,14 @@ fn create(ebpf: &mut Ebpf, interface: &Interface, mode: Mode) -> Result<FdLink, 
         source,
     };
     let program = object::program(ebpf)?;
-    let id: XdpLinkId = program
-        .attach_to_if_index(interface.index, mode.kernel)
-        .map_err(|error| refused(io_error(error)))?;
+    let id: XdpLinkId =
+        program.attach_to_if_index(interface.index, mode.kernel).map_err(|error| refused(io_error(error)))?;
     let link = program.take_link(id).map_err(|error| refused(io_error(error)))?;
     // aya falls back to netlink, without a word, where the kernel answers EINVAL; dropping such a link
     // detaches it. Nothing could be pinned, so nothing would outlive the agent.
-    FdLink::try_from(link)
-        .map_err(|_| refused(io::Error::other("the kernel gave no bpf_link, so the filter could not outlive the agent")))
+    FdLink::try_from(link).map_err(|_| {
+        refused(io::Error::other("the kernel gave no bpf_link, so the filter could not outlive the agent"))
+    })
 }
 
 fn io_error(error: ProgramError) -> io::Error {

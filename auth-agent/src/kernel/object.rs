@@ -147,7 +147,8 @@ fn program_refused(error: &ProgramError) -> FilterError {
     match error {
         // The log is pages long; its last lines say what the verifier did not accept.
         ProgramError::LoadError { io_error, verifier_log } => {
-            if io_error.kind() == std::io::ErrorKind::PermissionDenied && verifier_log.to_string().is_empty() {
+            if io_error.kind() == std::io::ErrorKind::PermissionDenied && verifier_log.to_string().is_empty()
+            {
                 return FilterError::NotPermitted;
             }
             let log = verifier_log.to_string();
@@ -160,7 +161,8 @@ fn program_refused(error: &ProgramError) -> FilterError {
     }
 }
 
-const KERNEL_CURE: &str = "it needs Linux 5.15 or later with CONFIG_BPF_SYSCALL and BTF (`uname -r` shows yours)";
+const KERNEL_CURE: &str =
+    "it needs Linux 5.15 or later with CONFIG_BPF_SYSCALL and BTF (`uname -r` shows yours)";
 
 fn one_line(error: &dyn std::error::Error) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());

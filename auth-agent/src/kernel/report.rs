@@ -86,7 +86,8 @@ impl Filter {
                 Outcome::None => "none",
             }
             .to_owned(),
-            rule_cached: !shared && Cached::from_bits(line.rules.read()).outcome(generation, tag) == Some(outcome),
+            rule_cached: !shared
+                && Cached::from_bits(line.rules.read()).outcome(generation, tag) == Some(outcome),
             source: self.network(address),
         }))
     }

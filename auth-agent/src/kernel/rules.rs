@@ -92,9 +92,7 @@ pub fn compile(
 fn own_entry(action: Action, deadline: &impl Fn(UnixTime) -> u64) -> Entry {
     match action {
         Action::Allow => Entry { allowed: 1, ..Entry::default() },
-        Action::Ban { until } => {
-            Entry { banned_until: until.map_or(u64::MAX, deadline), ..Entry::default() }
-        }
+        Action::Ban { until } => Entry { banned_until: until.map_or(u64::MAX, deadline), ..Entry::default() },
     }
 }
 

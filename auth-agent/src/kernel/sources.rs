@@ -29,12 +29,7 @@ impl SourceTable {
     }
 
     /// Charges the line of `source`, which may be the line that newcomers share.
-    pub fn charge<T>(
-        &self,
-        source: IpAddr,
-        now: Monotonic,
-        charge: impl Fn(&Line<AtomicU64>) -> T,
-    ) -> T {
+    pub fn charge<T>(&self, source: IpAddr, now: Monotonic, charge: impl Fn(&Line<AtomicU64>) -> T) -> T {
         let (group, key, place) = self.locate(source);
         let seat = group.seat(key, place, now.0);
         let answer = charge(seat.line());

@@ -66,10 +66,7 @@ fn udp(cursor: &mut Cursor, network: &Network) -> Result<Transport, Reason> {
     if (length < UDP_HEADER && !jumbo) || lies {
         return Err(Reason::UdpLength);
     }
-    Ok(Transport::Udp {
-        destination: u16::from_be_bytes([d0, d1]),
-        source: u16::from_be_bytes([s0, s1]),
-    })
+    Ok(Transport::Udp { destination: u16::from_be_bytes([d0, d1]), source: u16::from_be_bytes([s0, s1]) })
 }
 
 /// The type of an ICMP message.

@@ -61,11 +61,7 @@ const CASES: &[Case] = &[
         |_, setup| Ok(fs::remove_file(setup.path("edge.pem"))?),
         &["edge.pem"],
     ),
-    (
-        "a key that is not one",
-        |_, setup| setup.write("edge.key", "not a key"),
-        &["edge.key"],
-    ),
+    ("a key that is not one", |_, setup| setup.write("edge.key", "not a key"), &["edge.key"]),
     (
         "an issuer's key that is not there",
         |_, setup| Ok(fs::remove_file(setup.path("issuer.pem"))?),
@@ -137,7 +133,7 @@ fn a_taken_port_is_named() {
     let (namespace, setup) = scene();
     let _taken = namespace.run(|| Ok(TcpListener::bind("[::]:8443")?)).unwrap();
     let said = refusal(namespace.command(&binary().unwrap().to_string_lossy()), &setup);
-    assert!(said.contains("8443") && said.contains("in use"), "{said}");
+    assert!(said.contains("8443") && said.contains("ss -ltnp"), "{said}");
 }
 
 #[test]

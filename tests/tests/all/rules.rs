@@ -81,7 +81,13 @@ fn any_sequence_of_rules_is_enforced_exactly() {
                 // Twice: looked up, then from the cache.
                 for _ in 0..2 {
                     let reason = filter.run(&frame(address)).unwrap();
-                    prop_assert_eq!(reason.name(), meant(&rules, address).name(), "{} under {:?}", address, rules);
+                    prop_assert_eq!(
+                        reason.name(),
+                        meant(&rules, address).name(),
+                        "{} under {:?}",
+                        address,
+                        rules
+                    );
                 }
             }
         }

@@ -97,9 +97,8 @@ fn networks() -> impl Strategy<Value = IpNet> {
 fn addresses() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         (0u32..16, 0u32..16).prop_map(|(high, low)| IpAddr::V4((high << 28 | low).into())),
-        (0u128..16, 0u128..16, 0u128..16).prop_map(|(high, middle, low)| {
-            IpAddr::V6(Ipv6Addr::from(high << 124 | middle << 60 | low))
-        }),
+        (0u128..16, 0u128..16, 0u128..16)
+            .prop_map(|(high, middle, low)| { IpAddr::V6(Ipv6Addr::from(high << 124 | middle << 60 | low)) }),
     ]
 }
 

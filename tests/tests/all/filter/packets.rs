@@ -232,10 +232,8 @@ fn transport() -> Vec<Row> {
     udp_short[5] = 7;
     let mut udp_zero = udp(53, 5_353, &[0; 4]);
     udp_zero[5] = 0;
-    let neighbour = |hop_limit| Ip {
-        hop_limit,
-        ..Ip::new("fe80::1", HERE6, ICMPV6, neighbour_solicitation())
-    };
+    let neighbour =
+        |hop_limit| Ip { hop_limit, ..Ip::new("fe80::1", HERE6, ICMPV6, neighbour_solicitation()) };
     let fragmented = Ip {
         hop_limit: 255,
         ..chain("fe80::1", &[(FRAGMENT, fragment(0, true))], ICMPV6, neighbour_solicitation())
@@ -307,7 +305,11 @@ fn plaintext() -> Vec<Row> {
         row("port 80 in QinQ", v4(s, syn(80)).tagged(&[SERVICE, VLAN]), reason),
         row("port 80 behind options", Ip { extra: vec![1; 8], ..v4(s, syn(80)) }.frame(), reason),
         row("port 80 over IPv6", v6("2001:db8::4", syn(80)).frame(), reason),
-        row("port 80 behind extension headers", six(&[(HOP_BY_HOP, options(1)), (ROUTING, options(2))]), reason),
+        row(
+            "port 80 behind extension headers",
+            six(&[(HOP_BY_HOP, options(1)), (ROUTING, options(2))]),
+            reason,
+        ),
         row("port 80 behind an authentication header", six(&[(AUTHENTICATION, authentication(4))]), reason),
         row("port 80 from an allowed source", v4("203.0.113.1", syn(80)).frame(), reason),
         row("from port 80", v4(s, tcp(80, 40_000, ACK)).frame(), Reason::WithinBudget),
@@ -334,11 +336,23 @@ fn policy() -> Vec<Row> {
         from("a guarded port over budget", "192.0.2.10", syn(22), 2 * PACKETS, Reason::Guarded),
         from("the last packet of a budget", "192.0.2.11", ack(HTTPS), PACKETS, Reason::WithinBudget),
         from("one packet more", "192.0.2.12", ack(HTTPS), PACKETS + 1, Reason::PacketBudget),
-        from("a /64 shares its budget: first half", "2001:db8:5::1", ack(HTTPS), PACKETS, Reason::WithinBudget),
+        from(
+            "a /64 shares its budget: first half",
+            "2001:db8:5::1",
+            ack(HTTPS),
+            PACKETS,
+            Reason::WithinBudget,
+        ),
         from("a /64 shares its budget: second half", "2001:db8:5::2", ack(HTTPS), 1, Reason::PacketBudget),
         from("the last new connection", "192.0.2.13", syn(HTTPS), CONNECTIONS, Reason::WithinBudget),
         from("one connection more", "192.0.2.14", syn(HTTPS), CONNECTIONS + 1, Reason::ConnectionBudget),
-        from("an old connection, when new ones are refused", "192.0.2.14", ack(HTTPS), 1, Reason::WithinBudget),
+        from(
+            "an old connection, when new ones are refused",
+            "192.0.2.14",
+            ack(HTTPS),
+            1,
+            Reason::WithinBudget,
+        ),
         owing("far over its requests", "192.0.2.15", Debt::Requests, HTTPS, Reason::RequestDebt),
         owing("requests don't count elsewhere", "192.0.2.15", Debt::None, 9_000, Reason::WithinBudget),
         owing("far over its failures", "192.0.2.16", Debt::AuthFailures, HTTPS, Reason::AuthFailureDebt),
