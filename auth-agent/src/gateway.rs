@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tracing::{debug, info};
@@ -135,7 +135,7 @@ impl Gateway {
         // Debug formatting escapes what could forge a log line; the query may hold a secret and is left out.
         let path = &path[..path.floor_char_boundary(MAX_LOGGED_PATH_BYTES)];
         let source = peer.source;
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || status.is_server_error() {
+        if refused.refusal.is_notable() {
             info!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
         } else {
             debug!(reason, status = status.as_u16(), %source, %method, ?path, "refused");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, Error, connect::HttpConnector};
@@ -92,7 +92,8 @@ impl Proxy {
         let endpoints = self.upstreams.get(permit.route().upstream).ok_or(Refusal::UpstreamUnreachable)?;
         let body = RequestBody::new(body, self.body_bytes, self.body_idle);
         let response = self.first_that_connects(endpoints, canonical, parts, &body).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // No upgrade was asked for, and hyper keeps every other interim response to itself.
+        if response.status().is_informational() {
             return Err(Refusal::UpstreamInvalid);
         }
         let mut response = response.map(ResponseBody::new);

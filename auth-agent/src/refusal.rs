@@ -132,6 +132,13 @@ impl Refusal {
         }
     }
 
+    /// Whether an operator wants to read of each one. The rest is what any scan of the internet brings, and a
+    /// client over its limits could fill the disk with.
+    pub fn is_notable(&self) -> bool {
+        let status = self.status();
+        matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) || status.is_server_error()
+    }
+
     /// What is wrong, in a sentence for the client; tells nothing that the client does not know.
     pub fn detail(&self) -> &'static str {
         match self {

@@ -13,6 +13,7 @@ use crate::issuer::{AUDIENCE, ISSUER, Issuer};
 use crate::kernel::PinDirectory;
 use crate::netns::Namespace;
 use crate::pki::Authority;
+use crate::system;
 
 /// How long an agent may take to answer on its control socket, and to go when told to.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -233,12 +234,7 @@ impl Agent {
     /// # Errors
     /// If it is already gone.
     pub fn terminate(&self) -> Result<()> {
-        let process = i32::try_from(self.child.id())?;
-        // SAFETY: the child has not been waited for, so the id is still its own.
-        #[allow(unsafe_code, reason = "std sends no signal but SIGKILL")]
-        let result = unsafe { libc::kill(process, libc::SIGTERM) };
-        ensure!(result == 0, "kill: {}", std::io::Error::last_os_error());
-        Ok(())
+        Ok(system::terminate(self.child.id())?)
     }
 
     /// Waits until it has ended.

@@ -14,4 +14,5 @@ pub mod pki;
 pub mod privilege;
 pub mod stage;
 pub mod story;
+pub mod system;
 pub mod upstream;

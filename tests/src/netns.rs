@@ -1,13 +1,14 @@
 //! Network namespaces that go away with their guard.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+
+use crate::system;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -65,7 +66,7 @@ impl Namespace {
         let file = File::open(self.path()).with_context(|| format!("namespace {}", self.name))?;
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                enter(&file)?;
+                system::enter(&file).context("setns")?;
                 work()
             });
             match thread.join() {
@@ -86,14 +87,6 @@ impl Drop for Namespace {
             eprintln!("left behind: {error:#}");
         }
     }
-}
-
-#[allow(unsafe_code, reason = "std offers no setns")]
-fn enter(namespace: &File) -> Result<()> {
-    // SAFETY: the descriptor is open; the call changes the namespace of this thread alone.
-    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
-    ensure!(result == 0, "setns: {}", std::io::Error::last_os_error());
-    Ok(())
 }
 
 /// Runs `ip`.

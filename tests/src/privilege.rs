@@ -1,17 +1,16 @@
 //! What this process may do, and skipping loudly what it may not.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 /// Why tests that need the kernel can't run here, if they can't.
 pub fn missing() -> Option<&'static str> {
-    // SAFETY: the call has no preconditions.
-    #[allow(unsafe_code, reason = "std does not tell the user id")]
-    let user = unsafe { libc::geteuid() };
-    if user != 0 {
+    if !fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
         return Some("needs root");
     }
-    if !Path::new("/sys/fs/bpf").exists() {
-        return Some("needs bpffs at /sys/fs/bpf");
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    if !mounts.lines().any(|mount| mount.split(' ').nth(1) == Some("/sys/fs/bpf")) {
+        return Some("needs bpffs: `mount -t bpf bpf /sys/fs/bpf`");
     }
     None
 }

@@ -278,7 +278,7 @@ fn kill(stage: &mut Stage) -> Result<String> {
     let (_, _, refused) = exhaust(stage, &late)?;
     expect(&refused, StatusCode::TOO_MANY_REQUESTS)?;
     let programs = programs(stage)?;
-    let (owed, began) = (request_debt(stage, &late)?, Instant::now());
+    let (began, owed) = (Instant::now(), request_debt(stage, &late)?);
     stage.kill()?;
 
     let listener = stage.edge.run(|| Ok(TcpListener::bind((EDGE6, 9_443))?))?;

@@ -8,5 +8,5 @@ pub fn run() -> Result<()> {
     let toolchain = setup::toolchain()?;
     setup::tools()?;
     let agent = build::agent(&toolchain, false)?;
-    process::exec(process::clean(build::tests_binary("demo")?).arg("--agent").arg(agent))
+    process::exec(process::clean(build::tests_binary("demo")?).env("AUTH_AGENT_BIN", agent))
 }

@@ -20,7 +20,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let agent = build::agent(&setup::toolchain()?, args.release)?;
+    let toolchain = setup::toolchain()?;
+    setup::tools()?;
+    let agent = build::agent(&toolchain, args.release)?;
     let mut dev = process::clean(build::tests_binary("dev")?);
     dev.arg("--agent").arg(agent);
     if let Some(interface) = &args.interface {

@@ -7,7 +7,9 @@ mod apt;
 mod linker;
 mod rust;
 
+use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -51,5 +53,21 @@ pub fn tools() -> Result<()> {
         apt::install(&packages).context("the tests need ip, nsenter and curl")?;
     }
     eprintln!("tools:      {}", TOOLS.map(|(program, _)| program).join(", "));
+    bpffs()
+}
+
+/// Where the filter is pinned. systemd mounts it; a container or a minimal host may not.
+fn bpffs() -> Result<()> {
+    const BPFFS: &str = "/sys/fs/bpf";
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+    let mounted = mounts.lines().any(|mount| mount.split(' ').nth(1) == Some(BPFFS));
+    match (mounted, apt::is_root()) {
+        (true, _) => eprintln!("bpffs:      {BPFFS}"),
+        (false, true) => {
+            process::run(Command::new("mount").args(["-t", "bpf", "bpf", BPFFS]))?;
+            eprintln!("bpffs:      mounted at {BPFFS}");
+        }
+        (false, false) => eprintln!("bpffs:      not mounted: run `sudo mount -t bpf bpf {BPFFS}`"),
+    }
     Ok(())
 }

@@ -167,7 +167,7 @@ fn status_source_and_detach_are_readable() {
         "rules      0 banned, 1 allowed\n",
         "sources    3 of 1024 lines used\n",
         "PACKETS         VERDICT  COUNT\nplaintext-port  drop     12\n",
-        "requests                  0\n",
+        "requests         -        0\n",
     ] {
         assert!(status.contains(words), "{status}");
     }

@@ -132,7 +132,7 @@ fn file_system(path: &std::ffi::CStr) -> Option<i64> {
     // SAFETY: the path is NUL-terminated and `facts` has room for the answer.
     let result = unsafe { libc::statfs(path.as_ptr(), facts.as_mut_ptr()) };
     // SAFETY: the call said that it filled the structure in.
-    (result == 0).then(|| unsafe { facts.assume_init() }.f_type as i64)
+    (result == 0).then(|| unsafe { facts.assume_init() }.f_type)
 }
 
 #[cfg(test)]

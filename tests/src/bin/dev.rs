@@ -15,8 +15,8 @@ use clap::Parser;
 use serde_json::Value;
 use tests::issuer::{AUDIENCE, ISSUER, Issuer};
 use tests::pki::Authority;
-use tests::privilege;
 use tests::upstream::Upstream;
+use tests::{privilege, system};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -253,11 +253,7 @@ impl Edge<'_> {
 
     async fn stop(&self, mut agent: Child) -> Result<()> {
         if let Some(process) = agent.id() {
-            // SAFETY: the child has not been waited for, so the id is still its own.
-            #[allow(unsafe_code, reason = "std sends no signal but SIGKILL")]
-            unsafe {
-                libc::kill(i32::try_from(process)?, libc::SIGTERM)
-            };
+            system::terminate(process)?;
         }
         agent.wait().await?;
         self.detach().await

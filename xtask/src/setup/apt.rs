@@ -39,6 +39,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     process::run_logged(&mut command, &log, LIMIT).context("check the network and the package sources")
 }
 
-fn is_root() -> bool {
+/// Whether this program runs as root.
+pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
