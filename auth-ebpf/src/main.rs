@@ -5,6 +5,7 @@
 #![no_main]
 #![allow(internal_features, reason = "BPF has compare-exchange only as an intrinsic")]
 #![feature(core_intrinsics)]
+#![allow(missing_docs, reason = "the xdp macro makes a function that nothing can document")]
 #![allow(unsafe_code, reason = "every map and packet access of a BPF program is one")]
 
 mod maps;

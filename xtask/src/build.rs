@@ -21,40 +21,39 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let agent = agent(&setup::toolchain()?, args.release)?;
-    eprintln!("agent:      {}", agent.display());
+    publish_object(&setup::toolchain()?)?;
+    host(&["--package", "auth-agent"], args.release)?;
+    eprintln!("agent:      {}", agent(args.release)?.display());
     Ok(())
 }
 
-/// Builds the object and the agent; returns the agent's path.
-pub fn agent(toolchain: &Toolchain, release: bool) -> Result<PathBuf> {
+/// Builds the object, the agent and a binary of the `tests` package that drives it; returns both paths.
+pub fn driver(toolchain: &Toolchain, name: &str, release: bool) -> Result<(PathBuf, PathBuf)> {
     publish_object(toolchain)?;
-    let mut cargo = process::cargo();
-    cargo.args(["build", "--locked", "--package", "auth-agent"]);
-    if release {
-        cargo.arg("--release");
-    }
-    process::run(&mut cargo)?;
-    agent_path(release)
+    // In one go: apart, cargo would build the agent twice, for two sets of its dependencies' features.
+    host(&["--package", "auth-agent", "--package", "tests", "--bins"], release)?;
+    Ok((process::binaries(release)?.join(name), agent(release)?))
 }
 
 /// Builds the object, the agent and all tests in the one way that `cargo test` then finds built; returns
 /// the agent's path.
 pub fn everything(toolchain: &Toolchain) -> Result<PathBuf> {
     publish_object(toolchain)?;
-    let host = ["build", "--locked", "--workspace", "--exclude", "auth-ebpf", "--all-targets"];
-    process::run(process::cargo().args(host))?;
-    agent_path(false)
+    host(&["--workspace", "--exclude", "auth-ebpf", "--all-targets"], false)?;
+    agent(false)
 }
 
-fn agent_path(release: bool) -> Result<PathBuf> {
+fn host(what: &[&str], release: bool) -> Result<()> {
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--locked"]).args(what);
+    if release {
+        cargo.arg("--release");
+    }
+    process::run(&mut cargo)
+}
+
+fn agent(release: bool) -> Result<PathBuf> {
     Ok(process::binaries(release)?.join("auth-agent"))
-}
-
-/// Builds a binary of the `tests` package; returns its path.
-pub fn tests_binary(name: &str) -> Result<PathBuf> {
-    process::run(process::cargo().args(["build", "--locked", "--package", "tests", "--bin", name]))?;
-    Ok(process::binaries(false)?.join(name))
 }
 
 /// Where the object lies for `auth-agent/build.rs` and for the tests.

@@ -7,6 +7,6 @@ use crate::{build, process, setup};
 pub fn run() -> Result<()> {
     let toolchain = setup::toolchain()?;
     setup::tools()?;
-    let agent = build::agent(&toolchain, false)?;
-    process::exec(process::clean(build::tests_binary("demo")?).env("AUTH_AGENT_BIN", agent))
+    let (demo, agent) = build::driver(&toolchain, "demo", false)?;
+    process::exec(process::clean(demo).env("AUTH_AGENT_BIN", agent))
 }

@@ -22,8 +22,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let toolchain = setup::toolchain()?;
     setup::tools()?;
-    let agent = build::agent(&toolchain, args.release)?;
-    let mut dev = process::clean(build::tests_binary("dev")?);
+    let (dev, agent) = build::driver(&toolchain, "dev", args.release)?;
+    let mut dev = process::clean(dev);
     dev.arg("--agent").arg(agent);
     if let Some(interface) = &args.interface {
         dev.arg("--interface").arg(interface);

@@ -68,7 +68,7 @@ async fn develop(args: &Args) -> Result<()> {
     let config = folder.join("config.toml");
     let edge = Edge { agent: &args.agent, config: &config };
     let agent = edge.start().await?;
-    match edge.new_key().await.and_then(|key| tell(&folder, &issuer, &key)) {
+    match edge.new_key().await.and_then(|key| tell(&folder, &args.agent, &issuer, &key)) {
         Ok(()) => edge.until_interrupted(agent).await,
         Err(error) => {
             edge.stop(agent).await?;
@@ -155,7 +155,7 @@ scopes = ["admin"]
     )
 }
 
-fn tell(folder: &Path, issuer: &Issuer, key: &str) -> Result<()> {
+fn tell(folder: &Path, agent: &Path, issuer: &Issuer, key: &str) -> Result<()> {
     let ca = folder.join("ca.pem");
     let curl = format!("curl --cacert {}", ca.display());
     let good = issuer.token("alice", "mail:read", 3_600)?;
@@ -184,7 +184,7 @@ curl --max-time 2 http://localhost/
 {agent} --config {config} source show 127.0.0.1
 
 Ctrl-C stops the edge and detaches the filter."#,
-        agent = "target/debug/auth-agent",
+        agent = agent.display(),
         config = folder.join("config.toml").display(),
     );
     Ok(())
