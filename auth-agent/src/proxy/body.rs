@@ -156,3 +156,40 @@ impl Body for ResponseBody {
         self.0.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Empty};
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn trailers_end_a_request_body_without_being_part_of_it() {
+        let (mut client, server) = duplex(1024);
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let service = service_fn(|request: Request<Incoming>| {
+            let sender = sender.clone();
+            async move {
+                let body = RequestBody::new(request.into_body(), 2, Duration::from_secs(10));
+                sender.send(body.collect().await).unwrap();
+                Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+            }
+        });
+        let request = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Auth-Subject: root\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let body = tokio::select! {
+            body = receiver.recv() => body.unwrap().unwrap(),
+            end = http1::Builder::new().serve_connection(TokioIo::new(server), service) => panic!("{end:?}"),
+        };
+        assert_eq!(body.trailers(), None);
+        assert_eq!(&body.to_bytes()[..], b"ab");
+    }
+}
