@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing_subscriber::EnvFilter;
 
+use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
 use crate::authenticate::Verify;
 use crate::clock::{Monotonic, UnixTime};
@@ -82,20 +83,22 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let ports: Vec<_> = server.addresses()?.iter().map(|address| address.port()).collect();
     let (filter, unattached) = Filter::open(&config.kernel, &config.limits, &ports)?;
     let filter = Arc::new(filter);
+    let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
     let control = Arc::new(Control::new(
         store,
         Arc::clone(&keys),
         Arc::clone(&filter) as _,
         Arc::clone(&counters),
-        config.kernel.allow.clone(),
+        Arc::clone(&allowlist),
         started,
     ));
     control.apply_rules(started)?;
     unattached.attach()?;
 
     let verify = Arc::new(Credentials { keys, tokens });
-    let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, filter, counters));
+    let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter });
+    let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();
     let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), async {
@@ -105,7 +108,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     tracing::info!(listeners = ?server.addresses()?, "serving");
 
     server
-        .run(&config, gateway, async {
+        .run(&config, gateway, allowlist, async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -169,28 +172,43 @@ impl Verify for Credentials {
     }
 }
 
-impl SourceDebts for Filter {
+/// The debts of sources, but for those on the allowlist: they owe nothing (promise P11).
+struct Debts {
+    allowlist: Arc<Allowlist>,
+    filter: Arc<Filter>,
+}
+
+impl SourceDebts for Debts {
     fn auth_failure_debt(&self, source: IpAddr, now: Monotonic) -> Charge {
-        let (limit, _) = self.budgets().auth_failures;
-        charge(self.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)))
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        let (limit, _) = self.filter.budgets().auth_failures;
+        charge(self.filter.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)))
     }
 
     fn authenticated(&self, source: IpAddr, now: Monotonic) {
         let until = now.0.saturating_add(KNOWN_FOR.as_nanos() as u64);
-        self.sources().mark_known(source, Monotonic(until));
+        self.filter.sources().mark_known(source, Monotonic(until));
     }
 
     fn charge_auth_failure(&self, source: IpAddr, now: Monotonic) -> Charge {
-        let (limit, escalation) = self.budgets().auth_failures;
-        charge(self.sources().charge(source, now, |line| {
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        let (limit, escalation) = self.filter.budgets().auth_failures;
+        charge(self.filter.sources().charge(source, now, |line| {
             gcra::charge_escalating(&line.auth_failures, now.0, limit, escalation)
         }))
     }
 
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {
-        let (limit, escalation) = self.budgets().requests;
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        let (limit, escalation) = self.filter.budgets().requests;
         charge(
-            self.sources().charge(source, now, |line| {
+            self.filter.sources().charge(source, now, |line| {
                 gcra::charge_escalating(&line.requests, now.0, limit, escalation)
             }),
         )

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
+use crate::allowlist::Allowlist;
 use crate::config::{Config, Sizes, Timeouts};
 use crate::gateway::Gateway;
 use crate::tls::{self, TlsError};
@@ -70,10 +71,16 @@ impl Server {
 
     /// Serves until `shutdown`, then stops accepting, lets open requests finish for `timeouts.drain`, and ends
     /// what is left.
-    pub async fn run(self, config: &Config, gateway: Arc<Gateway>, shutdown: impl Future<Output = ()>) {
+    pub async fn run(
+        self,
+        config: &Config,
+        gateway: Arc<Gateway>,
+        allowlist: Arc<Allowlist>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let phase = watch::Sender::new(Phase::Serving);
         let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(config)),
+            admission: Arc::new(Admission::new(config, allowlist)),
             gateway,
             http1: http1_builder(&config.sizes, &config.timeouts),
             http2: http2_builder(&config.sizes),

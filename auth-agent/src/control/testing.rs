@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
+use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
 use crate::edge::{Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus};
 use crate::network;
@@ -97,7 +98,7 @@ impl Desk {
             Arc::clone(&keys),
             Arc::clone(&edge) as _,
             Arc::default(),
-            allow,
+            Arc::new(Allowlist::new(allow)),
             UnixTime::now(),
         );
         let control = Arc::new(control);

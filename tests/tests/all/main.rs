@@ -4,6 +4,7 @@
 
 mod filter;
 mod lifecycle;
+mod lists;
 mod refusals;
 mod rules;
 mod story;

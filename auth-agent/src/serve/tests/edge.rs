@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::super::Server;
 use super::upstream::Upstream;
+use crate::allowlist::Allowlist;
 use crate::authenticate::Verify;
 use crate::clock::UnixTime;
 use crate::config::Upstream as Group;
@@ -105,7 +106,8 @@ impl Edge {
         let (shutdown, receiver) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             let stop = async { drop(receiver.await) };
-            server.run(&config, Arc::new(gateway), stop).await;
+            let allowlist = Arc::new(Allowlist::new(Vec::new()));
+            server.run(&config, Arc::new(gateway), allowlist, stop).await;
         });
         let certificate = certificate.der().clone();
         Self { address, debts, server, upstream, certificate, counters, shutdown: Some(shutdown) }
