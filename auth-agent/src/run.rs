@@ -6,10 +6,12 @@
 use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use auth_common::gcra;
+use auth_common::gcra::{self, Escalation, Limit};
+use auth_common::table::Line;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -196,22 +198,36 @@ impl SourceDebts for Debts {
         if self.allowlist.contains(source) {
             return Charge::Within;
         }
-        let (limit, escalation) = self.filter.budgets().auth_failures;
-        charge(self.filter.sources().charge(source, now, |line| {
-            gcra::charge_escalating(&line.auth_failures, now.0, limit, escalation)
-        }))
+        self.charge(source, now, self.filter.budgets().auth_failures, |line| &line.auth_failures)
     }
 
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {
         if self.allowlist.contains(source) {
             return Charge::Within;
         }
-        let (limit, escalation) = self.filter.budgets().requests;
-        charge(
-            self.filter.sources().charge(source, now, |line| {
-                gcra::charge_escalating(&line.requests, now.0, limit, escalation)
-            }),
-        )
+        self.charge(source, now, self.filter.budgets().requests, |line| &line.requests)
+    }
+}
+
+impl Debts {
+    /// Charges the source, and, if that has budget left, the IPv6 site that it shares a wider one with.
+    fn charge(
+        &self,
+        source: IpAddr,
+        now: Monotonic,
+        (limit, escalation): (Limit, Escalation),
+        debt: fn(&Line<AtomicU64>) -> &AtomicU64,
+    ) -> Charge {
+        let sources = self.filter.sources();
+        let own =
+            sources.charge(source, now, |line| gcra::charge_escalating(debt(line), now.0, limit, escalation));
+        let site = limit.times(self.filter.budgets().site_factor);
+        charge(match own {
+            gcra::Charge::Over { .. } => own,
+            gcra::Charge::Within => {
+                sources.charge_site(source, now, |line| gcra::charge(debt(line), now.0, site)).unwrap_or(own)
+            }
+        })
     }
 }
 

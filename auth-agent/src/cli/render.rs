@@ -153,6 +153,7 @@ pub(super) fn source(source: &SourceView, now: UnixTime) -> String {
     };
     let rows = [
         ("packets", debts.packets),
+        ("bytes / 64", debts.bytes),
         ("connections", debts.connections),
         ("requests", debts.requests),
         ("auth failures", debts.auth_failures),

@@ -48,7 +48,13 @@ impl Edge for FakeEdge {
         let requests = Debt { burst: 5, debt_events: 7, debt_ns: 4_000_000_001, dropped: false, over: true };
         Ok(SourceView {
             banned_until: None,
-            debts: Debts { auth_failures: nothing, connections: nothing, packets: nothing, requests },
+            debts: Debts {
+                auth_failures: nothing,
+                bytes: nothing,
+                connections: nothing,
+                packets: nothing,
+                requests,
+            },
             in_table: true,
             known_until: None,
             rule: "none".into(),

@@ -257,12 +257,19 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             guarded_ports: vec![],
             interfaces: vec![],
             ipv6_prefix: 64,
+            ipv6_site: 48,
             mode: XdpMode::Auto,
             pin_directory: PathBuf::new(),
             plaintext_ports: vec![],
             sources: NonZeroU32::MIN,
         },
-        limits: Limits { auth_failures: http, connections: rate, packets: rate, requests: http },
+        limits: Limits {
+            auth_failures: http,
+            connections: rate,
+            packets: rate,
+            requests: http,
+            ..Limits::default()
+        },
         listeners: vec![Listener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), certificate, key }],
         routes: vec![
             route(Auth::Required, "/api", &[], 0),
