@@ -7,4 +7,5 @@ mod lifecycle;
 mod lists;
 mod refusals;
 mod rules;
+mod shared;
 mod story;
