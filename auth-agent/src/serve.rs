@@ -25,6 +25,7 @@ mod accept;
 mod activity;
 mod admission;
 mod connection;
+mod descriptors;
 mod listen;
 
 use admission::Admission;
@@ -43,6 +44,8 @@ pub enum ServeError {
 
 /// Listeners that are open, with certificates that work; nothing is accepted before [`Server::run`].
 pub struct Server {
+    /// `sizes.connections`, or as many as there are file descriptors for.
+    connections: usize,
     listeners: Vec<(TcpListener, TlsAcceptor)>,
 }
 
@@ -60,7 +63,8 @@ impl Server {
             .iter()
             .map(|listener| listen::bind(listener.address))
             .collect::<Result<_, _>>()?;
-        Ok(Self { listeners: sockets.into_iter().zip(acceptors).collect() })
+        let connections = descriptors::make_room(config.sizes.connections.get());
+        Ok(Self { connections, listeners: sockets.into_iter().zip(acceptors).collect() })
     }
 
     /// The addresses that are listened on; with port 0 configured, the port that the system chose.
@@ -73,7 +77,7 @@ impl Server {
     pub async fn run(self, config: &Config, gateway: Arc<Gateway>, shutdown: impl Future<Output = ()>) {
         let phase = watch::Sender::new(Phase::Serving);
         let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(config)),
+            admission: Arc::new(Admission::new(config, self.connections)),
             gateway,
             http1: http1_builder(&config.sizes, &config.timeouts),
             http2: http2_builder(&config.sizes),

@@ -44,11 +44,12 @@ struct Open {
 }
 
 impl Admission {
-    pub(super) fn new(config: &Config) -> Self {
+    /// At most `limit` connections.
+    pub(super) fn new(config: &Config, limit: usize) -> Self {
         Self {
             allow: config.kernel.allow.clone(),
             ipv6_prefix: config.kernel.ipv6_prefix,
-            limit: config.sizes.connections.get(),
+            limit,
             limit_per_source: config.sizes.connections_per_source.get(),
             open: Mutex::default(),
         }
