@@ -57,11 +57,12 @@ pub fn run(config: Config) -> Result<()> {
     done
 }
 
+/// Whatever is asked for: below `info`, h2 logs what it can't parse, queries and all, and secrets may be in them.
+const QUIET: &str = "h2=info";
+
 fn log() -> Result<()> {
-    let filter = EnvFilter::builder()
-        .with_env_var(LOG_VARIABLE)
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env()
+    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_default();
+    let filter = filter(&wanted)
         .with_context(|| format!("{LOG_VARIABLE}: write it like `info` or `auth_agent=debug`"))?;
     tracing_subscriber::fmt()
         .with_ansi(std::io::stderr().is_terminal())
@@ -70,6 +71,11 @@ fn log() -> Result<()> {
         .with_writer(std::io::stderr)
         .init();
     Ok(())
+}
+
+fn filter(wanted: &str) -> Result<EnvFilter> {
+    let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
+    Ok(builder.parse(wanted)?.add_directive(QUIET.parse()?))
 }
 
 async fn serve(config: Arc<Config>) -> Result<()> {
@@ -235,5 +241,35 @@ fn charge(charge: gcra::Charge) -> Charge {
     match charge {
         gcra::Charge::Over { retry_after } => Charge::Over { retry_after: Duration::from_nanos(retry_after) },
         gcra::Charge::Within => Charge::Within,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled, subscriber};
+
+    use super::*;
+
+    #[test]
+    fn no_level_lets_the_http2_library_log_requests() {
+        for wanted in ["debug", "trace", "h2=trace", "info,h2=debug"] {
+            let log = tracing_subscriber::fmt().with_env_filter(filter(wanted).unwrap()).finish();
+            subscriber::with_default(log, || {
+                assert!(!enabled!(target: "h2::server", Level::DEBUG), "{wanted}");
+                assert!(enabled!(target: "h2::server", Level::WARN), "{wanted}");
+            });
+        }
+    }
+
+    #[test]
+    fn the_agent_logs_at_info_unless_told_otherwise() {
+        for (wanted, debug) in [("", false), ("info", false), ("auth_agent=debug", true), ("debug", true)] {
+            let log = tracing_subscriber::fmt().with_env_filter(filter(wanted).unwrap()).finish();
+            subscriber::with_default(log, || {
+                assert!(enabled!(target: "auth_agent::serve", Level::INFO), "{wanted:?}");
+                assert_eq!(enabled!(target: "auth_agent::serve", Level::DEBUG), debug, "{wanted:?}");
+            });
+        }
+        assert!(filter("auth_agent=loud").is_err());
     }
 }

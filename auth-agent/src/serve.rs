@@ -26,6 +26,7 @@ mod accept;
 mod activity;
 mod admission;
 mod connection;
+mod descriptors;
 mod listen;
 
 use admission::Admission;
@@ -44,6 +45,8 @@ pub enum ServeError {
 
 /// Listeners that are open, with certificates that work; nothing is accepted before [`Server::run`].
 pub struct Server {
+    /// `sizes.connections`, or as many as there are file descriptors for.
+    connections: usize,
     listeners: Vec<(TcpListener, TlsAcceptor)>,
 }
 
@@ -61,7 +64,8 @@ impl Server {
             .iter()
             .map(|listener| listen::bind(listener.address))
             .collect::<Result<_, _>>()?;
-        Ok(Self { listeners: sockets.into_iter().zip(acceptors).collect() })
+        let connections = descriptors::make_room(config.sizes.connections.get());
+        Ok(Self { connections, listeners: sockets.into_iter().zip(acceptors).collect() })
     }
 
     /// The addresses that are listened on; with port 0 configured, the port that the system chose.
@@ -80,7 +84,7 @@ impl Server {
     ) {
         let phase = watch::Sender::new(Phase::Serving);
         let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(config, allowlist)),
+            admission: Arc::new(Admission::new(config, allowlist, self.connections)),
             gateway,
             http1: http1_builder(&config.sizes, &config.timeouts),
             http2: http2_builder(&config.sizes),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::headers;
 use crate::refusal::Refusal;
@@ -23,6 +24,9 @@ pub enum BodyError {
     #[error("{}", .0.detail())]
     Refused(Refusal),
 }
+
+/// How long a refused client may go on sending its body.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// A request body within its limits of size and idleness, without its trailers: nothing that comes after the
 /// headers were checked may add to them.
@@ -58,6 +62,19 @@ impl RequestBody {
     /// Since when the upstream has had all that the client sent; `None` while the client is to send.
     pub fn upstreams_turn_since(&self) -> Option<Instant> {
         self.lock().upstreams_turn_since
+    }
+
+    /// Takes what is left of the body, within its limits, and forgets it. A client that is refused while it still
+    /// sends would otherwise meet a reset, and may never read why (RFC 9112, 9.6).
+    pub fn linger(mut self) {
+        if self.is_end_stream() || self.failure().is_some() {
+            return;
+        }
+        tokio::spawn(async move {
+            let rest = async { while let Some(Ok(_)) = self.frame().await {} };
+            // Who takes longer is cut off.
+            let _ = timeout(LINGER, rest).await;
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -43,11 +43,12 @@ struct Open {
 }
 
 impl Admission {
-    pub(super) fn new(config: &Config, allowlist: Arc<Allowlist>) -> Self {
+    /// At most `limit` connections; those on the allowlist pass the limit per source.
+    pub(super) fn new(config: &Config, allowlist: Arc<Allowlist>, limit: usize) -> Self {
         Self {
             allowlist,
             ipv6_prefix: config.kernel.ipv6_prefix,
-            limit: config.sizes.connections.get(),
+            limit,
             limit_per_source: config.sizes.connections_per_source.get(),
             open: Mutex::default(),
         }
