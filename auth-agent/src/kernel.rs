@@ -15,6 +15,7 @@ pub mod sources;
 mod values;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
@@ -121,6 +122,7 @@ pub struct Filter {
     budgets: Budgets,
     counters: PerCpuArray<MapData, u64>,
     interfaces: Vec<String>,
+    _lock: File,
     pin_directory: PathBuf,
     rules: Mutex<Rules>,
     sources: SourceTable,
@@ -147,6 +149,7 @@ impl Filter {
         protected_ports: &[u16],
     ) -> Result<(Self, Unattached), FilterError> {
         let pins = Pins::open(&kernel.pin_directory)?;
+        let lock = pins.lock()?;
         let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel)?;
         let ipv6_prefix = shape.ipv6_mask.leading_ones() as u8;
         warn_of_other_shape(kernel, &shape);
@@ -157,6 +160,7 @@ impl Filter {
             budgets,
             counters: counters(&mut ebpf)?,
             interfaces: kernel.interfaces.clone(),
+            _lock: lock,
             pin_directory: kernel.pin_directory.clone(),
             rules: Mutex::new(Rules::open(&mut ebpf, &budgets, ipv6_prefix)?),
             sources: source_table(&mut ebpf, shape)?,
@@ -233,7 +237,7 @@ pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
     let Some(pins) = Pins::existing(pin_directory) else {
         return Ok(Detached { interfaces: Vec::new() });
     };
-    let interfaces = pins.interfaces()?;
+    let interfaces = pins.links()?.into_iter().map(|link| link.name).collect();
     pins.remove()?;
     Ok(Detached { interfaces })
 }

@@ -86,20 +86,28 @@ fn broken(detail: String) -> FilterError {
 fn pinned_shape(pins: &Pins) -> Result<Option<Shape>, FilterError> {
     let path = pins.maps().join(layout::META);
     if !path.exists() {
-        pins.remove_maps()?;
-        return Ok(None);
+        return start_afresh(pins);
     }
     match read_meta(&path) {
         Ok(Meta { version: layout::VERSION, shape, .. }) => Ok(Some(shape)),
-        Ok(Meta { version: 0, .. }) => {
-            pins.remove_maps()?;
-            Ok(None)
-        }
+        Ok(Meta { version: 0, .. }) => start_afresh(pins),
         Ok(Meta { version, .. }) => Err(FilterError::Layout { found: version, path }),
         Err(error @ FilterError::NotPermitted) => Err(error),
         // Another size: a layout so different that not even its version can be read.
         Err(_) => Err(FilterError::Layout { found: 0, path }),
     }
+}
+
+fn start_afresh(pins: &Pins) -> Result<Option<Shape>, FilterError> {
+    // A start that was cut short has attached nothing yet.
+    if !pins.links()?.is_empty() {
+        tracing::warn!(
+            path = %pins.maps().display(),
+            "the filter is attached, but its pinned maps are damaged: every debt in them is forgotten"
+        );
+    }
+    pins.remove_maps()?;
+    Ok(None)
 }
 
 fn read_meta(path: &Path) -> Result<Meta, FilterError> {
