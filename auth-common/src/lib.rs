@@ -15,6 +15,7 @@ pub mod gcra;
 pub mod layout;
 pub mod packet;
 pub mod rules;
+pub mod sequence;
 pub mod source;
 pub mod table;
 pub mod verdict;

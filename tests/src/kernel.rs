@@ -1,17 +1,20 @@
 //! The real BPF object under `BPF_PROG_TEST_RUN`, beside a real [`Filter`] that shares its maps.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
 use auth_agent::config::{Kernel, Limits};
 use auth_agent::edge::Rule;
-use auth_agent::kernel::{Filter, OBJECT};
+use auth_agent::kernel::Filter;
 use auth_common::layout;
 use auth_common::verdict::{Reason, Verdict};
 use aya::maps::{Array, Map, MapData};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{TestRun, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
+use aya_obj::programs::xdp::XdpAttachType;
 
 use crate::netns::{Namespace, unique};
 
@@ -49,11 +52,11 @@ impl Drop for PinDirectory {
 
 /// A filter on the loopback of its own namespace, and its program to run packets through.
 pub struct FilterUnderTest {
-    ebpf: Ebpf,
     /// The agent's side.
     pub filter: Filter,
+    program: Xdp,
     // Dropped after the filter: the pins, then the namespace.
-    _pins: PinDirectory,
+    pins: PinDirectory,
     _namespace: Namespace,
 }
 
@@ -73,8 +76,8 @@ impl FilterUnderTest {
             unattached.attach()?;
             Ok(filter)
         })?;
-        let ebpf = load(pins.path())?;
-        Ok(Self { ebpf, filter, _namespace: namespace, _pins: pins })
+        let program = attached(&namespace)?;
+        Ok(Self { filter, program, pins, _namespace: namespace })
     }
 
     /// Runs one frame, and returns the reason whose counter moved.
@@ -109,9 +112,47 @@ impl FilterUnderTest {
     /// # Errors
     /// If the kernel refuses to run it.
     pub fn verdict(&mut self, frame: &[u8], repeat: u32) -> Result<u32> {
-        let program: &mut Xdp = self.ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
-        Ok(program.test_run(options)?.return_value)
+        Ok(self.program.test_run(options)?.return_value)
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Xdp {
+        &self.program
+    }
+
+    /// Loads programs of another object over the same maps; `sizes` are entries of that object's own maps.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn load_beside<'a>(
+        &self,
+        object: &[u8],
+        programs: &[&str],
+        sizes: impl IntoIterator<Item = (&'a str, u32)>,
+    ) -> Result<Ebpf> {
+        let [_, shape @ ..] = meta(self.pins.path())?.get(&0, 0)?;
+        let mut loader = EbpfLoader::new();
+        for (map, entries) in sizes {
+            loader.map_max_entries(map, entries);
+        }
+        let mut ebpf = loader
+            .default_map_pin_directory(self.pins.path().join("maps"))
+            .override_global(layout::SHAPE, &shape, true)
+            .load(object)?;
+        for name in programs {
+            let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+            <&mut Xdp>::try_from(program)?.load()?;
+        }
+        Ok(ebpf)
+    }
+
+    /// A map of the filter's.
+    ///
+    /// # Errors
+    /// If it has none of that name.
+    pub fn map(&self, name: &str) -> Result<MapData> {
+        Ok(MapData::from_pin(self.pins.path().join("maps").join(name))?)
     }
 
     /// Instructions of the program as the kernel runs it, and as many as the verifier looked at to accept it.
@@ -134,16 +175,20 @@ impl FilterUnderTest {
     }
 }
 
-/// Loads the object a second time, over the same maps.
-fn load(pins: &Path) -> Result<Ebpf> {
-    let [_, shape @ ..] = meta(pins)?.get(&0, 0)?;
-    let mut ebpf = EbpfLoader::new()
-        .default_map_pin_directory(pins.join("maps"))
-        .override_global(layout::SHAPE, &shape, true)
-        .load(OBJECT)?;
-    let program: &mut Xdp = ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
-    program.load()?;
-    Ok(ebpf)
+/// The XDP program on a namespace's loopback.
+///
+/// # Errors
+/// If there is none.
+pub fn attached(namespace: &Namespace) -> Result<Xdp> {
+    let output = Command::new("ip").args(["-n", namespace.name(), "-json", "link", "show", "lo"]).output()?;
+    let links: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let id = links[0]["xdp"]["prog"]["id"].as_u64().context("no XDP program on lo")?;
+    let program = loaded_programs()
+        .filter_map(Result::ok)
+        .find(|program| u64::from(program.id()) == id)
+        .with_context(|| format!("program {id} is gone"))?;
+    let name = Cow::Owned(program.name_as_str().unwrap_or_default().to_owned());
+    Ok(Xdp::from_program_info(program, name, XdpAttachType::Interface)?)
 }
 
 /// Makes the pinned maps look like those of another version of the agent.

@@ -1,9 +1,10 @@
 //! The laboratory: network namespaces, real agents, upstreams, issuers and clients, each behind a guard that
 //! removes what it made, also when a test fails.
 //!
-//! `tests/all` uses it to test; `demo` and `dev` use it to show.
+//! `tests/all` uses it to test; `demo` and `dev` use it to show, `bench` to measure.
 
 pub mod agent;
+pub mod bench;
 pub mod client;
 pub mod frames;
 pub mod host;

@@ -1,10 +1,12 @@
 //! System calls that std has no name for.
 
-#![allow(unsafe_code, reason = "setns and kill")]
+#![allow(unsafe_code, reason = "setns, kill, sched_setaffinity and clock_gettime")]
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// Moves this thread into a network namespace.
 ///
@@ -23,6 +25,37 @@ pub fn terminate(process: u32) -> io::Result<()> {
     let process = i32::try_from(process).map_err(io::Error::other)?;
     // SAFETY: the call touches no memory; the caller's child keeps its id until it is waited for.
     check(unsafe { libc::kill(process, libc::SIGTERM) })
+}
+
+/// Keeps this thread on the CPU that it is on, and says which that is.
+///
+/// # Errors
+/// What the kernel says.
+pub fn stay_on_this_cpu() -> io::Result<usize> {
+    // SAFETY: the call takes nothing.
+    let cpu = unsafe { libc::sched_getcpu() };
+    let cpu = usize::try_from(cpu).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the type is an array of integers, for which zero is valid and means no CPU.
+    let mut cpus = unsafe { MaybeUninit::<libc::cpu_set_t>::zeroed().assume_init() };
+    // SAFETY: the call checks the number against the set's size.
+    unsafe { libc::CPU_SET(cpu, &mut cpus) };
+    // SAFETY: the set is as large as stated; 0 is this thread.
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) })?;
+    Ok(cpu)
+}
+
+/// CPU time of this thread. Unlike wall-clock time, it stands still while others have the CPU.
+///
+/// # Errors
+/// What the kernel says.
+pub fn thread_time() -> io::Result<Duration> {
+    let mut time = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: `time` has room for the answer.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr()) })?;
+    // SAFETY: the call said that it filled the structure in.
+    let time = unsafe { time.assume_init() };
+    let seconds = u64::try_from(time.tv_sec).map_err(io::Error::other)?;
+    Ok(Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs()))
 }
 
 fn check(result: i32) -> io::Result<()> {

@@ -35,10 +35,11 @@ pub fn driver(toolchain: &Toolchain, name: &str, release: bool) -> Result<(PathB
     Ok((process::binaries(release)?.join(name), agent(release)?))
 }
 
-/// Builds the object, the agent and all tests in the one way that `cargo test` then finds built; returns
+/// Builds the objects, the agent and all tests in the one way that `cargo test` then finds built; returns
 /// the agent's path.
 pub fn everything(toolchain: &Toolchain) -> Result<PathBuf> {
     publish_object(toolchain)?;
+    publish_bench_object(toolchain)?;
     host(&["--workspace", "--exclude", "auth-ebpf", "--all-targets"], false)?;
     agent(false)
 }
@@ -61,6 +62,11 @@ pub fn object() -> PathBuf {
     process::root().join("target/bpf/auth-ebpf")
 }
 
+/// Where the object of the benchmark lies; it is never part of the agent.
+pub fn bench_object() -> PathBuf {
+    process::root().join("target/bpf/bench")
+}
+
 /// A cargo command for the BPF crate alone.
 pub fn bpf_cargo(toolchain: &Toolchain, verb: &str) -> Command {
     // v3 has the 32-bit and atomic instructions that the source table needs; BTF needs debug information.
@@ -76,14 +82,23 @@ pub fn bpf_cargo(toolchain: &Toolchain, verb: &str) -> Command {
 }
 
 fn publish_object(toolchain: &Toolchain) -> Result<()> {
-    process::run(&mut bpf_cargo(toolchain, "build")).with_context(|| {
+    publish(toolchain, "auth-ebpf", &object())
+}
+
+/// Builds the object of the benchmark.
+pub fn publish_bench_object(toolchain: &Toolchain) -> Result<()> {
+    publish(toolchain, "bench", &bench_object())
+}
+
+fn publish(toolchain: &Toolchain, name: &str, to: &Path) -> Result<()> {
+    process::run(bpf_cargo(toolchain, "build").args(["--bin", name])).with_context(|| {
         format!(
-            "build the BPF object; if {} failed, its LLVM may be older than rustc's: remove it",
+            "build the BPF object {name}; if {} failed, its LLVM may be older than rustc's: remove it",
             toolchain.linker.display()
         )
     })?;
-    let built = build_directory().join(TARGET).join("release/auth-ebpf");
-    copy_if_changed(&built, &object()).with_context(|| format!("copy {}", built.display()))
+    let built = build_directory().join(TARGET).join("release").join(name);
+    copy_if_changed(&built, to).with_context(|| format!("copy {}", built.display()))
 }
 
 /// Apart from the host's build: other flags, another compiler.

@@ -1,5 +1,6 @@
 //! `cargo xtask <verb>`: builds, runs and tests the project. One file per verb.
 
+mod bench;
 mod build;
 mod demo;
 mod process;
@@ -15,6 +16,9 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "Builds, runs and tests the project")]
 enum Verb {
+    /// Measure, each competitor in the same run (root)
+    #[command(subcommand)]
+    Bench(bench::Subject),
     /// Build the BPF object, then the agent
     Build(build::Args),
     /// Play every promise against the real agent in network namespaces (root)
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match verb {
+        Verb::Bench(subject) => bench::run(&subject),
         Verb::Build(args) => build::run(&args),
         Verb::Demo => demo::run(),
         Verb::Run(args) => run::run(&args),

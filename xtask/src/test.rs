@@ -22,6 +22,7 @@ pub fn run() -> Result<()> {
             process::cargo()
                 .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
                 .env("AUTH_AGENT_BIN", &agent)
+                .env("AUTH_BENCH_OBJECT", build::bench_object())
                 .env("AUTH_EBPF_OBJECT", build::object()),
         )
     })?;

@@ -1,0 +1,195 @@
+//! What is measured: the programs, loaded over tables that are set up as an agent would.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use auth_agent::config::{Kernel, Limits, Rate, XdpMode};
+use auth_agent::edge::{Action, Rule};
+use auth_common::sequence::{ALL, Sequence};
+use auth_common::verdict::Verdict;
+use aya::Ebpf;
+use aya::maps::{Array, MapData};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+
+use super::Scale;
+use super::column::{BANNED, BASE, Bed, Column, Outcome, Packet, Program};
+use super::xdp_filter::XdpFilter;
+use crate::frames::{ACK, Ip, SYN, tcp};
+use crate::kernel::FilterUnderTest;
+use crate::system;
+
+const HTTPS: u16 = 443;
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// The baseline's map.
+pub const BUCKETS: &str = "BUCKETS";
+
+/// Everything that is loaded.
+pub struct Subjects {
+    /// With a long block list.
+    pub listed: Tables,
+    /// With one ban.
+    pub plain: Tables,
+    spoofed: Tables,
+    /// xdp-filter, or why it is missing.
+    pub xdp_filter: Result<XdpFilter>,
+}
+
+/// A filter, and the benchmark's programs over its maps.
+pub struct Tables {
+    /// The filter.
+    pub filter: FilterUnderTest,
+    /// The benchmark's object.
+    pub bench: Ebpf,
+    sequence: Array<MapData, [u64; 4]>,
+}
+
+/// A run of packets.
+pub struct Run<'a> {
+    /// Of which column.
+    pub column: &'a Column,
+    /// Number of the first packet.
+    pub next: u64,
+    /// How many.
+    pub packets: u64,
+    /// How many sources they come from.
+    pub sources: u64,
+}
+
+/// What came of it.
+pub struct Ran {
+    /// CPU time per packet.
+    pub nanoseconds: f64,
+    /// Share of packets that had the column's outcome.
+    pub expected: f64,
+}
+
+impl Subjects {
+    /// Loads everything.
+    pub fn new(scale: &Scale, object: &[u8]) -> Result<Self> {
+        let banned = [ban(BANNED)];
+        let list = Sequence::new(BASE, ALL);
+        let listed: Vec<_> = (0..u64::from(scale.block_list)).map(|entry| ban(list.address(entry))).collect();
+        Ok(Self {
+            listed: Tables::new(scale, object, Bed::Listed, &listed)?,
+            plain: Tables::new(scale, object, Bed::Plain, &banned)?,
+            spoofed: Tables::new(scale, object, Bed::Spoofed, &banned)?,
+            xdp_filter: XdpFilter::load(Ipv4Addr::from(BANNED)),
+        })
+    }
+
+    /// Runs packets through a column's program; nothing if it is not installed.
+    pub fn run(&mut self, run: &Run<'_>) -> Result<Option<Ran>> {
+        let frame = frame(run.column);
+        Ok(Some(match run.column.program {
+            Program::Bench(Bed::Listed, program) => self.listed.bench(run, program, &frame)?,
+            Program::Bench(Bed::Plain, program) => self.plain.bench(run, program, &frame)?,
+            Program::Bench(Bed::Spoofed, program) => self.spoofed.bench(run, program, &frame)?,
+            Program::Shipped => {
+                self.plain.counted(run, |tables| test(tables.filter.program(), &frame, run))?
+            }
+            Program::XdpFilter => match &self.xdp_filter {
+                Ok(xdp_filter) => judged(run, test(xdp_filter.program(), &frame, run)?),
+                Err(_) => return Ok(None),
+            },
+        }))
+    }
+}
+
+impl Tables {
+    fn new(scale: &Scale, object: &[u8], bed: Bed, rules: &[Rule]) -> Result<Self> {
+        let filter = FilterUnderTest::start(kernel(scale)?, &limits(), &[HTTPS], rules)?;
+        let mut bench = filter.load_beside(object, &bed.programs(), [(BUCKETS, scale.sources)])?;
+        let sequence = bench.take_map("SEQUENCE").context("the object has no map SEQUENCE")?;
+        Ok(Self { filter, bench, sequence: sequence.try_into()? })
+    }
+
+    fn bench(&mut self, run: &Run<'_>, program: &str, frame: &[u8]) -> Result<Ran> {
+        let sequence = Sequence { next: run.next, ..Sequence::new(run.column.base, run.sources) };
+        self.sequence.set(0, sequence.words(), 0)?;
+        let ran = self.counted(run, |tables| {
+            let program = tables.bench.program(program).with_context(|| format!("no program {program}"))?;
+            test(program.try_into()?, frame, run)
+        })?;
+        let [_, _, next, _] = self.sequence.get(&0, 0)?;
+        let written = if program == "bench_still" { 0 } else { run.packets };
+        ensure!(next == run.next + written, "{}: {next} packets were run", run.column.name);
+        Ok(ran)
+    }
+
+    /// Runs, and looks what the filter counted meanwhile.
+    fn counted(&mut self, run: &Run<'_>, test: impl FnOnce(&Self) -> Result<(f64, u32)>) -> Result<Ran> {
+        let Outcome::Reason(reason) = run.column.outcome else {
+            return Ok(judged(run, test(self)?));
+        };
+        let count = |tables: &Self| -> Result<u64> {
+            Ok(tables.filter.counts()?.get(&(reason as usize)).copied().unwrap_or_default())
+        };
+        let before = count(self)?;
+        let (nanoseconds, _) = test(self)?;
+        let expected = (count(self)? - before) as f64 / run.packets as f64;
+        Ok(Ran { nanoseconds, expected })
+    }
+}
+
+/// By the verdict of the last packet alone.
+fn judged(run: &Run<'_>, (nanoseconds, verdict): (f64, u32)) -> Ran {
+    let expected = match run.column.outcome {
+        Outcome::Drop => XDP_DROP,
+        Outcome::Pass => XDP_PASS,
+        Outcome::Reason(reason) => match reason.verdict() {
+            Verdict::Drop => XDP_DROP,
+            Verdict::Pass => XDP_PASS,
+        },
+    };
+    Ran { nanoseconds, expected: f64::from(u8::from(verdict == expected)) }
+}
+
+/// CPU time per packet, and the verdict on the last.
+fn test(program: &Xdp, frame: &[u8], run: &Run<'_>) -> Result<(f64, u32)> {
+    let repeat = u32::try_from(run.packets)?;
+    let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+    let start = system::thread_time()?;
+    let result = program.test_run(options)?;
+    let time = system::thread_time()?.saturating_sub(start);
+    Ok((time.as_nanos() as f64 / f64::from(repeat), result.return_value))
+}
+
+fn frame(column: &Column) -> Vec<u8> {
+    let (port, flags) = match column.packet {
+        Packet::Https => (HTTPS, ACK),
+        Packet::HttpsOpening => (HTTPS, SYN),
+        Packet::Plaintext => (80, ACK),
+    };
+    let source = Ipv4Addr::from(column.base).to_string();
+    Ip::new(&source, "192.0.2.1", 6, tcp(40_000, port, flags)).frame()
+}
+
+fn ban(address: u32) -> Rule {
+    let address = IpAddr::V4(address.into());
+    Rule { action: Action::Ban { until: None }, network: address.into() }
+}
+
+fn kernel(scale: &Scale) -> Result<Kernel> {
+    Ok(Kernel {
+        allow: Vec::new(),
+        guarded_ports: vec![22],
+        interfaces: Vec::new(),
+        ipv6_prefix: 64,
+        mode: XdpMode::Generic,
+        pin_directory: PathBuf::new(),
+        plaintext_ports: vec![80],
+        sources: NonZeroU32::new(scale.sources).context("the source table needs lines")?,
+    })
+}
+
+/// The defaults, but for packets: one source may send as many as the machine can, so that the whole pipeline
+/// runs for each.
+fn limits() -> Limits {
+    let packets = Rate { burst: NonZeroU32::MAX, events: NonZeroU32::MAX, period: Duration::from_secs(1) };
+    Limits { packets, ..Limits::default() }
+}
