@@ -159,9 +159,8 @@ impl FilterUnderTest {
     ///
     /// # Errors
     /// If the kernel does not tell.
-    pub fn instructions(&mut self) -> Result<(u32, u32)> {
-        let program: &mut Xdp = self.ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
-        let info = program.info()?;
+    pub fn instructions(&self) -> Result<(u32, u32)> {
+        let info = self.program.info()?;
         let size = info.size_translated().context("no size")?;
         Ok((size / 8, info.verified_instruction_count().context("no count")?))
     }

@@ -155,7 +155,7 @@ fn the_verifier_needs_less_than_half_of_what_it_may() {
     if !privilege::kernel_usable("the verifier's count") {
         return;
     }
-    let mut filter = FilterUnderTest::start(kernel(), &limits(), &[], &[]).unwrap();
+    let filter = FilterUnderTest::start(kernel(), &limits(), &[], &[]).unwrap();
     let (instructions, verified) = filter.instructions().unwrap();
     println!("{instructions} instructions, {verified} verified");
     assert!(verified < 500_000, "{verified} verified");
