@@ -1,5 +1,6 @@
 //! A real agent process, and its CLI.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
@@ -32,6 +33,68 @@ pub fn binary() -> Result<PathBuf> {
         .into_iter()
         .find(|path| path.is_file())
         .ok_or_else(|| anyhow!("auth-agent is not built: run `cargo xtask build`"))
+}
+
+/// A configuration: everything behind one upstream, `/admin` with the scope `admin`. The files that it names lie
+/// beside it.
+pub struct Scene<'a> {
+    /// Where the filter goes.
+    pub interface: &'a str,
+    /// How.
+    pub mode: &'a str,
+    /// Where it is pinned.
+    pub pins: &'a Path,
+    /// The upstream's URL.
+    pub upstream: &'a str,
+}
+
+impl fmt::Display for Scene<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { interface, mode, pins, upstream } = self;
+        let pins = pins.display();
+        write!(
+            f,
+            r#"[kernel]
+interfaces = ["{interface}"]
+mode = "{mode}"
+pin_directory = "{pins}"
+sources = 65536
+
+[store]
+directory = "store"
+
+[control]
+socket = "control.sock"
+
+[[listener]]
+address = "[::]:8443"
+certificate = "edge.pem"
+key = "edge.key"
+
+[[issuer]]
+name = "test"
+issuer = "{ISSUER}"
+audiences = ["{AUDIENCE}"]
+algorithms = ["ES256"]
+keys = "issuer.pem"
+
+[[upstream]]
+name = "echo"
+endpoints = ["{upstream}"]
+
+[[route]]
+path = "/"
+upstream = "echo"
+auth = "required"
+
+[[route]]
+path = "/admin"
+upstream = "echo"
+auth = "required"
+scopes = ["admin"]
+"#
+        )
+    }
 }
 
 /// The files of an agent: configuration, certificate, issuer key, store and socket, in a folder of its own.
@@ -86,58 +149,9 @@ impl Setup {
     /// # Errors
     /// If it can't be written.
     pub fn configure(&self, interface: &str, mode: &str, upstream: &str, more: &str) -> Result<()> {
-        let pins = self.pins().display();
-        self.write(
-            "config.toml",
-            &format!(
-                r#"
-[kernel]
-interfaces = ["{interface}"]
-mode = "{mode}"
-pin_directory = "{pins}"
-sources = 8192
-
-[store]
-directory = "store"
-
-[control]
-socket = "control.sock"
-
-[[listener]]
-address = "[::]:8443"
-certificate = "edge.pem"
-key = "edge.key"
-
-[[issuer]]
-name = "test"
-issuer = "{ISSUER}"
-audiences = ["{AUDIENCE}"]
-algorithms = ["ES256"]
-keys = "issuer.pem"
-
-[[upstream]]
-name = "echo"
-endpoints = ["{upstream}"]
-
-[[route]]
-path = "/"
-upstream = "echo"
-auth = "required"
-
-[[route]]
-path = "/admin"
-upstream = "echo"
-auth = "required"
-scopes = ["admin"]
-
-[[route]]
-path = "/open"
-upstream = "echo"
-auth = "none"
-{more}
-"#
-            ),
-        )
+        let open = "[[route]]\npath = \"/open\"\nupstream = \"echo\"\nauth = \"none\"\n";
+        let scene = Scene { interface, mode, pins: self.pins(), upstream };
+        self.write("config.toml", &format!("{scene}\n{open}\n{more}"))
     }
 
     /// Runs a verb of the CLI.

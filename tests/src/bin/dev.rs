@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use serde_json::Value;
-use tests::issuer::{AUDIENCE, ISSUER, Issuer};
+use tests::agent::Scene;
+use tests::issuer::Issuer;
 use tests::pki::Authority;
 use tests::upstream::Upstream;
 use tests::{privilege, system};
@@ -107,52 +108,13 @@ fn configuration(interface: Option<&str>, upstream: SocketAddr) -> String {
         None => (
             "lo",
             "generic",
-            "[limits.packets]\nrate = \"1000000/s\"\n\n[limits.connections]\nrate = \"10000/s\"\n",
+            "[limits.packets]\nrate = \"1000000/s\"\n\n[limits.bytes]\nper_second = \"10GiB\"\n\n[limits.connections]\nrate = \"10000/s\"\n",
         ),
     };
-    format!(
-        r#"# Written by `cargo xtask run`, anew each time.
-
-[kernel]
-interfaces = ["{interface}"]
-mode = "{mode}"
-pin_directory = "/sys/fs/bpf/auth-agent-dev"
-
-[store]
-directory = "store"
-
-[control]
-socket = "control.sock"
-
-{limits}
-[[listener]]
-address = "[::]:8443"
-certificate = "edge.pem"
-key = "edge.key"
-
-[[issuer]]
-name = "development"
-issuer = "{ISSUER}"
-audiences = ["{AUDIENCE}"]
-algorithms = ["ES256"]
-keys = "issuer.pem"
-
-[[upstream]]
-name = "echo"
-endpoints = ["http://{upstream}"]
-
-[[route]]
-path = "/"
-upstream = "echo"
-auth = "required"
-
-[[route]]
-path = "/admin"
-upstream = "echo"
-auth = "required"
-scopes = ["admin"]
-"#
-    )
+    let upstream = format!("http://{upstream}");
+    let pins = Path::new("/sys/fs/bpf/auth-agent-dev");
+    let scene = Scene { interface, mode, pins, upstream: &upstream };
+    format!("# Written by `cargo xtask run`, anew each time.\n\n{scene}\n{limits}")
 }
 
 fn tell(folder: &Path, agent: &Path, issuer: &Issuer, key: &str) -> Result<()> {

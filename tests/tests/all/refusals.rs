@@ -99,7 +99,7 @@ const CASES: &[Case] = &[
     (
         "a configuration with a mistake",
         |_, setup| {
-            replace(setup, "sources = 8192", "sources = 8000");
+            replace(setup, "sources = 65536", "sources = 65000");
             Ok(())
         },
         &["config.toml:", "kernel.sources", "power of two"],
