@@ -47,13 +47,28 @@ impl Drop for PinDirectory {
     }
 }
 
+/// The program, loaded over pinned maps to run packets through; several can run at once.
+pub struct Program(Ebpf);
+
+impl Program {
+    /// Runs one frame `repeat` times, and returns the last verdict.
+    ///
+    /// # Errors
+    /// If the kernel refuses to run it.
+    pub fn run(&mut self, frame: &[u8], repeat: u32) -> Result<u32> {
+        let program: &mut Xdp = self.0.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        Ok(program.test_run(options)?.return_value)
+    }
+}
+
 /// A filter on the loopback of its own namespace, and its program to run packets through.
 pub struct FilterUnderTest {
-    ebpf: Ebpf,
     /// The agent's side.
     pub filter: Filter,
+    program: Program,
     // Dropped after the filter: the pins, then the namespace.
-    _pins: PinDirectory,
+    pins: PinDirectory,
     _namespace: Namespace,
 }
 
@@ -73,8 +88,16 @@ impl FilterUnderTest {
             unattached.attach()?;
             Ok(filter)
         })?;
-        let ebpf = load(pins.path())?;
-        Ok(Self { ebpf, filter, _namespace: namespace, _pins: pins })
+        let program = load(pins.path())?;
+        Ok(Self { filter, program, pins, _namespace: namespace })
+    }
+
+    /// The program once more, for another thread.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn another_program(&self) -> Result<Program> {
+        load(self.pins.path())
     }
 
     /// Runs one frame, and returns the reason whose counter moved.
@@ -109,9 +132,7 @@ impl FilterUnderTest {
     /// # Errors
     /// If the kernel refuses to run it.
     pub fn verdict(&mut self, frame: &[u8], repeat: u32) -> Result<u32> {
-        let program: &mut Xdp = self.ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
-        Ok(program.test_run(options)?.return_value)
+        self.program.run(frame, repeat)
     }
 
     /// Packets counted, by the reason's index.
@@ -124,7 +145,7 @@ impl FilterUnderTest {
 }
 
 /// Loads the object a second time, over the same maps.
-fn load(pins: &Path) -> Result<Ebpf> {
+fn load(pins: &Path) -> Result<Program> {
     let [_, shape @ ..] = meta(pins)?.get(&0, 0)?;
     let mut ebpf = EbpfLoader::new()
         .default_map_pin_directory(pins.join("maps"))
@@ -132,7 +153,7 @@ fn load(pins: &Path) -> Result<Ebpf> {
         .load(OBJECT)?;
     let program: &mut Xdp = ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
     program.load()?;
-    Ok(ebpf)
+    Ok(Program(ebpf))
 }
 
 /// Makes the pinned maps look like those of another version of the agent.
