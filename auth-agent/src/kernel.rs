@@ -41,6 +41,9 @@ use pins::Pins;
 use rules::Prefix;
 use values::Value;
 
+/// Nanoseconds between two ticks of a kernel with `CONFIG_HZ=100`, the lowest there is.
+const LONGEST_TICK: u64 = 10_000_000;
+
 /// Bans that differ by less are the same ban, seen through two clocks.
 const DEADLINE_TOLERANCE: u64 = 1_000_000_000;
 
@@ -67,10 +70,10 @@ impl From<&config::Limits> for Budgets {
     fn from(limits: &config::Limits) -> Self {
         Self {
             auth_failures: escalating(&limits.auth_failures),
-            breaker: limit(&limits.breaker),
-            bytes: blocks(&limits.bytes),
-            connections: limit(&limits.connections),
-            packets: limit(&limits.packets),
+            breaker: ticking(limit(&limits.breaker)),
+            bytes: ticking(blocks(&limits.bytes)),
+            connections: ticking(limit(&limits.connections)),
+            packets: ticking(limit(&limits.packets)),
             requests: escalating(&limits.requests),
             site_factor: limits.site_factor.get(),
         }
@@ -104,6 +107,13 @@ fn blocks(rate: &ByteRate) -> Limit {
 
 fn limit(rate: &Rate) -> Limit {
     Limit::new(rate.events.get(), nanoseconds(rate.period), rate.burst.get())
+}
+
+/// A limit that the kernel charges: by a clock that stands still between ticks. A burst of less than comes in
+/// one tick would cut the rate short, so that is the least it can be.
+fn ticking(limit: Limit) -> Limit {
+    let least = limit.increment.saturating_add(LONGEST_TICK);
+    Limit { tolerance: limit.tolerance.max(least), ..limit }
 }
 
 fn escalating(http: &HttpLimit) -> (Limit, Escalation) {
@@ -367,4 +377,43 @@ fn source_table(ebpf: &mut aya::Ebpf, shape: auth_common::table::Shape) -> Resul
     let count = NonZeroUsize::MIN.saturating_add(shape.group_mask as usize);
     let groups = SharedGroups::map(data.fd().as_fd(), count).map_err(|error| failed(&error))?;
     Ok(SourceTable::new(groups, shape))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    use auth_common::gcra::{self, Charge};
+
+    use super::{Rate, limit, ticking};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_coarse_clock_neither_cuts_the_rate_nor_adds_more_than_a_tick_to_it() {
+        for (events, burst) in
+            [(45, 1), (50, 200), (166, 1), (333, 2), (1_000, 1), (20_000, 20), (20_000, 40_000)]
+        {
+            for tick in [1_000_000, 4_000_000, 10_000_000] {
+                let [events, burst] = [events, burst].map(|number| NonZeroU32::new(number).unwrap());
+                let limit = ticking(limit(&Rate { burst, events, period: Duration::from_secs(1) }));
+                let arrival = AtomicU64::new(0);
+                let admitted: usize = (SECOND..11 * SECOND)
+                    .step_by(tick as usize)
+                    .map(|now| {
+                        std::iter::from_fn(|| {
+                            (gcra::charge(&arrival, now, limit) == Charge::Within).then_some(())
+                        })
+                        .count()
+                    })
+                    .sum();
+                let sustained = 10 * events.get() as usize;
+                let slack = burst.get() as usize + events.get() as usize / 100 + 1;
+                let range = sustained - events.get() as usize / 100..=sustained + slack;
+                assert!(range.contains(&admitted), "{events}/s, burst {burst}, tick {tick}: {admitted}");
+            }
+        }
+    }
 }

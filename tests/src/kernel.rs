@@ -50,11 +50,25 @@ impl Drop for PinDirectory {
     }
 }
 
+/// The program, to run packets through; several threads can at once.
+pub struct Program(Xdp);
+
+impl Program {
+    /// Runs one frame `repeat` times, and returns the last verdict.
+    ///
+    /// # Errors
+    /// If the kernel refuses to run it.
+    pub fn run(&self, frame: &[u8], repeat: u32) -> Result<u32> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        Ok(self.0.test_run(options)?.return_value)
+    }
+}
+
 /// A filter on the loopback of its own namespace, and its program to run packets through.
 pub struct FilterUnderTest {
     /// The agent's side.
     pub filter: Filter,
-    program: Xdp,
+    program: Program,
     // Dropped after the filter: the pins, then the namespace.
     pins: PinDirectory,
     _namespace: Namespace,
@@ -76,8 +90,16 @@ impl FilterUnderTest {
             unattached.attach()?;
             Ok(filter)
         })?;
-        let program = attached(&namespace)?;
+        let program = Program(attached(&namespace)?);
         Ok(Self { filter, program, pins, _namespace: namespace })
+    }
+
+    /// The program, for another thread.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn another_program(&self) -> Result<Program> {
+        Ok(Program(attached(&self._namespace)?))
     }
 
     /// Runs one frame, and returns the reason whose counter moved.
@@ -112,13 +134,12 @@ impl FilterUnderTest {
     /// # Errors
     /// If the kernel refuses to run it.
     pub fn verdict(&mut self, frame: &[u8], repeat: u32) -> Result<u32> {
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
-        Ok(self.program.test_run(options)?.return_value)
+        self.program.run(frame, repeat)
     }
 
     /// The program.
     pub fn program(&self) -> &Xdp {
-        &self.program
+        &self.program.0
     }
 
     /// Loads programs of another object over the same maps; `sizes` are entries of that object's own maps.
@@ -160,7 +181,7 @@ impl FilterUnderTest {
     /// # Errors
     /// If the kernel does not tell.
     pub fn instructions(&self) -> Result<(u32, u32)> {
-        let info = self.program.info()?;
+        let info = self.program.0.info()?;
         let size = info.size_translated().context("no size")?;
         Ok((size / 8, info.verified_instruction_count().context("no count")?))
     }

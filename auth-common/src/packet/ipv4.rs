@@ -4,6 +4,7 @@ use super::{Address, Cursor, Fragment, Network};
 use crate::verdict::Reason;
 
 const HEADER: usize = 20;
+const MAX_TOTAL: usize = 65_535;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 
@@ -23,7 +24,11 @@ pub(super) fn parse(cursor: &mut Cursor) -> Result<Network, Reason> {
     if header_length < HEADER {
         return Err(Reason::Ipv4HeaderLength);
     }
-    let total = usize::from(u16::from_be_bytes([total_high, total_low]));
+    let total = match u16::from_be_bytes([total_high, total_low]) {
+        // What the stack hands to itself in one piece, longer than the field can say (BIG TCP).
+        0 if available > MAX_TOTAL => available,
+        total => usize::from(total),
+    };
     if total < header_length || total > available {
         return Err(Reason::Ipv4TotalLength);
     }

@@ -24,7 +24,12 @@ pub(super) fn parse(cursor: &mut Cursor) -> Result<Network, Reason> {
     if first >> 4 != 6 {
         return Err(Reason::Ipv6Version);
     }
-    let length = usize::from(u16::from_be_bytes([length_high, length_low]));
+    let length = match u16::from_be_bytes([length_high, length_low]) {
+        // A jumbogram (RFC 2675), or what the stack hands to itself as one (BIG TCP): the rest of the frame.
+        // Linux takes the rest without a jumbo option too.
+        0 if next_header == HOP_BY_HOP => cursor.remaining(),
+        length => usize::from(length),
+    };
     if length > cursor.remaining() {
         return Err(Reason::Ipv6PayloadLength);
     }

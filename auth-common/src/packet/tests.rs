@@ -66,6 +66,27 @@ fn ipv6(headers: usize, protocol: u8, transport: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// Such frames come from the stack itself, in generic mode; no wire carries them.
+#[test]
+fn packets_longer_than_their_length_field_are_read_to_the_end_of_the_frame() {
+    const PAYLOAD: usize = 100_000;
+    for (network, length_field) in [
+        (ipv4(0, 6, &transport_header(6, [0, 1, 0, 80])), 2),
+        (ipv6(1, 6, &transport_header(6, [0, 1, 0, 80])), 4),
+    ] {
+        let ethertype: u16 = if length_field == 2 { 0x0800 } else { 0x86dd };
+        let mut frame = vec![0; 12];
+        frame.extend(ethertype.to_be_bytes());
+        frame.extend(network);
+        frame[14 + length_field..14 + length_field + 2].fill(0);
+        if length_field == 4 {
+            frame[14 + 6] = 0;
+        }
+        frame.resize(frame.len() + PAYLOAD, 0xee);
+        assert_eq!(ports(&frame), Some([0, 1, 0, 80]));
+    }
+}
+
 fn ports(frame: &[u8]) -> Option<[u8; 4]> {
     let Frame::Ip(packet) = parse(Cursor::new(frame)).ok()? else { return None };
     let (Transport::Tcp { source, destination, .. } | Transport::Udp { source, destination }) =

@@ -2,9 +2,11 @@
 
 mod packets;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::thread;
 use std::time::Duration;
 
 use auth_agent::clock::Monotonic;
@@ -14,11 +16,14 @@ use auth_agent::kernel::Budgets;
 use auth_common::gcra;
 use auth_common::verdict::Reason;
 use auth_common::word::Word;
+use tests::frames::{ACK, Ip, tcp};
 use tests::host::HostMaps;
 use tests::kernel::FilterUnderTest;
 use tests::privilege;
 
 use packets::{Debt, Row};
+
+type Line = auth_common::table::Line<AtomicU64>;
 
 /// An hour: budgets refill so slowly that no test can see it.
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -89,12 +94,7 @@ fn owe(debt: Debt) -> (usize, usize) {
     }
 }
 
-fn charge(
-    line: &auth_common::table::Line<std::sync::atomic::AtomicU64>,
-    budgets: &Budgets,
-    debt: Debt,
-    now: Monotonic,
-) {
+fn charge(line: &Line, budgets: &Budgets, debt: Debt, now: Monotonic) {
     if let Debt::Known = debt {
         line.known_until.write(now.0 + u64::from(u32::MAX));
     }
@@ -159,6 +159,67 @@ fn the_verifier_needs_less_than_half_of_what_it_may() {
     let (instructions, verified) = filter.instructions().unwrap();
     println!("{instructions} instructions, {verified} verified");
     assert!(verified < 500_000, "{verified} verified");
+}
+
+/// Packets of one source on every CPU at once, while the agent charges its requests and those of so many
+/// others that groups fill up: what is admitted is one budget, and where the source has no line of its own,
+/// what its group's shared line had left.
+#[test]
+fn kernel_and_agent_together_admit_no_more_than_the_budgets() {
+    const ROUNDS: u8 = 24;
+    const TURNS: u32 = 400;
+    if !privilege::kernel_usable("kernel and agent on the same lines") {
+        return;
+    }
+    let filter = FilterUnderTest::start(kernel(), &limits(), &[HTTPS], &[]).unwrap();
+    let mut programs: Vec<_> = (0..2).map(|_| filter.another_program().unwrap()).collect();
+    let (sources, budgets) = (filter.filter.sources(), filter.filter.budgets());
+    let (limit, escalation) = budgets.requests;
+    let request = |source| {
+        let now = Monotonic::now();
+        let charge = |line: &Line| gcra::charge_escalating(&line.requests, now.0, limit, escalation);
+        sources.charge(source, now, charge) == gcra::Charge::Within
+    };
+    for round in 0..ROUNDS {
+        let text = format!("192.0.2.{round}");
+        let (text, source) = (text.as_str(), text.parse().unwrap());
+        let frame = Ip::new(text, "10.0.0.1", 6, tcp(40_000, 9_000, ACK)).frame();
+        let within = |filter: &FilterUnderTest| filter.counts().unwrap()[&(Reason::WithinBudget as usize)];
+        let before = within(&filter);
+        let requests: u32 = thread::scope(|scope| {
+            for program in &mut programs {
+                let frame = &frame;
+                scope.spawn(move || program.run(frame, 2 * PACKETS).unwrap());
+            }
+            let agents: Vec<_> = (0..2_u32)
+                .map(|agent| {
+                    scope.spawn(move || {
+                        let others = (u32::from(round) * 2 + agent) * TURNS;
+                        let others =
+                            (others..others + TURNS).map(|number| Ipv4Addr::from_bits(10 << 24 | number));
+                        others
+                            .map(|other| {
+                                request(other.into());
+                                u32::from(request(source))
+                            })
+                            .sum::<u32>()
+                    })
+                })
+                .collect();
+            agents.into_iter().map(|agent| agent.join().unwrap()).sum()
+        });
+        let packets = within(&filter) - before;
+        let shared = sources.peek(source, |_, shared| shared);
+        let (packets_allowed, requests_allowed) = match shared {
+            false => (u64::from(PACKETS)..=u64::from(PACKETS), HTTP..=HTTP),
+            true => (0..=u64::from(PACKETS), 0..=HTTP),
+        };
+        assert!(packets_allowed.contains(&packets), "{packets} packets in round {round}, shared: {shared}");
+        assert!(
+            requests_allowed.contains(&requests),
+            "{requests} requests in round {round}, shared: {shared}"
+        );
+    }
 }
 
 #[test]

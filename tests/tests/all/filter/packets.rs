@@ -204,6 +204,11 @@ fn ipv6() -> Vec<Row> {
         header[1] = 200;
         chain(s, &[(DESTINATION, header)], TCP, ack(HTTPS))
     };
+    let jumbo = |port| {
+        let mut frame = chain(s, &[(HOP_BY_HOP, options(1))], TCP, ack(port)).frame();
+        frame[14 + 4..14 + 6].fill(0);
+        frame
+    };
     let no_next = Ip { protocol: NO_NEXT, ..v6(s, vec![]) };
     vec![
         row("plain IPv6", good.frame(), Reason::WithinBudget),
@@ -212,6 +217,8 @@ fn ipv6() -> Vec<Row> {
         row("payload length beyond the frame", with(&good, 5, 21), Reason::Ipv6PayloadLength),
         row("payload length that hides the TCP header", with(&good, 5, 19), Reason::TcpTruncated),
         row("payload length 0", with(&good, 5, 0), Reason::TcpTruncated),
+        row("payload length 0 before hop-by-hop options", jumbo(HTTPS), Reason::WithinBudget),
+        row("the same to port 80", jumbo(80), Reason::PlaintextPort),
         row("nothing behind the header", no_next.frame(), Reason::WithinBudget),
         row("every extension header", all.frame(), Reason::WithinBudget),
         row("six extension headers", long(6).frame(), Reason::WithinBudget),
