@@ -24,7 +24,7 @@ use super::admission::Slot;
 use super::{Phase, Shared};
 use crate::gateway::{AnswerBody, Now, Peer};
 
-/// What a client that was told to go may still take to read what it was sent.
+/// What a client that was told to go may take at least to do so.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end.
@@ -123,10 +123,10 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         },
     };
     finish(connection.as_mut());
-    activity.restart();
+    let idle = activity.farewell(GOODBYE, timeouts.body_idle);
     tokio::select! {
         result = connection => result.err().and_then(|error| reason_of(&error)),
-        stuck = activity.stuck(GOODBYE, timeouts.body_idle) => match stuck {
+        stuck = activity.stuck(idle, timeouts.body_idle) => match stuck {
             Stuck::Idle => Some(reason),
             Stuck::Unread => Some("unread"),
         },
