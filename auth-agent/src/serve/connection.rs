@@ -1,6 +1,7 @@
 //! One connection: the TLS handshake, then HTTP by what was negotiated, until either side has had enough.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -136,6 +137,13 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
 /// The name under which a failed connection is counted; none for a client that just went.
 fn reason_of(error: &hyper::Error) -> Option<&'static str> {
     debug!(%error, "connection failed");
+    if let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) {
+        // Else it was the client's own decision, or the network's.
+        return error.is_library().then(|| match error.reason() {
+            Some(h2::Reason::ENHANCE_YOUR_CALM) => "http2-flood",
+            _ => "http-invalid",
+        });
+    }
     if error.is_timeout() {
         Some("headers-timeout")
     } else if error.is_parse_too_large() {
