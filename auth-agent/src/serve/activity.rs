@@ -21,6 +21,8 @@ struct State {
     open: usize,
     /// Those in which it is not the client that we wait for.
     ours: usize,
+    /// Whether there has been one.
+    served: bool,
     /// When one of them last began, ended or got further.
     since: Instant,
 }
@@ -36,7 +38,7 @@ pub(super) enum Stuck {
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { open: 0, ours: 0, since: Instant::now() })))
+        Arc::new(Self(Mutex::new(State { open: 0, ours: 0, served: false, since: Instant::now() })))
     }
 
     /// Ends when nothing has moved for `idle` with no request open, or for `unread` with some open that only
@@ -60,13 +62,16 @@ impl Activity {
         self.update(|state| {
             state.open += 1;
             state.ours += 1;
+            state.served = true;
         });
         Exchange { activity: Arc::clone(self), ours: true }
     }
 
-    /// Gives the client its time anew.
-    pub(super) fn restart(&self) {
-        self.update(|_| ());
+    /// How long the connection may be idle in all once its client was told to go: `least` from now on, and `unread`
+    /// after its last exchange. That is over for HTTP as soon as the end of the body is buffered, not when the client
+    /// has read it.
+    pub(super) fn farewell(&self, least: Duration, unread: Duration) -> Duration {
+        self.lock().farewell(Instant::now(), least, unread)
     }
 
     fn update(&self, update: impl FnOnce(&mut State)) {
@@ -88,6 +93,11 @@ impl State {
             (_, 0) => Some((self.since + unread, Stuck::Unread)),
             _ => None,
         }
+    }
+
+    fn farewell(&self, now: Instant, least: Duration, unread: Duration) -> Duration {
+        let least = now.saturating_duration_since(self.since) + least;
+        if self.served { least.max(unread) } else { least }
     }
 }
 
@@ -172,6 +182,21 @@ mod tests {
         drop(activity.begin());
         assert_eq!(stuck(&activity, IDLE), Some(Stuck::Idle));
         assert_eq!(stuck(&activity, IDLE - Duration::from_nanos(1)), None);
+    }
+
+    #[test]
+    fn who_was_told_to_go_may_still_read_the_end_of_an_answer() {
+        const LEAST: Duration = Duration::from_secs(2);
+        let activity = Activity::new();
+        let farewell = |after| {
+            let state = activity.lock();
+            state.farewell(state.since + after, LEAST, UNREAD)
+        };
+        assert_eq!(farewell(Duration::ZERO), LEAST, "there is nothing to read");
+        drop(activity.begin());
+        assert_eq!(farewell(Duration::ZERO), UNREAD);
+        assert_eq!(farewell(UNREAD - LEAST), UNREAD);
+        assert_eq!(farewell(UNREAD), UNREAD + LEAST);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One connection: the TLS handshake, then HTTP by what was negotiated, until either side has had enough.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -24,7 +25,7 @@ use super::admission::Slot;
 use super::{Phase, Shared};
 use crate::gateway::{AnswerBody, Now, Peer};
 
-/// What a client that was told to go may still take to read what it was sent.
+/// What a client that was told to go may take at least to do so.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end.
@@ -123,10 +124,10 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         },
     };
     finish(connection.as_mut());
-    activity.restart();
+    let idle = activity.farewell(GOODBYE, timeouts.body_idle);
     tokio::select! {
         result = connection => result.err().and_then(|error| reason_of(&error)),
-        stuck = activity.stuck(GOODBYE, timeouts.body_idle) => match stuck {
+        stuck = activity.stuck(idle, timeouts.body_idle) => match stuck {
             Stuck::Idle => Some(reason),
             Stuck::Unread => Some("unread"),
         },
@@ -136,6 +137,13 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
 /// The name under which a failed connection is counted; none for a client that just went.
 fn reason_of(error: &hyper::Error) -> Option<&'static str> {
     debug!(%error, "connection failed");
+    if let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) {
+        // Else it was the client's own decision, or the network's.
+        return error.is_library().then(|| match error.reason() {
+            Some(h2::Reason::ENHANCE_YOUR_CALM) => "http2-flood",
+            _ => "http-invalid",
+        });
+    }
     if error.is_timeout() {
         Some("headers-timeout")
     } else if error.is_parse_too_large() {
