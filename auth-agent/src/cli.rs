@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod client;
 mod duration;
+mod network_list;
 mod render;
 mod session;
 mod table;

@@ -137,6 +137,8 @@ pub struct Kernel {
     pub interfaces: Vec<String>,
     /// IPv6 sources are aggregated by this prefix length, 32-64.
     pub ipv6_prefix: u8,
+    /// IPv6 sources of one site share a wider budget; the site's prefix length, 16-48.
+    pub ipv6_site: u8,
     /// How the filter is attached.
     pub mode: XdpMode,
     /// Directory in bpffs that holds the pinned links and maps.
@@ -163,12 +165,27 @@ pub enum XdpMode {
 pub struct Limits {
     /// Failed authentications, counted by the agent.
     pub auth_failures: HttpLimit,
+    /// New TCP connections of all strangers together, counted in the kernel.
+    pub breaker: Rate,
+    /// Bytes, counted in the kernel.
+    pub bytes: ByteRate,
     /// New TCP connections, counted in the kernel.
     pub connections: Rate,
     /// Packets, counted in the kernel.
     pub packets: Rate,
     /// HTTP requests, counted by the agent.
     pub requests: HttpLimit,
+    /// How many times the budget of one source all sources of an IPv6 site have together.
+    pub site_factor: NonZeroU32,
+}
+
+/// So many bytes a second, and how many may come at once; Ethernet headers included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ByteRate {
+    /// Bytes that may come at once after a pause.
+    pub burst: u64,
+    /// Sustained bytes per second.
+    pub per_second: u64,
 }
 
 /// So many events in so much time, and how many may come at once.

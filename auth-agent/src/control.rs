@@ -3,6 +3,7 @@
 //! A change is durable in the store first, then in memory, then in the kernel; then it is acknowledged.
 //! Changes run one at a time, each to its end even if its client goes away.
 
+mod allows;
 mod bans;
 mod body;
 mod filter;
@@ -28,6 +29,7 @@ use ipnet::IpNet;
 
 pub use self::problem::Problem;
 pub use self::socket::{ControlSocket, Peer, SocketError};
+use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
 use crate::clock::UnixTime;
 use crate::counters::Counters;
@@ -40,7 +42,7 @@ const REMARK_CHARACTERS: usize = 256;
 
 /// What the control API works on.
 pub struct Control {
-    allow: Vec<IpNet>,
+    allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
@@ -52,17 +54,17 @@ pub struct Control {
 }
 
 impl Control {
-    /// `allow` is that of the `[kernel]` configuration.
+    /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
     pub fn new(
         store: Arc<Store>,
         keys: Arc<KeyRing>,
         edge: Arc<dyn Edge>,
         counters: Arc<Counters>,
-        allow: Vec<IpNet>,
+        allowlist: Arc<Allowlist>,
         started: UnixTime,
     ) -> Self {
         let (changing, rules_error) = Default::default();
-        Self { allow, changing, counters, edge, keys, rules_error, started, store }
+        Self { allowlist, changing, counters, edge, keys, rules_error, started, store }
     }
 
     /// Brings the kernel's rules in line with the store and the allowlist. Blocks.
@@ -97,11 +99,20 @@ impl Control {
     }
 
     fn rules(&self, now: UnixTime) -> Result<Vec<Rule>, StoreError> {
-        let allow = self.allow.iter().map(|&network| Rule { action: Action::Allow, network });
+        let allowed = self.allowed()?;
+        self.allowlist.set_added(allowed.iter().copied());
+        let allow = allowed.into_iter().map(|network| Rule { action: Action::Allow, network });
         let bans = self.store.bans(now)?;
         let bans =
             bans.iter().map(|ban| Rule { action: Action::Ban { until: ban.until }, network: ban.network });
         Ok(allow.chain(bans).collect())
+    }
+
+    /// Every network on the allowlist.
+    fn allowed(&self) -> Result<Vec<IpNet>, StoreError> {
+        let added = self.store.allows()?;
+        let configured = self.allowlist.configured().iter().copied();
+        Ok(configured.chain(added.into_iter().map(|allow| allow.network)).collect())
     }
 
     /// Held from before the store is changed until memory and kernel follow: otherwise the older of two
@@ -128,7 +139,10 @@ pub async fn serve(
 
 fn router(control: Arc<Control>) -> Router {
     Router::new()
+        .route("/v1/allows", get(allows::list).post(allows::add))
+        .route("/v1/allows/{network}", delete(allows::remove))
         .route("/v1/bans", get(bans::list).post(bans::add))
+        .route("/v1/bans/import", post(bans::import).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)))
         .route("/v1/bans/{network}", delete(bans::remove))
         .route("/v1/detach", post(filter::detach))
         .route("/v1/keys", get(keys::list).post(keys::create))

@@ -128,6 +128,8 @@ pub struct SourceView {
 pub struct Debts {
     /// Failed authentications.
     pub auth_failures: Debt,
+    /// Blocks of 64 bytes.
+    pub bytes: Debt,
     /// New TCP connections.
     pub connections: Debt,
     /// Packets.

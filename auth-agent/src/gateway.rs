@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::EXPECT;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::{Either, Full};
@@ -18,7 +19,7 @@ use crate::credential;
 use crate::identity::Identity;
 use crate::limits::{self, SourceDebts};
 use crate::policy::{self, Permit};
-use crate::proxy::{Proxy, ResponseBody};
+use crate::proxy::{Proxy, RequestBody, ResponseBody};
 use crate::refusal::{self, Refusal, Refused};
 use crate::request::{self, Canonical};
 
@@ -75,18 +76,26 @@ impl Gateway {
     pub async fn answer(&self, peer: &Peer, request: Request<Incoming>, now: Now) -> Response<AnswerBody> {
         counters::count(&self.counters.requests);
         let (parts, body) = request.into_parts();
-        let (canonical, permit) = match self.judge(peer, &parts, now) {
-            Ok(judged) => judged,
-            Err(refused) => return self.refuse(peer, &parts.method, parts.uri.path(), refused),
+        let body = self.proxy.body(body);
+        let unread = Unread::of(&parts, &body);
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        let outcome = match self.judge(peer, &parts, now) {
+            Ok((canonical, permit)) => {
+                let request = Request::from_parts(parts, body);
+                let response = self.proxy.forward(&permit, &canonical, peer.source, request).await;
+                response.map_err(Refused::from)
+            }
+            Err(refused) => Err(refused),
         };
-        let method = parts.method.clone();
-        let request = Request::from_parts(parts, body);
-        match self.proxy.forward(&permit, &canonical, peer.source, request).await {
+        match outcome {
             Ok(response) => {
                 counters::count(&self.counters.forwarded);
                 response.map(Either::Right)
             }
-            Err(refusal) => self.refuse(peer, &method, canonical.path(), refusal.into()),
+            Err(refused) => {
+                unread.linger(refused.refusal);
+                self.refuse(peer, &method, uri.path(), refused)
+            }
         }
     }
 
@@ -146,6 +155,23 @@ impl Gateway {
     /// The counters that requests are counted in.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+}
+
+/// The body of a request that may be refused before it is read.
+struct Unread(Option<RequestBody>);
+
+impl Unread {
+    /// A client that waits for `100 Continue` sends nothing unasked, and reading is what asks it.
+    fn of(request: &Parts, body: &RequestBody) -> Self {
+        Self((!request.headers.contains_key(EXPECT)).then(|| body.clone()))
+    }
+
+    fn linger(self, refusal: Refusal) {
+        // Where it is in doubt what the body is, none of it is read.
+        if let (Some(body), false) = (self.0, refusal == Refusal::FramingInvalid) {
+            body.linger();
+        }
     }
 }
 

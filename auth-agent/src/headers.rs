@@ -138,6 +138,17 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether the body is chunked and nothing else, or not coded at all. The HTTP/1 parser takes any list of codings
+/// that ends in `chunked`, and would hand on the others' bytes without their name.
+pub fn has_plain_framing(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
 /// Whether a gateway in front of a CGI-like server would take `name` for `folded`: such servers see no
 /// difference between `-`, `_` and `.`. Header names are in lower case already.
 fn is_spelling_of(name: &str, folded: &str) -> bool {

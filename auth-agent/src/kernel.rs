@@ -15,6 +15,7 @@ pub mod sources;
 mod values;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
@@ -33,7 +34,7 @@ pub use object::OBJECT;
 pub use sources::SourceTable;
 
 use crate::clock::{Monotonic, UnixTime};
-use crate::config::{self, HttpLimit, Rate};
+use crate::config::{self, ByteRate, HttpLimit, Rate};
 use crate::edge::{Detached, Rule};
 use memory::SharedGroups;
 use pins::Pins;
@@ -48,23 +49,57 @@ const DEADLINE_TOLERANCE: u64 = 1_000_000_000;
 pub struct Budgets {
     /// Failed authentications, and when the NIC answers.
     pub auth_failures: (Limit, Escalation),
+    /// New connections of strangers.
+    pub breaker: Limit,
+    /// Blocks of [`layout::BYTES_PER_BLOCK`].
+    pub bytes: Limit,
     /// New connections.
     pub connections: Limit,
     /// Packets.
     pub packets: Limit,
     /// HTTP requests, and when the NIC answers.
     pub requests: (Limit, Escalation),
+    /// How many times all that an IPv6 site has.
+    pub site_factor: u32,
 }
 
 impl From<&config::Limits> for Budgets {
     fn from(limits: &config::Limits) -> Self {
         Self {
             auth_failures: escalating(&limits.auth_failures),
+            breaker: limit(&limits.breaker),
+            bytes: blocks(&limits.bytes),
             connections: limit(&limits.connections),
             packets: limit(&limits.packets),
             requests: escalating(&limits.requests),
+            site_factor: limits.site_factor.get(),
         }
     }
+}
+
+impl Budgets {
+    /// What the kernel is told. The generation is that of the rules in place.
+    pub fn policy(&self, rules_generation: u64) -> Policy {
+        let site = |limit: Limit| limit.times(self.site_factor);
+        Policy {
+            auth_failure_threshold: self.auth_failures.1.threshold,
+            breaker: self.breaker,
+            bytes: self.bytes,
+            connections: self.connections,
+            packets: self.packets,
+            request_threshold: self.requests.1.threshold,
+            rules_generation,
+            site_bytes: site(self.bytes),
+            site_connections: site(self.connections),
+            site_packets: site(self.packets),
+        }
+    }
+}
+
+fn blocks(rate: &ByteRate) -> Limit {
+    const SECOND: u64 = 1_000_000_000;
+    let increment = (SECOND * layout::BYTES_PER_BLOCK / rate.per_second).max(1);
+    Limit { increment, tolerance: increment.saturating_mul(rate.burst.div_ceil(layout::BYTES_PER_BLOCK)) }
 }
 
 fn limit(rate: &Rate) -> Limit {
@@ -87,6 +122,7 @@ pub struct Filter {
     budgets: Budgets,
     counters: PerCpuArray<MapData, u64>,
     interfaces: Vec<String>,
+    _lock: File,
     pin_directory: PathBuf,
     rules: Mutex<Rules>,
     sources: SourceTable,
@@ -113,9 +149,10 @@ impl Filter {
         protected_ports: &[u16],
     ) -> Result<(Self, Unattached), FilterError> {
         let pins = Pins::open(&kernel.pin_directory)?;
-        let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel.sources, kernel.ipv6_prefix)?;
+        let lock = pins.lock()?;
+        let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel)?;
         let ipv6_prefix = shape.ipv6_mask.leading_ones() as u8;
-        warn_of_other_shape(kernel, shape.group_mask, ipv6_prefix);
+        warn_of_other_shape(kernel, &shape);
 
         set_ports(&mut ebpf, kernel, protected_ports)?;
         let budgets = Budgets::from(limits);
@@ -123,6 +160,7 @@ impl Filter {
             budgets,
             counters: counters(&mut ebpf)?,
             interfaces: kernel.interfaces.clone(),
+            _lock: lock,
             pin_directory: kernel.pin_directory.clone(),
             rules: Mutex::new(Rules::open(&mut ebpf, &budgets, ipv6_prefix)?),
             sources: source_table(&mut ebpf, shape)?,
@@ -199,7 +237,7 @@ pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
     let Some(pins) = Pins::existing(pin_directory) else {
         return Ok(Detached { interfaces: Vec::new() });
     };
-    let interfaces = pins.interfaces()?;
+    let interfaces = pins.links()?.into_iter().map(|link| link.name).collect();
     pins.remove()?;
     Ok(Detached { interfaces })
 }
@@ -218,14 +256,8 @@ impl Rules {
             .collect::<Result<_, FilterError>>()?;
         let policy_map = object::array::<Policy>(ebpf, layout::POLICY)?;
         let earlier = policy_map.get(&0, 0).map_err(|error| FilterError::map(layout::POLICY, error))?.0;
-        let policy = Policy {
-            auth_failure_threshold: budgets.auth_failures.1.threshold,
-            connections: budgets.connections,
-            packets: budgets.packets,
-            request_threshold: budgets.requests.1.threshold,
-            // Goes on from where an earlier agent stopped, so that no outcome cached then counts as new.
-            rules_generation: earlier.rules_generation,
-        };
+        // Goes on from where an earlier agent stopped, so that no outcome cached then counts as new.
+        let policy = budgets.policy(earlier.rules_generation);
         Ok(Self { applied, ipv6_prefix, policy, policy_map, trie })
     }
 
@@ -291,13 +323,14 @@ fn deadline(until: UnixTime, wall: UnixTime, now: Monotonic) -> u64 {
     }
 }
 
-fn warn_of_other_shape(kernel: &config::Kernel, group_mask: u64, ipv6_prefix: u8) {
-    let lines = (group_mask + 1) * auth_common::table::LINES_PER_GROUP as u64;
-    if lines != u64::from(kernel.sources.get()) || ipv6_prefix != kernel.ipv6_prefix {
+fn warn_of_other_shape(kernel: &config::Kernel, shape: &auth_common::table::Shape) {
+    let wanted = object::shape(kernel, shape.secret);
+    if wanted != *shape {
         tracing::warn!(
-            sources = lines,
-            ipv6_prefix,
-            "the source table in place is kept with its debts; kernel.sources and kernel.ipv6_prefix take effect after `auth-agent detach`"
+            sources = (shape.group_mask + 1) * auth_common::table::LINES_PER_GROUP as u64,
+            ipv6_prefix = shape.ipv6_mask.leading_ones(),
+            ipv6_site = shape.ipv6_site_mask.leading_ones(),
+            "the source table in place is kept with its debts; kernel.sources, kernel.ipv6_prefix and kernel.ipv6_site take effect after `auth-agent detach`"
         );
     }
 }

@@ -1,7 +1,9 @@
 //! The one canonical form of a request path: what is matched, authorised and sent to the upstream.
 //!
-//! Escapes of unreserved characters are decoded and the others written in upper case (RFC 3986, 6.2.2).
-//! Whatever two servers could read differently is refused, never repaired: dot segments, empty segments,
+//! Escapes of characters that a path may hold as they are get decoded, the others are written in upper case
+//! (RFC 3986, 6.2.2). That goes beyond the unreserved ones, because upstreams decode once more: `/a%3Ab` and
+//! `/a:b` are one resource to them, and so must be one path to the routes. `+` alone keeps the spelling that it
+//! came in, since some upstreams read the raw one as a space; so no route may hold it. Whatever two servers could read differently is refused, never repaired: dot segments, empty segments,
 //! encoded separators, path parameters, double encoding, control characters, broken UTF-8.
 //!
 //! Laws: the canonical form of a canonical form is itself, and it never holds anything refused.
@@ -95,7 +97,7 @@ fn normalise_escapes(path: &str) -> Result<Cow<'_, str>, PathError> {
         let decoded = escape(&bytes[at..]).ok_or(PathError::Escape)?;
         check_escaped(decoded)?;
         let digits = &bytes[at + 1..at + 3];
-        if is_unreserved(decoded) {
+        if is_plain(decoded) {
             output.push_str(&path[copied..at]);
             output.push(char::from(decoded));
             copied = at + 3;
@@ -118,8 +120,8 @@ fn check_raw(byte: u8) -> Result<(), PathError> {
         b'\\' => Err(PathError::Backslash),
         b';' => Err(PathError::Parameter),
         _ if byte.is_ascii_control() => Err(PathError::Control),
-        b'/' | b':' | b'@' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' => Ok(()),
-        _ if is_unreserved(byte) => Ok(()),
+        b'/' | b'+' => Ok(()),
+        _ if is_plain(byte) => Ok(()),
         _ => Err(PathError::Character),
     }
 }
@@ -134,9 +136,10 @@ fn check_escaped(byte: u8) -> Result<(), PathError> {
     }
 }
 
-/// RFC 3986, 2.3.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+/// Whether `byte` has one spelling in a canonical path, itself: RFC 3986, 3.3, without what is refused, and
+/// without `+`.
+pub(crate) fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*,=:@".contains(&byte)
 }
 
 fn refuse_double_encoding(path: &str) -> Result<(), PathError> {

@@ -1,13 +1,15 @@
 //! Forwarding to the upstreams: plain HTTP/1.1 over pooled connections, bodies streamed both ways.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, Error, connect::HttpConnector};
@@ -74,29 +76,46 @@ impl Proxy {
         }
     }
 
+    /// `body` within the limits that all requests share.
+    pub fn body(&self, body: Incoming) -> RequestBody {
+        RequestBody::new(body, self.body_bytes, self.body_idle)
+    }
+
     /// Sends the request to the permitted route's upstream, and gives back what that answers.
     pub async fn forward(
         &self,
         permit: &Permit<'_>,
         canonical: &Canonical,
         source: IpAddr,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let (mut parts, body) = request.into_parts();
         if body.size_hint().lower() > self.body_bytes {
             return Err(Refusal::BodyTooLarge);
         }
+        let stated_empty = body.is_end_stream() && parts.headers.contains_key(CONTENT_LENGTH);
         self.rules.to_upstream(&mut parts.headers, parts.version, canonical, source, permit.identity());
+        if stated_empty {
+            // hyper states no length where there is no body, and some servers answer such a POST with 411.
+            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+        }
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         let endpoints = self.upstreams.get(permit.route().upstream).ok_or(Refusal::UpstreamUnreachable)?;
-        let body = RequestBody::new(body, self.body_bytes, self.body_idle);
         let response = self.first_that_connects(endpoints, canonical, parts, &body).await?;
-        // No upgrade was asked for, and hyper keeps every other interim response to itself.
-        if response.status().is_informational() {
+        // No upgrade was asked for, and hyper keeps every other interim response to itself. Of a length beside a
+        // transfer coding it believes the coding, and leaves the length to mislead the client.
+        let lengths = response.headers().contains_key(CONTENT_LENGTH);
+        let coded = response.headers().contains_key(TRANSFER_ENCODING);
+        if response.status().is_informational()
+            || !headers::has_plain_framing(response.headers())
+            || lengths && coded
+        {
             return Err(Refusal::UpstreamInvalid);
         }
         let mut response = response.map(ResponseBody::new);
+        // What the upstream speaks concerns its connection only.
+        *response.version_mut() = Version::HTTP_11;
         headers::remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }
@@ -114,7 +133,7 @@ impl Proxy {
             return self.send(endpoints, first, canonical, parts, body).await.map_err(Failure::refusal);
         };
         match self.send(endpoints, first, canonical, parts.clone(), body).await {
-            Err(Failure::Connect) => {
+            Err(Failure::Connect(_)) => {
                 self.send(endpoints, second, canonical, parts, body).await.map_err(Failure::refusal)
             }
             result => result.map_err(Failure::refusal),
@@ -142,7 +161,7 @@ impl Proxy {
                     return Failure::Refused(refusal);
                 }
                 warn!(upstream = %endpoints.name, endpoint = %authority, error = %chain(&error), "upstream failed");
-                if error.is_connect() { Failure::Connect } else { Failure::Refused(Refusal::UpstreamInvalid) }
+                Failure::of(&error)
             }),
             () = overdue(body, self.response) => {
                 warn!(upstream = %endpoints.name, endpoint = %authority, "upstream did not answer in time");
@@ -171,15 +190,27 @@ impl Endpoints {
 
 enum Failure {
     /// Not connected, so nothing was sent.
-    Connect,
+    Connect(Refusal),
     Refused(Refusal),
 }
 
 impl Failure {
+    fn of(error: &Error) -> Self {
+        let timed_out = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        };
+        if !error.is_connect() {
+            Self::Refused(Refusal::UpstreamInvalid)
+        } else if causes(error).any(timed_out) {
+            Self::Connect(Refusal::UpstreamTimeout)
+        } else {
+            Self::Connect(Refusal::UpstreamUnreachable)
+        }
+    }
+
     fn refusal(self) -> Refusal {
         match self {
-            Self::Connect => Refusal::UpstreamUnreachable,
-            Self::Refused(refusal) => refusal,
+            Self::Connect(refusal) | Self::Refused(refusal) => refusal,
         }
     }
 }
@@ -199,12 +230,9 @@ async fn overdue(body: &RequestBody, limit: Duration) {
 
 /// The error with its causes: the outermost alone says only that something failed.
 fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
 }

@@ -2,12 +2,13 @@
 
 use std::net::Ipv6Addr;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::HOST;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method};
 
 use crate::config::Sizes;
+use crate::headers;
 use crate::path::{self, PathError};
 use crate::refusal::Refusal;
 
@@ -45,7 +46,9 @@ impl Canonical {
 pub fn canonicalise(request: &Parts, server_name: Option<&str>, sizes: &Sizes) -> Result<Canonical, Refusal> {
     check_method(&request.method)?;
     check_sizes(request, sizes)?;
-    check_framing(request)?;
+    if !headers::has_plain_framing(&request.headers) {
+        return Err(Refusal::FramingInvalid);
+    }
     let host = canonical_host(request, server_name)?;
     let target = canonical_target(request)?;
     Ok(Canonical { host, target })
@@ -67,17 +70,6 @@ fn check_sizes(request: &Parts, sizes: &Sizes) -> Result<(), Refusal> {
         return Err(Refusal::HeadersTooMany);
     }
     Ok(())
-}
-
-/// The HTTP/1 parser takes any list of codings that ends in `chunked`, and would hand on the others' bytes
-/// without their name.
-fn check_framing(request: &Parts) -> Result<(), Refusal> {
-    let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Refusal::FramingInvalid),
-    }
 }
 
 /// Exactly one host: that of the target's authority and of the `Host` field, which agree where both are

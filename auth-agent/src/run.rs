@@ -6,15 +6,18 @@
 use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use auth_common::gcra;
+use auth_common::gcra::{self, Escalation, Limit};
+use auth_common::table::Line;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing_subscriber::EnvFilter;
 
+use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
 use crate::authenticate::Verify;
 use crate::clock::{Monotonic, UnixTime};
@@ -54,11 +57,12 @@ pub fn run(config: Config) -> Result<()> {
     done
 }
 
+/// Whatever is asked for: below `info`, h2 logs what it can't parse, queries and all, and secrets may be in them.
+const QUIET: &str = "h2=info";
+
 fn log() -> Result<()> {
-    let filter = EnvFilter::builder()
-        .with_env_var(LOG_VARIABLE)
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env()
+    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_default();
+    let filter = filter(&wanted)
         .with_context(|| format!("{LOG_VARIABLE}: write it like `info` or `auth_agent=debug`"))?;
     tracing_subscriber::fmt()
         .with_ansi(std::io::stderr().is_terminal())
@@ -67,6 +71,11 @@ fn log() -> Result<()> {
         .with_writer(std::io::stderr)
         .init();
     Ok(())
+}
+
+fn filter(wanted: &str) -> Result<EnvFilter> {
+    let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
+    Ok(builder.parse(wanted)?.add_directive(QUIET.parse()?))
 }
 
 async fn serve(config: Arc<Config>) -> Result<()> {
@@ -82,20 +91,22 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let ports: Vec<_> = server.addresses()?.iter().map(|address| address.port()).collect();
     let (filter, unattached) = Filter::open(&config.kernel, &config.limits, &ports)?;
     let filter = Arc::new(filter);
+    let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
     let control = Arc::new(Control::new(
         store,
         Arc::clone(&keys),
         Arc::clone(&filter) as _,
         Arc::clone(&counters),
-        config.kernel.allow.clone(),
+        Arc::clone(&allowlist),
         started,
     ));
     control.apply_rules(started)?;
     unattached.attach()?;
 
     let verify = Arc::new(Credentials { keys, tokens });
-    let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, filter, counters));
+    let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter });
+    let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();
     let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), async {
@@ -105,7 +116,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     tracing::info!(listeners = ?server.addresses()?, "serving");
 
     server
-        .run(&config, gateway, async {
+        .run(&config, gateway, allowlist, async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -169,31 +180,60 @@ impl Verify for Credentials {
     }
 }
 
-impl SourceDebts for Filter {
+/// The debts of sources, but for those on the allowlist: they owe nothing (promise P11).
+struct Debts {
+    allowlist: Arc<Allowlist>,
+    filter: Arc<Filter>,
+}
+
+impl SourceDebts for Debts {
     fn auth_failure_debt(&self, source: IpAddr, now: Monotonic) -> Charge {
-        let (limit, _) = self.budgets().auth_failures;
-        charge(self.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)))
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        let (limit, _) = self.filter.budgets().auth_failures;
+        charge(self.filter.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)))
     }
 
     fn authenticated(&self, source: IpAddr, now: Monotonic) {
         let until = now.0.saturating_add(KNOWN_FOR.as_nanos() as u64);
-        self.sources().mark_known(source, Monotonic(until));
+        self.filter.sources().mark_known(source, Monotonic(until));
     }
 
     fn charge_auth_failure(&self, source: IpAddr, now: Monotonic) -> Charge {
-        let (limit, escalation) = self.budgets().auth_failures;
-        charge(self.sources().charge(source, now, |line| {
-            gcra::charge_escalating(&line.auth_failures, now.0, limit, escalation)
-        }))
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        self.charge(source, now, self.filter.budgets().auth_failures, |line| &line.auth_failures)
     }
 
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {
-        let (limit, escalation) = self.budgets().requests;
-        charge(
-            self.sources().charge(source, now, |line| {
-                gcra::charge_escalating(&line.requests, now.0, limit, escalation)
-            }),
-        )
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        self.charge(source, now, self.filter.budgets().requests, |line| &line.requests)
+    }
+}
+
+impl Debts {
+    /// Charges the source, and, if that has budget left, the IPv6 site that it shares a wider one with.
+    fn charge(
+        &self,
+        source: IpAddr,
+        now: Monotonic,
+        (limit, escalation): (Limit, Escalation),
+        debt: fn(&Line<AtomicU64>) -> &AtomicU64,
+    ) -> Charge {
+        let sources = self.filter.sources();
+        let own =
+            sources.charge(source, now, |line| gcra::charge_escalating(debt(line), now.0, limit, escalation));
+        let site = limit.times(self.filter.budgets().site_factor);
+        charge(match own {
+            gcra::Charge::Over { .. } => own,
+            gcra::Charge::Within => {
+                sources.charge_site(source, now, |line| gcra::charge(debt(line), now.0, site)).unwrap_or(own)
+            }
+        })
     }
 }
 
@@ -201,5 +241,35 @@ fn charge(charge: gcra::Charge) -> Charge {
     match charge {
         gcra::Charge::Over { retry_after } => Charge::Over { retry_after: Duration::from_nanos(retry_after) },
         gcra::Charge::Within => Charge::Within,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled, subscriber};
+
+    use super::*;
+
+    #[test]
+    fn no_level_lets_the_http2_library_log_requests() {
+        for wanted in ["debug", "trace", "h2=trace", "info,h2=debug"] {
+            let log = tracing_subscriber::fmt().with_env_filter(filter(wanted).unwrap()).finish();
+            subscriber::with_default(log, || {
+                assert!(!enabled!(target: "h2::server", Level::DEBUG), "{wanted}");
+                assert!(enabled!(target: "h2::server", Level::WARN), "{wanted}");
+            });
+        }
+    }
+
+    #[test]
+    fn the_agent_logs_at_info_unless_told_otherwise() {
+        for (wanted, debug) in [("", false), ("info", false), ("auth_agent=debug", true), ("debug", true)] {
+            let log = tracing_subscriber::fmt().with_env_filter(filter(wanted).unwrap()).finish();
+            subscriber::with_default(log, || {
+                assert!(enabled!(target: "auth_agent::serve", Level::INFO), "{wanted:?}");
+                assert_eq!(enabled!(target: "auth_agent::serve", Level::DEBUG), debug, "{wanted:?}");
+            });
+        }
+        assert!(filter("auth_agent=loud").is_err());
     }
 }

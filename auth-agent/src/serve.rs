@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
+use crate::allowlist::Allowlist;
 use crate::config::{Config, Sizes, Timeouts};
 use crate::gateway::Gateway;
 use crate::tls::{self, TlsError};
@@ -25,6 +26,7 @@ mod accept;
 mod activity;
 mod admission;
 mod connection;
+mod descriptors;
 mod listen;
 
 use admission::Admission;
@@ -43,6 +45,8 @@ pub enum ServeError {
 
 /// Listeners that are open, with certificates that work; nothing is accepted before [`Server::run`].
 pub struct Server {
+    /// `sizes.connections`, or as many as there are file descriptors for.
+    connections: usize,
     listeners: Vec<(TcpListener, TlsAcceptor)>,
 }
 
@@ -60,7 +64,8 @@ impl Server {
             .iter()
             .map(|listener| listen::bind(listener.address))
             .collect::<Result<_, _>>()?;
-        Ok(Self { listeners: sockets.into_iter().zip(acceptors).collect() })
+        let connections = descriptors::make_room(config.sizes.connections.get());
+        Ok(Self { connections, listeners: sockets.into_iter().zip(acceptors).collect() })
     }
 
     /// The addresses that are listened on; with port 0 configured, the port that the system chose.
@@ -70,10 +75,16 @@ impl Server {
 
     /// Serves until `shutdown`, then stops accepting, lets open requests finish for `timeouts.drain`, and ends
     /// what is left.
-    pub async fn run(self, config: &Config, gateway: Arc<Gateway>, shutdown: impl Future<Output = ()>) {
+    pub async fn run(
+        self,
+        config: &Config,
+        gateway: Arc<Gateway>,
+        allowlist: Arc<Allowlist>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let phase = watch::Sender::new(Phase::Serving);
         let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(config)),
+            admission: Arc::new(Admission::new(config, allowlist, self.connections)),
             gateway,
             http1: http1_builder(&config.sizes, &config.timeouts),
             http2: http2_builder(&config.sizes),

@@ -1,9 +1,10 @@
-//! What must survive a restart: API keys (only a keyed hash), bans, and the log of every change.
+//! What must survive a restart: API keys (only a keyed hash), bans, the allowlist, and the log of every change.
 //!
 //! SQLite, because a change has to be durable before it is acknowledged. One agent per directory, held
 //! by a lock; what can't be read, written or trusted is refused at start rather than guessed at.
 //! A change and its entry in the log are one transaction.
 
+mod allows;
 mod bans;
 mod changes;
 mod error;
@@ -19,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+pub use self::allows::{Allow, MAX_ALLOWS};
 pub use self::bans::{Ban, MAX_BANS};
 pub use self::changes::Change;
 pub use self::error::{Problem, StoreError};

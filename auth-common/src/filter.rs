@@ -1,23 +1,22 @@
 //! The decision on a packet: a list of stages, of which the first to answer wins.
 
-use crate::gcra::{self, Charge};
-use crate::layout::{Policy, Ports};
-use crate::packet::{self, Cursor, Frame, Packet, Transport};
+use crate::facts::{Facts, NEIGHBOUR, OPENS, PORT, TCP};
+use crate::gcra::{self, Limit};
+use crate::layout::{BYTES_PER_BLOCK, Policy, Ports};
+use crate::packet::{self, Cursor, Frame};
 use crate::rules::{Cached, Outcome, Rule};
 use crate::source::SourceKey;
 use crate::table::{Group, Line, Place, Seat, Shape};
 use crate::verdict::Reason;
 use crate::word::Word;
 
-/// How long a line may remember that its source is banned before the rules are asked again, in
-/// nanoseconds. It bounds what two CPUs that cache different generations at once can get wrong.
-const BAN_CACHED: u64 = 1_000_000_000;
-
 /// What the decision needs from outside. A map that does not answer drops the packet.
 pub trait Maps {
     /// The cell type of the source table.
     type Word: Word;
 
+    /// The breaker's word.
+    fn breaker(&self) -> Option<&Self::Word>;
     /// Group number `index` of the source table.
     fn group(&self, index: u32) -> Option<&Group<Self::Word>>;
     /// Nanoseconds on `CLOCK_MONOTONIC`.
@@ -28,6 +27,8 @@ pub trait Maps {
     fn ports(&self, index: u32) -> Option<&Ports>;
     /// The rule of the longest prefix that covers the mapped address.
     fn rule(&self, address: [u8; 16]) -> Option<Rule>;
+    /// The same facts, from memory: see [`Facts`].
+    fn settle(&self, facts: Facts) -> Facts;
     /// Shape of the source table.
     fn shape(&self) -> Shape;
 }
@@ -35,8 +36,9 @@ pub trait Maps {
 /// Decides on a frame.
 #[inline(always)]
 pub fn decide(frame: Cursor, maps: &impl Maps) -> Reason {
+    let blocks = (frame.remaining() as u64).div_ceil(BYTES_PER_BLOCK);
     match packet::parse(frame) {
-        Ok(Frame::Ip(packet)) => match decide_ip(&packet, maps) {
+        Ok(Frame::Ip(packet)) => match decide_ip(&maps.settle(Facts::of(&packet, blocks)), maps) {
             Ok(reason) | Err(reason) => reason,
         },
         Ok(Frame::NonIp) => Reason::NonIp,
@@ -46,40 +48,49 @@ pub fn decide(frame: Cursor, maps: &impl Maps) -> Reason {
 
 /// `Err` is an early answer, from whichever stage.
 #[inline(always)]
-fn decide_ip(packet: &Packet, maps: &impl Maps) -> Result<Reason, Reason> {
-    let protected = ports(packet.transport, maps)?;
+fn decide_ip(facts: &Facts, maps: &impl Maps) -> Result<Reason, Reason> {
+    let protected = ports(facts, maps)?;
     let policy = maps.policy().ok_or(Reason::Internal)?;
     let shape = maps.shape();
-    let key = SourceKey::new(packet.source, shape.ipv6_mask);
+    let key = SourceKey::new(facts.source(), shape.ipv6_mask);
     let place = shape.place(key);
     let group = maps.group(place.group).ok_or(Reason::Internal)?;
     let now = maps.now();
 
     let seat = group.seat(key, place, now);
-    rules(&seat, place, packet, policy, now, maps)?;
+    rules(&seat, place, facts, policy, now, maps)?;
     if protected {
         http_debts(seat.line(), policy, now)?;
     }
-    let reason = budgets(seat.line(), packet, policy, now);
+    let event = Event { blocks: facts.blocks, now, opens: facts.has(OPENS) };
+    let budgets = Budgets::of_source(policy);
+    let charged = budgets.charge(seat.line(), event);
     if seat.holds() {
-        return Ok(reason);
+        charged?;
+    } else {
+        // Another source took the line in between: once more, in a line that can't change hands.
+        budgets.charge(group.overflow(key).line(), event)?;
     }
-    // Another source took the line in between: once more, in a line that can't change hands.
-    Ok(budgets(group.overflow(key).line(), packet, policy, now))
+    // The wider a budget, the later: what one source is refused must not eat up what others share.
+    site(facts, event, policy, shape, maps)?;
+    if event.opens && seat.line().known_until.read() <= now {
+        breaker(policy, now, maps)?;
+    }
+    Ok(Reason::WithinBudget)
 }
 
 /// Plaintext and guarded ports. Says whether the agent listens on the port.
 #[inline(always)]
-fn ports(transport: Transport, maps: &impl Maps) -> Result<bool, Reason> {
-    let (port, tcp) = match transport {
-        Transport::Fragment | Transport::Other { .. } => return Ok(false),
-        Transport::NeighbourDiscovery => return Err(Reason::NeighbourDiscovery),
-        Transport::Tcp { destination, .. } => (destination, true),
-        Transport::Udp { destination, .. } => (destination, false),
-    };
-    let (word, bit) = Ports::locate(port);
+fn ports(facts: &Facts, maps: &impl Maps) -> Result<bool, Reason> {
+    if facts.has(NEIGHBOUR) {
+        return Err(Reason::NeighbourDiscovery);
+    }
+    if !facts.has(PORT) {
+        return Ok(false);
+    }
+    let (word, bit) = Ports::locate(facts.port as u16);
     let ports = maps.ports(word).ok_or(Reason::Internal)?;
-    if tcp && ports.plaintext & bit != 0 {
+    if facts.has(TCP) && ports.plaintext & bit != 0 {
         return Err(Reason::PlaintextPort);
     }
     if ports.guarded & bit != 0 {
@@ -93,29 +104,23 @@ fn ports(transport: Transport, maps: &impl Maps) -> Result<bool, Reason> {
 fn rules<M: Maps>(
     seat: &Seat<M::Word>,
     place: Place,
-    packet: &Packet,
+    facts: &Facts,
     policy: &Policy,
     now: u64,
     maps: &M,
 ) -> Result<(), Reason> {
     let line = seat.line();
-    let cached = Cached::from_bits(line.rules.read()).outcome(policy.rules_generation, place.tag);
-    let outcome = match cached {
-        Some(Outcome::Banned) if line.banned_until.read() <= now => None,
-        cached => cached,
-    };
-    let outcome = match outcome {
+    let generation = policy.rules_generation;
+    let outcome = match Cached::from_bits(line.rules.read()).outcome(generation, place.tag, now) {
         Some(outcome) => outcome,
         None => {
-            let rule = maps.rule(packet.source.mapped()).unwrap_or_default();
-            let outcome = rule.outcome(now);
-            if rule.mixed == 0 && !seat.is_overflow() {
-                if outcome == Outcome::Banned {
-                    line.banned_until.write(rule.banned_until.min(now + BAN_CACHED));
-                }
-                line.rules.write(Cached::new(outcome, policy.rules_generation, place.tag).bits());
+            let rule = maps.rule(facts.source).unwrap_or_default();
+            if let Some(cached) = Cached::of(rule, generation, place.tag, now)
+                && !seat.is_overflow()
+            {
+                line.rules.write(cached.bits());
             }
-            outcome
+            rule.outcome(now)
         }
     };
     match outcome {
@@ -137,15 +142,64 @@ fn http_debts<W: Word>(line: &Line<W>, policy: &Policy, now: u64) -> Result<(), 
     Ok(())
 }
 
-/// Packets, then new connections.
+/// New connections of sources that have not authenticated lately, all together.
 #[inline(always)]
-fn budgets<W: Word>(line: &Line<W>, packet: &Packet, policy: &Policy, now: u64) -> Reason {
-    if gcra::charge(&line.packets, now, policy.packets) != Charge::Within {
-        return Reason::PacketBudget;
+fn breaker(policy: &Policy, now: u64, maps: &impl Maps) -> Result<(), Reason> {
+    let breaker = maps.breaker().ok_or(Reason::Internal)?;
+    if gcra::admits(breaker, now, policy.breaker, 1) { Ok(()) } else { Err(Reason::Breaker) }
+}
+
+/// The budget that an IPv6 source shares with its site.
+#[inline(always)]
+fn site(facts: &Facts, event: Event, policy: &Policy, shape: Shape, maps: &impl Maps) -> Result<(), Reason> {
+    let Some(key) = SourceKey::site(facts.source(), shape.ipv6_site_mask) else { return Ok(()) };
+    let place = shape.place(key);
+    let group = maps.group(place.group).ok_or(Reason::Internal)?;
+    // A site that shares its line with newcomers for want of one of its own is limited with them. Should its
+    // line change hands in between, one event lands on the new owner.
+    let seat = group.seat(key, place, event.now);
+    Budgets::of_site(policy).charge(seat.line(), event).map_err(|_| Reason::SiteBudget)
+}
+
+/// What a packet costs.
+#[derive(Clone, Copy)]
+struct Event {
+    blocks: u64,
+    now: u64,
+    opens: bool,
+}
+
+/// What a line may be charged.
+struct Budgets {
+    bytes: Limit,
+    connections: Limit,
+    packets: Limit,
+}
+
+impl Budgets {
+    #[inline(always)]
+    fn of_site(policy: &Policy) -> Self {
+        Self { bytes: policy.site_bytes, connections: policy.site_connections, packets: policy.site_packets }
     }
-    let opens = matches!(packet.transport, Transport::Tcp { opens: true, .. });
-    if opens && gcra::charge(&line.connections, now, policy.connections) != Charge::Within {
-        return Reason::ConnectionBudget;
+
+    #[inline(always)]
+    fn of_source(policy: &Policy) -> Self {
+        Self { bytes: policy.bytes, connections: policy.connections, packets: policy.packets }
     }
-    Reason::WithinBudget
+
+    /// Packets, then bytes, then new connections. What an earlier budget has been charged stays charged when a
+    /// later one refuses: the packet did come.
+    #[inline(always)]
+    fn charge<W: Word>(&self, line: &Line<W>, event: Event) -> Result<(), Reason> {
+        if !gcra::admits(&line.packets, event.now, self.packets, 1) {
+            return Err(Reason::PacketBudget);
+        }
+        if !gcra::admits(&line.bytes, event.now, self.bytes, event.blocks) {
+            return Err(Reason::ByteBudget);
+        }
+        if event.opens && !gcra::admits(&line.connections, event.now, self.connections, 1) {
+            return Err(Reason::ConnectionBudget);
+        }
+        Ok(())
+    }
 }

@@ -7,7 +7,7 @@ use crate::word::Word;
 
 /// Lost compare-exchanges before a charge counts against the source. One source driven by more CPUs than
 /// this within the same few nanoseconds is over any budget worth setting.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 3;
 
 /// A budget: one event per `increment`, with up to `tolerance / increment` at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,6 +20,14 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// The budget of `factor` sources together.
+    pub const fn times(self, factor: u32) -> Self {
+        match self.increment / factor as u64 {
+            0 => Self { increment: 1, ..self },
+            increment => Self { increment, ..self },
+        }
+    }
+
     /// `events` per `period` nanoseconds, `burst` of them at once. All three are at least 1.
     pub const fn new(events: u32, period: u64, burst: u32) -> Self {
         let increment = match period / events as u64 {
@@ -68,18 +76,35 @@ pub fn peek(arrival: &impl Word, now: u64, limit: Limit) -> Charge {
 /// Charges one event if the budget allows it; a refused event costs nothing.
 #[inline(always)]
 pub fn charge(arrival: &impl Word, now: u64, limit: Limit) -> Charge {
+    if admits(arrival, now, limit, 1) {
+        return Charge::Within;
+    }
+    match peek(arrival, now, limit) {
+        // Lost to others that charge the same source, who may have been refused meanwhile.
+        Charge::Within => Charge::Over { retry_after: limit.increment },
+        over => over,
+    }
+}
+
+/// Charges `events` at once, all or none, and says whether the budget allowed it; at most 2^16.
+///
+/// Not inlined: in the kernel a packet is charged several times, and the verifier has a budget, too.
+#[inline(never)]
+pub fn admits(arrival: &impl Word, now: u64, limit: Limit, events: u64) -> bool {
+    // No overflow: an increment is at most an hour, 2^42 ns. (A saturating product would take 128 bits, which
+    // BPF does not have.)
+    let cost = limit.increment.wrapping_mul(events);
     for _ in 0..ATTEMPTS {
         let seen = arrival.read();
-        let debt = seen.saturating_sub(now);
-        let answer = assess(debt, limit);
-        if answer != Charge::Within {
-            return answer;
+        let debt = seen.saturating_sub(now).saturating_add(cost);
+        if debt > limit.tolerance {
+            return false;
         }
-        if arrival.replace(seen, now + debt + limit.increment) {
-            return Charge::Within;
+        if arrival.replace(seen, now + debt) {
+            return true;
         }
     }
-    Charge::Over { retry_after: limit.increment }
+    false
 }
 
 /// Charges one event, admitted or not.
@@ -134,6 +159,25 @@ mod tests {
         assert_eq!(charge(&arrival, NOW, HUNDRED_PER_MINUTE), Charge::Over { retry_after: wait });
         assert_eq!(peek(&arrival, NOW + wait - 1, HUNDRED_PER_MINUTE), Charge::Over { retry_after: 1 });
         assert_eq!(charge(&arrival, NOW + wait, HUNDRED_PER_MINUTE), Charge::Within);
+    }
+
+    #[test]
+    fn many_events_cost_as_much_together_as_one_by_one_and_are_admitted_whole_or_not() {
+        let arrival = AtomicU64::new(0);
+        assert!(admits(&arrival, NOW, HUNDRED_PER_MINUTE, 60));
+        assert!(!admits(&arrival, NOW, HUNDRED_PER_MINUTE, 41));
+        assert!(admits(&arrival, NOW, HUNDRED_PER_MINUTE, 40));
+        assert_eq!(debt(&arrival, NOW), 60 * SECOND);
+    }
+
+    #[test]
+    fn a_budget_for_many_has_as_many_events_at_once_and_per_time() {
+        let arrival = AtomicU64::new(0);
+        let site = HUNDRED_PER_MINUTE.times(16);
+        assert!(admits(&arrival, NOW, site, 1_600));
+        assert_eq!(charge(&arrival, NOW, site), Charge::Over { retry_after: site.increment });
+        assert_eq!(site.increment, HUNDRED_PER_MINUTE.increment / 16);
+        assert_eq!(Limit::new(1, 1, 1).times(16).increment, 1);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub const VERSION: u32 = 1;
 pub const META: &str = "META";
 /// Array of one [`Policy`].
 pub const POLICY: &str = "POLICY";
+/// Array of one word: theoretical arrival time of strangers' new connections.
+pub const BREAKER: &str = "BREAKER";
 /// Array of [`PORT_WORDS`] [`Ports`].
 pub const PORTS: &str = "PORTS";
 /// Trie of [`crate::rules::Rule`] by CIDR.
@@ -26,6 +28,10 @@ pub const MAX_RULES: u32 = 262_144;
 
 /// Words of 64 ports that [`PORTS`] holds.
 pub const PORT_WORDS: u32 = 65_536 / 64;
+
+/// Bytes are counted in blocks of so many, begun ones whole: a byte's share of a second is below the limiter's
+/// nanosecond from 1 GB/s on.
+pub const BYTES_PER_BLOCK: u64 = 64;
 
 /// Name of the XDP program in the object.
 pub const PROGRAM: &str = "auth_filter";
@@ -52,8 +58,18 @@ pub struct Policy {
     pub rules_generation: u64,
     /// Packets per source.
     pub packets: Limit,
+    /// Blocks of [`BYTES_PER_BLOCK`] per source.
+    pub bytes: Limit,
     /// New connections per source.
     pub connections: Limit,
+    /// New connections of all strangers.
+    pub breaker: Limit,
+    /// Packets per IPv6 site.
+    pub site_packets: Limit,
+    /// Blocks of [`BYTES_PER_BLOCK`] per IPv6 site.
+    pub site_bytes: Limit,
+    /// New connections per IPv6 site.
+    pub site_connections: Limit,
     /// Nanoseconds of request debt from which a source is dropped at protected ports.
     pub request_threshold: u64,
     /// Nanoseconds of failed-authentication debt from which a source is dropped at protected ports.
@@ -82,7 +98,7 @@ impl Ports {
     }
 }
 
-const _: () = assert!(size_of::<Meta>() == 40);
-const _: () = assert!(size_of::<Policy>() == 56);
+const _: () = assert!(size_of::<Meta>() == 48);
+const _: () = assert!(size_of::<Policy>() == 136);
 const _: () = assert!(size_of::<Ports>() == 32);
 const _: () = assert!(size_of::<crate::rules::Rule>() == 16);

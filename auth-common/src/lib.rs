@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod facts;
 pub mod filter;
 pub mod gcra;
 pub mod layout;

@@ -42,26 +42,50 @@ impl Rule {
     }
 }
 
-/// An outcome cached in a table line: it holds for one source and one generation of the rules.
+/// An outcome cached in a table line: it holds for one source and one generation of the rules; a ban, besides,
+/// only for the rest of the [`TICK`] in which it was looked up, so that it ends when the rule says.
 ///
-/// Layout: generation (24 bits), outcome (8 bits), tag of the source (32 bits). The tag keeps a line that
-/// changes hands between two instructions from lending its old owner's outcome to the new one.
+/// Layout: generation (20 bits), tick (18 bits), outcome (2 bits), tag of the source (24 bits). The tag keeps a
+/// line that changes hands between two instructions from lending its old owner's outcome to the new one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cached(u64);
 
-const GENERATION_SHIFT: u32 = 40;
-const OUTCOME_SHIFT: u32 = 32;
+/// How long a banned source costs no look-up, in nanoseconds: a little over a second.
+pub const TICK: u64 = 1 << TICK_SHIFT;
+
+const TICK_SHIFT: u32 = 30;
+const GENERATION_SHIFT: u32 = 44;
+const TICK_POSITION: u32 = 26;
+const TICK_MASK: u64 = (1 << (GENERATION_SHIFT - TICK_POSITION)) - 1;
+const OUTCOME_SHIFT: u32 = 24;
+const TAG_MASK: u64 = (1 << OUTCOME_SHIFT) - 1;
 
 impl Cached {
-    /// Packs an outcome; `generation` counts modulo 2^24.
+    /// What a line may remember of `rule` at `now`; nothing where that would not hold for the whole source, or
+    /// for the whole tick. `generation` counts modulo 2^20.
     #[inline(always)]
-    pub fn new(outcome: Outcome, generation: u64, tag: u32) -> Self {
-        let outcome = match outcome {
-            Outcome::Allowed => 1,
-            Outcome::Banned => 2,
-            Outcome::None => 3,
+    pub fn of(rule: Rule, generation: u64, tag: u32, now: u64) -> Option<Self> {
+        let outcome = rule.outcome(now);
+        let ends_within_tick = rule.banned_until <= now | (TICK - 1);
+        if rule.mixed != 0 || (outcome == Outcome::Banned && ends_within_tick) {
+            return None;
+        }
+        Some(Self::new(outcome, generation, tag, now))
+    }
+
+    #[inline(always)]
+    fn new(outcome: Outcome, generation: u64, tag: u32, now: u64) -> Self {
+        let (outcome, tick) = match outcome {
+            Outcome::Allowed => (1, 0),
+            Outcome::Banned => (2, now >> TICK_SHIFT & TICK_MASK),
+            Outcome::None => (3, 0),
         };
-        Self(generation << GENERATION_SHIFT | outcome << OUTCOME_SHIFT | u64::from(tag))
+        Self(
+            generation << GENERATION_SHIFT
+                | tick << TICK_POSITION
+                | outcome << OUTCOME_SHIFT
+                | u64::from(tag) & TAG_MASK,
+        )
     }
 
     /// As stored in a line.
@@ -76,12 +100,12 @@ impl Cached {
         self.0
     }
 
-    /// The outcome, if it holds for this generation and source.
+    /// The outcome, if it holds for this generation, source and time.
     #[inline(always)]
-    pub fn outcome(self, generation: u64, tag: u32) -> Option<Outcome> {
+    pub fn outcome(self, generation: u64, tag: u32, now: u64) -> Option<Outcome> {
         [Outcome::None, Outcome::Allowed, Outcome::Banned]
             .into_iter()
-            .find(|outcome| Self::new(*outcome, generation, tag) == self)
+            .find(|outcome| Self::new(*outcome, generation, tag, now) == self)
     }
 }
 
@@ -89,15 +113,32 @@ impl Cached {
 mod tests {
     use super::*;
 
+    const NOW: u64 = 5 * TICK + 7;
+
     #[test]
     fn a_cached_outcome_holds_only_for_its_generation_and_source() {
-        for outcome in [Outcome::Allowed, Outcome::Banned, Outcome::None] {
-            let cached = Cached::new(outcome, 7, 42);
-            assert_eq!(cached.outcome(7, 42), Some(outcome));
-            assert_eq!(cached.outcome(8, 42), None);
-            assert_eq!(cached.outcome(7, 43), None);
+        let rules = [
+            (Rule { allowed: 1, ..Rule::default() }, Outcome::Allowed),
+            (Rule { banned_until: u64::MAX, ..Rule::default() }, Outcome::Banned),
+            (Rule::default(), Outcome::None),
+        ];
+        for (rule, outcome) in rules {
+            let cached = Cached::of(rule, 7, 42, NOW).unwrap();
+            assert_eq!(cached.outcome(7, 42, NOW), Some(outcome));
+            assert_eq!(cached.outcome(8, 42, NOW), None);
+            assert_eq!(cached.outcome(7, 43, NOW), None);
+            let later = (outcome != Outcome::Banned).then_some(outcome);
+            assert_eq!(cached.outcome(7, 42, 6 * TICK), later, "a ban is asked for again in the next tick");
         }
-        assert_eq!(Cached::from_bits(0).outcome(0, 0), None);
+        assert_eq!(Cached::from_bits(0).outcome(0, 0, 0), None);
+    }
+
+    #[test]
+    fn a_ban_that_ends_within_the_tick_and_a_part_of_a_source_are_not_cached() {
+        let until = |banned_until| Rule { banned_until, ..Rule::default() };
+        assert_eq!(Cached::of(until(6 * TICK - 1), 7, 42, NOW), None);
+        assert!(Cached::of(until(6 * TICK), 7, 42, NOW).is_some());
+        assert_eq!(Cached::of(Rule { mixed: 1, ..Rule::default() }, 7, 42, NOW), None);
     }
 
     #[test]

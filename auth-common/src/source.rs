@@ -6,6 +6,8 @@ use crate::packet::Address;
 /// so can't be an IPv6 source: the parser refuses them (RFC 4291 2.7).
 const IPV4: u64 = 0xffff_ffff_0000_0000;
 const IPV6_ZERO: u64 = 0xff00_0000_0000_0000;
+/// Sites live inside `ff01::/16`.
+const IPV6_SITE: u64 = 0xff01_0000_0000_0000;
 
 /// An IPv4 address or an IPv6 prefix.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -24,6 +26,18 @@ impl SourceKey {
                 }
             }
         })
+    }
+
+    /// The key of the IPv6 site that `address` belongs to, cut off by `site_mask`, which covers at most 48 bits.
+    #[inline(always)]
+    pub fn site(address: Address, site_mask: u64) -> Option<Self> {
+        match address {
+            Address::V4(_) => None,
+            Address::V6([a, b, c, d, e, f, g, h, ..]) => {
+                let prefix = u64::from_be_bytes([a, b, c, d, e, f, g, h]) & site_mask;
+                Some(Self(IPV6_SITE | prefix >> 16))
+            }
+        }
     }
 
     /// The key as it stands in a table line; never 0, which means that a line is free.
@@ -63,6 +77,20 @@ mod tests {
         assert_eq!(v6("2001:db8::1", 48), v6("2001:db8:0:ffff::1", 48));
         assert_ne!(v6("2001:db8::1", 48), v6("2001:db8:1::1", 48));
         assert_ne!(v4("192.0.2.1"), v4("192.0.2.2"));
+    }
+
+    #[test]
+    fn sources_of_a_site_share_its_key_and_no_source_has_it() {
+        let site = |text: &str| {
+            let address = Address::V6(text.parse::<Ipv6Addr>().unwrap().octets());
+            SourceKey::site(address, ipv6_mask(48)).unwrap()
+        };
+        assert_eq!(site("2001:db8:1:2::3"), site("2001:db8:1:ffff::"));
+        assert_ne!(site("2001:db8:1::"), site("2001:db8:2::"));
+        assert_ne!(site("2001:db8:1::"), v6("2001:db8:1::", 64));
+        assert_ne!(site("::"), v6("::", 64));
+        assert_eq!(site("::").get() >> 56, 0xff, "multicast is no source");
+        assert_eq!(SourceKey::site(Address::V4([192, 0, 2, 1]), ipv6_mask(48)), None);
     }
 
     #[test]

@@ -29,15 +29,14 @@ pub struct Line<W> {
     pub key: W,
     /// Theoretical arrival time of packets.
     pub packets: W,
+    /// Theoretical arrival time of bytes, in blocks.
+    pub bytes: W,
     /// Theoretical arrival time of new connections.
     pub connections: W,
     /// Theoretical arrival time of HTTP requests, charged by the agent.
     pub requests: W,
     /// Theoretical arrival time of failed authentications, charged by the agent.
     pub auth_failures: W,
-    /// Until when the cached outcome [`crate::rules::Outcome::Banned`] holds. The ban itself lies in the
-    /// rules, so this is no debt: forgetting it costs one look-up.
-    pub banned_until: W,
     /// Until when the source counts as known, because it authenticated recently.
     pub known_until: W,
     /// The cached outcome of the rules: [`crate::rules::Cached`].
@@ -62,6 +61,8 @@ pub struct Shape {
     pub group_mask: u64,
     /// Upper half of the IPv6 netmask by which sources are told apart.
     pub ipv6_mask: u64,
+    /// Upper half of the IPv6 netmask of a site: at most 48 bits.
+    pub ipv6_site_mask: u64,
     /// Random, so that nobody outside can choose who shares a group.
     pub secret: [u64; 2],
 }
@@ -188,6 +189,7 @@ impl<W: Word> Line<W> {
     fn owes_nothing(&self, now: u64) -> bool {
         let paid = |word: &W| word.read() <= now;
         paid(&self.packets)
+            && paid(&self.bytes)
             && paid(&self.connections)
             && paid(&self.requests)
             && paid(&self.auth_failures)

@@ -29,6 +29,10 @@ pub enum Reason {
     AuthFailureDebt,
     /// The source is banned.
     Banned,
+    /// Strangers together open connections faster than the breaker lets them.
+    Breaker,
+    /// The source sends bytes faster than its budget.
+    ByteBudget,
     /// The source opens connections faster than its budget.
     ConnectionBudget,
     /// An Ethernet header cut short.
@@ -73,6 +77,8 @@ pub enum Reason {
     PlaintextPort,
     /// The source is over its HTTP requests, far enough to be dropped here.
     RequestDebt,
+    /// The source's IPv6 site is over one of its budgets.
+    SiteBudget,
     /// A source address that can't be one: multicast, broadcast, v4-mapped on the wire.
     SourceInvalid,
     /// A TCP header length below 20 or beyond the packet.
@@ -93,10 +99,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::Allowed,
         Self::AuthFailureDebt,
         Self::Banned,
+        Self::Breaker,
+        Self::ByteBudget,
         Self::ConnectionBudget,
         Self::EthernetTruncated,
         Self::FragmentOverlap,
@@ -119,6 +127,7 @@ impl Reason {
         Self::PacketBudget,
         Self::PlaintextPort,
         Self::RequestDebt,
+        Self::SiteBudget,
         Self::SourceInvalid,
         Self::TcpHeaderLength,
         Self::TcpTruncated,
@@ -135,6 +144,8 @@ impl Reason {
             Self::Allowed => "allowed",
             Self::AuthFailureDebt => "auth-failure-debt",
             Self::Banned => "banned",
+            Self::Breaker => "breaker",
+            Self::ByteBudget => "byte-budget",
             Self::ConnectionBudget => "connection-budget",
             Self::EthernetTruncated => "ethernet-truncated",
             Self::FragmentOverlap => "fragment-overlap",
@@ -157,6 +168,7 @@ impl Reason {
             Self::PacketBudget => "packet-budget",
             Self::PlaintextPort => "plaintext-port",
             Self::RequestDebt => "request-debt",
+            Self::SiteBudget => "site-budget",
             Self::SourceInvalid => "source-invalid",
             Self::TcpHeaderLength => "tcp-header-length",
             Self::TcpTruncated => "tcp-truncated",

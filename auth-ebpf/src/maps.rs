@@ -1,5 +1,6 @@
 //! The maps, and the filter's view of them.
 
+use auth_common::facts::Facts;
 use auth_common::filter::Maps;
 use auth_common::layout::{MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
 use auth_common::rules::{ADDRESS_BITS, Rule};
@@ -14,8 +15,15 @@ use aya_ebpf::maps::{Array, PerCpuArray};
 
 use crate::word::KernelWord;
 
+/// Strangers' new connections: the one word that all CPUs contend for, and only with a SYN in hand.
+#[map]
+static BREAKER: Array<KernelWord> = Array::pinned(1, 0);
+
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);
+
+#[map]
+static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);
 
 /// Written and read by agents alone; it lies here so that it is pinned with the rest.
 #[map]
@@ -36,7 +44,8 @@ static SOURCES: Array<Group<KernelWord>> = Array::pinned(1, BPF_F_MMAPABLE);
 
 /// The loader sets it, from [`META`]; being read-only data, it costs no look-up.
 #[unsafe(no_mangle)]
-static SHAPE: Global<Shape> = Global::new(Shape { group_mask: 0, ipv6_mask: 0, secret: [0; 2] });
+static SHAPE: Global<Shape> =
+    Global::new(Shape { group_mask: 0, ipv6_mask: 0, ipv6_site_mask: 0, secret: [0; 2] });
 
 /// Adds one to the counter of `reason`.
 #[inline(always)]
@@ -52,6 +61,11 @@ pub struct KernelMaps;
 
 impl Maps for KernelMaps {
     type Word = KernelWord;
+
+    #[inline(always)]
+    fn breaker(&self) -> Option<&KernelWord> {
+        BREAKER.get(0)
+    }
 
     #[inline(always)]
     fn group(&self, index: u32) -> Option<&Group<KernelWord>> {
@@ -79,6 +93,19 @@ impl Maps for KernelMaps {
     #[inline(always)]
     fn rule(&self, address: [u8; 16]) -> Option<Rule> {
         RULES.get(Key::new(ADDRESS_BITS, address)).copied()
+    }
+
+    /// An entry that is not there can't be; the facts as they were are as good, but for the verifier.
+    #[inline(always)]
+    fn settle(&self, facts: Facts) -> Facts {
+        match FACTS.get_ptr_mut(0) {
+            // SAFETY: the pointer is to this CPU's own copy; volatile, so that the compiler does not see through.
+            Some(settled) => unsafe {
+                settled.write_volatile(facts);
+                settled.read_volatile()
+            },
+            None => facts,
+        }
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@ use auth_agent::config::{Kernel, Limits};
 use auth_agent::edge::Rule;
 use auth_agent::kernel::Budgets;
 use auth_agent::kernel::rules::{self, Prefix};
+use auth_common::facts::Facts;
 use auth_common::filter::{Maps, decide};
 use auth_common::layout::{PORT_WORDS, Policy, Ports};
 use auth_common::packet::Cursor;
@@ -21,6 +22,7 @@ use auth_common::verdict::Reason;
 pub struct HostMaps {
     /// The time that decisions see; the caller moves it.
     pub now: Monotonic,
+    breaker: AtomicU64,
     groups: Vec<Group<AtomicU64>>,
     policy: Policy,
     ports: Vec<Ports>,
@@ -47,20 +49,16 @@ impl HostMaps {
             ports[word as usize].protected |= bit;
         }
         Self {
+            breaker: AtomicU64::default(),
             groups: (0..groups).map(|_| Group::default()).collect(),
             now: Monotonic::now(),
-            policy: Policy {
-                auth_failure_threshold: budgets.auth_failures.1.threshold,
-                connections: budgets.connections,
-                packets: budgets.packets,
-                request_threshold: budgets.requests.1.threshold,
-                rules_generation: 1,
-            },
+            policy: budgets.policy(1),
             ports,
             rules: rules::compile(stated, kernel.ipv6_prefix, |until| until.0),
             shape: Shape {
                 group_mask: groups as u64 - 1,
                 ipv6_mask: ipv6_mask(kernel.ipv6_prefix),
+                ipv6_site_mask: ipv6_mask(kernel.ipv6_site),
                 secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
             },
         }
@@ -86,6 +84,10 @@ impl HostMaps {
 impl Maps for HostMaps {
     type Word = AtomicU64;
 
+    fn breaker(&self) -> Option<&AtomicU64> {
+        Some(&self.breaker)
+    }
+
     fn group(&self, index: u32) -> Option<&Group<AtomicU64>> {
         self.groups.get(index as usize)
     }
@@ -108,6 +110,10 @@ impl Maps for HostMaps {
             let mask = u128::MAX.checked_shl(ADDRESS_BITS - length).unwrap_or(0);
             self.rules.get(&Prefix { address: address & mask, length }).copied()
         })
+    }
+
+    fn settle(&self, facts: Facts) -> Facts {
+        facts
     }
 
     fn shape(&self) -> Shape {

@@ -155,6 +155,16 @@ impl FilterUnderTest {
         Ok(MapData::from_pin(self.pins.path().join("maps").join(name))?)
     }
 
+    /// Instructions of the program as the kernel runs it, and as many as the verifier looked at to accept it.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn instructions(&self) -> Result<(u32, u32)> {
+        let info = self.program.info()?;
+        let size = info.size_translated().context("no size")?;
+        Ok((size / 8, info.verified_instruction_count().context("no count")?))
+    }
+
     /// Packets counted, by the reason's index.
     ///
     /// # Errors
@@ -192,7 +202,7 @@ pub fn set_layout_version(pins: &Path, version: u32) -> Result<()> {
 }
 
 /// [`layout::META`] as words: the version (its upper half is padding), then the shape.
-fn meta(pins: &Path) -> Result<Array<MapData, [u64; 5]>> {
+fn meta(pins: &Path) -> Result<Array<MapData, [u64; 6]>> {
     let data = MapData::from_pin(pins.join("maps").join(layout::META))?;
     Ok(Array::try_from(Map::Array(data))?)
 }

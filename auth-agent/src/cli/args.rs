@@ -39,6 +39,9 @@ pub(super) enum Verb {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Let addresses and networks pass every limit and ban
+    #[command(subcommand)]
+    Allow(AllowVerb),
     /// Ban addresses and networks in the kernel
     #[command(subcommand)]
     Ban(BanVerb),
@@ -60,9 +63,32 @@ pub(super) enum Verb {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum AllowVerb {
+    /// Put an address or network on the allowlist
+    Add {
+        /// Address or CIDR
+        #[arg(value_name = "NET", value_parser = parse_network)]
+        network: IpNet,
+        /// A remark, shown in the list
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// List the allowlist: what the configuration says, and what was added
+    List,
+    /// Take exactly this address or network off the allowlist
+    Remove {
+        /// Address or CIDR
+        #[arg(value_name = "NET", value_parser = parse_network)]
+        network: IpNet,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum BanVerb {
     /// Ban an address or network; banning it again sets a new deadline
     Add(AddBan),
+    /// Ban every address and network of a list, or none if a line is wrong
+    Import(ImportBans),
     /// List the bans that hold
     List,
     /// End the ban on exactly this address or network
@@ -85,6 +111,22 @@ pub(super) struct AddBan {
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
     /// Needed for a very wide network (shorter than /8, IPv6 /16)
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct ImportBans {
+    /// One address or CIDR per line, `#` and `;` begin remarks; - reads standard input
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// How long, like 90s, 10m or 1h30m [default: until they are removed]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    pub(super) lasts: Option<Duration>,
+    /// A remark, shown in the list
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Needed if one of them is very wide (shorter than /8, IPv6 /16)
     #[arg(long)]
     pub(super) force: bool,
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::duration::{relative, relative_or, text};
 use super::table::table;
 use crate::clock::UnixTime;
-use crate::control::messages::{AddedBan, Bans, KeyEntry, Keys, Status};
+use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, KeyEntry, Keys, Status};
 use crate::counters::Snapshot;
 use crate::edge::{Debt, Detached, FilterStatus, Interface, SourceView};
 
@@ -109,6 +109,29 @@ pub(super) fn bans(bans: &Bans, now: UnixTime) -> String {
     table(["NETWORK", "ENDS", "CREATED", "REASON"], &rows.collect::<Vec<_>>())
 }
 
+pub(super) fn allows(allows: &Allows, now: UnixTime) -> String {
+    if allows.allows.is_empty() {
+        return "the allowlist is empty\n".to_owned();
+    }
+    let rows = allows.allows.iter().map(|allow| {
+        let created = allow.created.map(|created| relative(created, now));
+        [
+            allow.network.to_string(),
+            created.unwrap_or_else(|| "kernel.allow".to_owned()),
+            allow.reason.clone().unwrap_or_default(),
+        ]
+    });
+    table(["NETWORK", "ADDED", "REASON"], &rows.collect::<Vec<_>>())
+}
+
+pub(super) fn imported_bans(bans: &ImportedBans, now: UnixTime) -> String {
+    let ends = match bans.until {
+        Some(until) => format!("they end {}", relative(until, now)),
+        None => "until they are removed".to_owned(),
+    };
+    format!("banned {} networks, {ends}\n", bans.imported)
+}
+
 pub(super) fn added_ban(ban: &AddedBan, now: UnixTime) -> String {
     match ban.entry.until {
         Some(until) => format!("banned {}, ends {}\n", ban.entry.network, relative(until, now)),
@@ -130,6 +153,7 @@ pub(super) fn source(source: &SourceView, now: UnixTime) -> String {
     };
     let rows = [
         ("packets", debts.packets),
+        ("bytes / 64", debts.bytes),
         ("connections", debts.connections),
         ("requests", debts.requests),
         ("auth failures", debts.auth_failures),

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::Method;
+use ipnet::IpNet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::args::{AddBan, BanVerb, ConfigVerb, CreateKey, KeyVerb, SourceVerb, TokenVerb, Verb};
+use super::args::{
+    AddBan, AllowVerb, BanVerb, ConfigVerb, CreateKey, ImportBans, KeyVerb, SourceVerb, TokenVerb, Verb,
+};
 use super::client::{ClientError, call};
-use super::{Failure, check, render};
+use super::{Failure, check, network_list, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -49,11 +52,23 @@ impl Session<'_> {
                 let body = self.ask(Method::POST, &format!("/v1/keys/{id}/revoke"), None::<()>)?;
                 self.show(&body, |key: &messages::RevokedKey| format!("revoked {}\n", key.id))
             }
+            Verb::Allow(AllowVerb::Add { network, reason }) => {
+                let request = messages::AddAllow { network: network.to_string(), reason };
+                let body = self.ask(Method::POST, "/v1/allows", Some(request))?;
+                self.show(&body, |allow: &messages::AllowEntry| format!("allowed {}\n", allow.network))
+            }
+            Verb::Allow(AllowVerb::List) => self.get("/v1/allows", |allows| render::allows(allows, now)),
+            Verb::Allow(AllowVerb::Remove { network }) => {
+                let body = self.ask(Method::DELETE, &item("/v1/allows", network), None::<()>)?;
+                self.show(&body, |allow: &messages::RemovedAllow| {
+                    format!("took {} off the allowlist\n", allow.network)
+                })
+            }
             Verb::Ban(BanVerb::Add(ban)) => self.add_ban(ban),
+            Verb::Ban(BanVerb::Import(list)) => self.import_bans(list),
             Verb::Ban(BanVerb::List) => self.get("/v1/bans", |bans| render::bans(bans, now)),
             Verb::Ban(BanVerb::Remove { network }) => {
-                let target = format!("/v1/bans/{}", network.to_string().replace('/', "%2F"));
-                let body = self.ask(Method::DELETE, &target, None::<()>)?;
+                let body = self.ask(Method::DELETE, &item("/v1/bans", network), None::<()>)?;
                 self.show(&body, |ban: &messages::RemovedBan| format!("removed the ban on {}\n", ban.network))
             }
             Verb::Source(SourceVerb::Show { address }) => {
@@ -100,6 +115,18 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    fn import_bans(&mut self, list: ImportBans) -> Result<(), Failure> {
+        let request = messages::ImportBans {
+            for_seconds: list.lasts.map(|time| time.as_secs()),
+            force: list.force,
+            networks: network_list::read(&list.file).map_err(Failure::new)?,
+            reason: list.reason,
+        };
+        let now = self.now;
+        let body = self.ask(Method::POST, "/v1/bans/import", Some(request))?;
+        self.show(&body, |imported| render::imported_bans(imported, now))
     }
 
     fn inspect(&mut self, token: String) -> Result<(), Failure> {
@@ -244,6 +271,11 @@ impl Session<'_> {
         let socket = self.optional_config()?.map(|config| config.control.socket);
         Ok(self.socket.insert(socket.unwrap_or_else(|| DEFAULT_SOCKET.into())).clone())
     }
+}
+
+/// The path of a network in a collection: its slash is not one of the path's.
+fn item(collection: &str, network: IpNet) -> String {
+    format!("{collection}/{}", network.to_string().replace('/', "%2F"))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {

@@ -11,8 +11,8 @@ use jsonwebtoken::AlgorithmFamily;
 use super::defaults::{DAY, HOUR, MILLISECOND, SECOND, nonzero};
 use super::document::{Checked, Section, shown, wrong};
 use super::{
-    ApiKeys, Auth, Config, Control, HttpLimit, IdentityHeaders, Issuer, Kernel, Limits, Listener, Rate,
-    Route, Sizes, Store, Timeouts, Upstream, XdpMode, values,
+    ApiKeys, Auth, ByteRate, Config, Control, HttpLimit, IdentityHeaders, Issuer, Kernel, Limits, Listener,
+    Rate, Route, Sizes, Store, Timeouts, Upstream, XdpMode, values,
 };
 
 /// A debt that takes longer to decay is a ban, and there is a verb for those.
@@ -55,6 +55,7 @@ fn kernel(mut section: Section<'_>) -> Kernel {
         allow: section.list("allow", values::network).unwrap_or_default(),
         guarded_ports: section.list("guarded_ports", values::port).unwrap_or_else(|| vec![22]),
         interfaces: interfaces.unwrap_or_default(),
+        ipv6_site: section.optional("ipv6_site", values::count(16..=48)).map_or(48, NonZeroU8::get),
         ipv6_prefix: section.optional("ipv6_prefix", values::count(32..=64)).map_or(64, NonZeroU8::get),
         mode: section.or("mode", values::mode, XdpMode::Auto),
         pin_directory: section.or("pin_directory", values::absolute_path, "/sys/fs/bpf/auth-agent".into()),
@@ -279,6 +280,9 @@ fn limits(mut section: Section<'_>) -> Limits {
     let default = Limits::default();
     let limits = Limits {
         packets: kernel_limit(section.section("packets"), default.packets),
+        bytes: byte_limit(section.section("bytes"), default.bytes),
+        breaker: kernel_limit(section.section("breaker"), default.breaker),
+        site_factor: section.or("site_factor", values::count(1..=10_000), default.site_factor),
         connections: kernel_limit(section.section("connections"), default.connections),
         requests: http_limit(section.section("requests"), default.requests),
         auth_failures: http_limit(section.section("auth_failures"), default.auth_failures),
@@ -291,6 +295,16 @@ fn kernel_limit(mut section: Section<'_>, default: Rate) -> Rate {
     let rate = rate(&mut section, default);
     section.finish();
     rate
+}
+
+fn byte_limit(mut section: Section<'_>, default: ByteRate) -> ByteRate {
+    let limit = ByteRate {
+        per_second: section.or("per_second", values::bytes(1 << 10..=100 << 30), default.per_second),
+        // Generic XDP and the loopback see packets of 64 KiB: a smaller burst would never let them pass.
+        burst: section.or("burst", values::bytes(128 << 10..=100 << 30), default.burst),
+    };
+    section.finish();
+    limit
 }
 
 fn http_limit(mut section: Section<'_>, default: HttpLimit) -> HttpLimit {

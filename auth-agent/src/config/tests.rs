@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::path::canonical;
 
 /// The shortest right configuration; tests add to it or replace parts of it.
 const MINIMAL: &str = r#"
@@ -187,6 +188,18 @@ fn the_longest_route_on_a_segment_boundary_wins() {
 }
 
 #[test]
+fn no_spelling_of_a_path_gets_past_its_route() {
+    for byte in (b'a'..=b'z').chain(b'A'..=b'Z').chain(b'0'..=b'9').chain(*b"-._~!$&'()*,=:@") {
+        let plain = format!("/x{}y", char::from(byte));
+        let config = parse(&MINIMAL.replace("path = \"/\"", &format!("path = \"{plain}\""))).unwrap();
+        for spelling in [format!("/x%{byte:02x}y"), format!("/x%{byte:02X}y"), plain] {
+            let canonical = canonical(&spelling).unwrap();
+            assert!(config.route(&canonical).is_some(), "{spelling}");
+        }
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once_in_the_order_of_the_file() {
     let text = "\
 [kernel]
@@ -297,6 +310,7 @@ fn endpoints_and_route_paths_in_any_other_form_are_refused() {
         "/a?b",
         "/a#b",
         "/a;b",
+        "/a+b",
         "/a b",
         "/a\\\\b",
         "/é",

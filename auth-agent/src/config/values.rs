@@ -14,6 +14,7 @@ use toml::de::DeValue;
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
 use super::{Auth, Rate, XdpMode};
+use crate::path::is_plain;
 
 /// Linux's IFNAMSIZ without the final NUL.
 const MAX_INTERFACE_BYTES: usize = 15;
@@ -354,8 +355,9 @@ pub(super) fn route_path(value: &DeValue<'_>) -> Checked<String> {
     let text = string(value, CURE)?;
     let refused = |why: &str| wrong(format!("\"{}\" {why}", shown(text)), CURE);
     let Some(rest) = text.strip_prefix('/') else { return refused("does not start with /") };
-    if let Some(odd) = rest.chars().find(|c| !(c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@/".contains(*c)))
-    {
+    // A character with two spellings in canonical paths would let requests past the route in the other one.
+    let has_place = |c: char| c == '/' || u8::try_from(c).is_ok_and(is_plain);
+    if let Some(odd) = rest.chars().find(|c| !has_place(*c)) {
         return refused(&format!("holds {odd:?}, which has no place in a prefix"));
     }
     if !rest.is_empty() && rest.split('/').any(str::is_empty) {

@@ -8,7 +8,7 @@ use http::StatusCode;
 use ipnet::IpNet;
 
 use super::body::Body;
-use super::messages::{AddBan, AddedBan, BanEntry, Bans, RemovedBan};
+use super::messages::{AddBan, AddedBan, BanEntry, Bans, ImportBans, ImportedBans, RemovedBan};
 use super::problem::Problem;
 use super::{Control, blocking, deadline, remark};
 use crate::clock::UnixTime;
@@ -44,8 +44,29 @@ pub(super) async fn add(
         let _changing = control.changing();
         let ban = control.store.add_ban(network, until, reason.as_deref(), now)?;
         control.apply_rules_locked(now)?;
-        let notes = notes(network, &control.allow);
+        let notes = notes(network, &control.allowed()?);
         Ok((StatusCode::CREATED, Json(AddedBan { entry: entry(ban), notes })))
+    })
+    .await
+}
+
+pub(super) async fn import(
+    State(control): State<Arc<Control>>,
+    Body(request): Body<ImportBans>,
+) -> Result<(StatusCode, Json<ImportedBans>), Problem> {
+    let now = UnixTime::now();
+    let until = deadline("for_seconds", request.for_seconds, now)?;
+    let reason = remark("reason", request.reason)?;
+    let networks: Vec<_> =
+        request.networks.iter().map(|network| parse_network(network)).collect::<Result<_, _>>()?;
+    if let Some(&wide) = networks.iter().find(|network| is_very_wide(**network) && !request.force) {
+        return Err(Problem::BanTooWide(wide));
+    }
+    blocking(control, move |control| {
+        let _changing = control.changing();
+        control.store.import_bans(&networks, until, reason.as_deref(), now)?;
+        control.apply_rules_locked(now)?;
+        Ok((StatusCode::CREATED, Json(ImportedBans { imported: networks.len(), until })))
     })
     .await
 }
@@ -87,9 +108,9 @@ fn notes(banned: IpNet, allow: &[IpNet]) -> Vec<String> {
     });
     let allowed = allow.iter().filter_map(|allowed| {
         if allowed.contains(&banned) {
-            Some(format!("it has no effect: kernel.allow holds {allowed}, and the allowlist wins"))
+            Some(format!("it has no effect: {allowed} is on the allowlist, which wins"))
         } else if banned.contains(allowed) {
-            Some(format!("{allowed} stays allowed: it is in kernel.allow, and the allowlist wins"))
+            Some(format!("{allowed} stays allowed: it is on the allowlist, which wins"))
         } else {
             None
         }

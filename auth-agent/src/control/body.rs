@@ -8,6 +8,8 @@ use super::problem::Problem;
 
 /// Far above any request of ours.
 pub(super) const BODY_BYTES: usize = 64 * 1024;
+/// Above the longest list of networks that the store takes.
+pub(super) const IMPORT_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) struct Body<T>(pub(super) T);
 
@@ -16,7 +18,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|_| Problem::BodyUnread { most: BODY_BYTES })?;
+        let bytes = bytes.map_err(|_| Problem::BodyUnread)?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| Problem::BodyInvalid(error.to_string()))
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
             keys: keys.iter().filter(|key| key.revoked.is_none() && valid(key.expires)).count(),
             pid: std::process::id(),
             rules: RulesStatus {
-                allowed: control.allow.len(),
+                allowed: control.allowlist.configured().len() + control.store.allows()?.len(),
                 banned: control.store.bans(now)?.len(),
                 error: control.rules_error(),
             },

@@ -112,6 +112,46 @@ pub struct RevokedKey {
     pub revoked: UnixTime,
 }
 
+/// `POST /v1/allows`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddAllow {
+    /// An address or a CIDR.
+    pub network: String,
+    /// A remark.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/allows`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Allows {
+    /// The configured ones first, then the added ones by network.
+    pub allows: Vec<AllowEntry>,
+}
+
+/// One allowed network.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct AllowEntry {
+    /// It stands in `kernel.allow`, and so can only be removed there.
+    pub configured: bool,
+    /// When it was added.
+    pub created: Option<UnixTime>,
+    /// Who is allowed.
+    #[serde(with = "as_text")]
+    pub network: IpNet,
+    /// The operator's remark.
+    pub reason: Option<String>,
+}
+
+/// The answer to `DELETE /v1/allows/{network}`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RemovedAllow {
+    /// Who is no longer allowed by this entry.
+    #[serde(with = "as_text")]
+    pub network: IpNet,
+}
+
 /// `POST /v1/bans`
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -137,6 +177,32 @@ pub struct AddedBan {
     pub entry: BanEntry,
     /// What the operator should know about its effect.
     pub notes: Vec<String>,
+}
+
+/// `POST /v1/bans/import`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportBans {
+    /// How long; absent: until they are removed.
+    #[serde(default)]
+    pub for_seconds: Option<u64>,
+    /// Needed if one of them is very wide.
+    #[serde(default)]
+    pub force: bool,
+    /// Addresses and CIDRs.
+    pub networks: Vec<String>,
+    /// A remark, the same for all.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// The answer to [`ImportBans`].
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ImportedBans {
+    /// How many networks were banned, or banned anew.
+    pub imported: usize,
+    /// The first second in which they no longer hold; absent: until they are removed.
+    pub until: Option<UnixTime>,
 }
 
 /// `GET /v1/bans`

@@ -16,6 +16,21 @@ use crate::store::{self, StoreError};
 /// Why a control request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
+    /// Everyone can't be an exception.
+    #[error("the allowlist can't hold everyone: name the networks that may pass every limit")]
+    AllowEveryone,
+    /// Nothing to remove.
+    #[error("{network} is not on the allowlist by itself{}", if *configured {
+        ": it stands in kernel.allow of the configuration, remove it there"
+    } else {
+        ": `auth-agent allow list` shows it"
+    })]
+    AllowMissing {
+        /// It stands in the configuration.
+        configured: bool,
+        /// As asked.
+        network: IpNet,
+    },
     /// Nothing to remove.
     #[error("there is no ban on exactly {network}{}", covered(*.covering))]
     BanMissing {
@@ -31,11 +46,8 @@ pub enum Problem {
     #[error("the request's body can't be used: {0}")]
     BodyInvalid(String),
     /// Too long, or broken off.
-    #[error("the request's body is longer than {most} bytes, or broke off")]
-    BodyUnread {
-        /// The limit.
-        most: usize,
-    },
+    #[error("the request's body is too long, or broke off")]
+    BodyUnread,
     /// The kernel half failed, and nothing was changed.
     #[error("the kernel filter failed: {0}")]
     Edge(EdgeError),
@@ -111,10 +123,12 @@ impl Problem {
     /// Short name.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::AllowEveryone => "allow-everyone",
+            Self::AllowMissing { .. } => "allow-missing",
             Self::BanMissing { .. } => "ban-missing",
             Self::BanTooWide(_) => "ban-too-wide",
             Self::BodyInvalid(_) => "body-invalid",
-            Self::BodyUnread { .. } => "body-unread",
+            Self::BodyUnread => "body-unread",
             Self::Edge(_) => "kernel-failed",
             Self::Field { .. } => "field-invalid",
             Self::Internal => "internal",
@@ -134,14 +148,17 @@ impl Problem {
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BanTooWide(_)
+            Self::AllowEveryone
+            | Self::BanTooWide(_)
             | Self::BodyInvalid(_)
             | Self::Field { .. }
             | Self::KeyId(_)
             | Self::Network(_)
             | Self::SourceInvalid(_) => StatusCode::BAD_REQUEST,
-            Self::BanMissing { .. } | Self::KeyMissing(_) | Self::Path => StatusCode::NOT_FOUND,
-            Self::BodyUnread { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::AllowMissing { .. } | Self::BanMissing { .. } | Self::KeyMissing(_) | Self::Path => {
+                StatusCode::NOT_FOUND
+            }
+            Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
             Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => StatusCode::CONFLICT,

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
+use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
 use crate::edge::{Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus};
 use crate::network;
@@ -47,7 +48,13 @@ impl Edge for FakeEdge {
         let requests = Debt { burst: 5, debt_events: 7, debt_ns: 4_000_000_001, dropped: false, over: true };
         Ok(SourceView {
             banned_until: None,
-            debts: Debts { auth_failures: nothing, connections: nothing, packets: nothing, requests },
+            debts: Debts {
+                auth_failures: nothing,
+                bytes: nothing,
+                connections: nothing,
+                packets: nothing,
+                requests,
+            },
             in_table: true,
             known_until: None,
             rule: "none".into(),
@@ -97,7 +104,7 @@ impl Desk {
             Arc::clone(&keys),
             Arc::clone(&edge) as _,
             Arc::default(),
-            allow,
+            Arc::new(Allowlist::new(allow)),
             UnixTime::now(),
         );
         let control = Arc::new(control);

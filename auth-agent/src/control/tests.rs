@@ -32,7 +32,7 @@ fn bad_requests_get_a_problem_with_a_reason_and_a_cure() {
         ("POST", "/v1/keys", "{}", 400, "body-invalid", "missing field `name`"),
         ("POST", "/v1/keys", r#"{"name":"a","name":"b"}"#, 400, "body-invalid", "duplicate field"),
         ("POST", "/v1/keys", r#"{"name":"a","scope":["b"]}"#, 400, "body-invalid", "unknown field `scope`"),
-        ("POST", "/v1/keys", &long, 413, "body-unread", "65536 bytes"),
+        ("POST", "/v1/keys", &long, 413, "body-unread", "too long"),
         ("POST", "/v1/keys", r#"{"name":""}"#, 400, "field-invalid", "name: write 1 to 64"),
         ("POST", "/v1/keys", r#"{"name":" a"}"#, 400, "field-invalid", "spaces only between"),
         ("POST", "/v1/keys", r#"{"name":"a\r\nX-Admin: 1"}"#, 400, "field-invalid", "name"),
@@ -176,8 +176,8 @@ fn a_ban_says_what_it_does_otherwise_than_its_words() {
     let desk = Desk::open(&[]);
     let table: [(&str, &[&str]); 4] = [
         ("203.0.113.7", &[]),
-        ("198.51.100.7", &["it has no effect: kernel.allow holds 198.51.100.0/24, and the allowlist wins"]),
-        ("198.0.0.0/8", &["198.51.100.0/24 stays allowed: it is in kernel.allow, and the allowlist wins"]),
+        ("198.51.100.7", &["it has no effect: 198.51.100.0/24 is on the allowlist, which wins"]),
+        ("198.0.0.0/8", &["198.51.100.0/24 stays allowed: it is on the allowlist, which wins"]),
         ("2001:db8::1", &["an IPv6 client can change its address within its /64: ban that to be sure of it"]),
     ];
     for (network, notes) in table {
@@ -186,6 +186,46 @@ fn a_ban_says_what_it_does_otherwise_than_its_words() {
     }
     let (status, _) = desk.ask("POST", "/v1/bans", r#"{"network":"0.0.0.0/0","force":true,"for_seconds":1}"#);
     assert_eq!(status, 201);
+}
+
+#[test]
+fn the_allowlist_is_what_is_configured_and_what_was_added_and_the_kernel_is_told() {
+    let desk = Desk::open(&[]);
+    let (status, added) =
+        desk.ask("POST", "/v1/allows", r#"{"network":"203.0.113.7","reason":"monitoring"}"#);
+    assert_eq!((status, &added["network"]), (201, &json!("203.0.113.7/32")));
+    let (_, listed) = desk.ask("GET", "/v1/allows", "");
+    let listed: Vec<_> =
+        listed["allows"].as_array().unwrap().iter().map(|allow| allow["network"].clone()).collect();
+    assert_eq!(listed, [json!("198.51.100.0/24"), json!("203.0.113.7/32")]);
+    let rules: Vec<_> = desk.edge.rules.lock().unwrap().iter().map(|rule| rule.network.to_string()).collect();
+    assert_eq!(rules, ["198.51.100.0/24", "203.0.113.7/32"]);
+
+    let (status, problem) = desk.ask("DELETE", "/v1/allows/198.51.100.0%2F24", "");
+    assert_eq!((status, &problem["reason"]), (404, &json!("allow-missing")));
+    assert!(problem["detail"].as_str().unwrap().contains("kernel.allow"), "{problem}");
+    assert_eq!(desk.ask("DELETE", "/v1/allows/203.0.113.7", "").0, 200);
+    assert_eq!(desk.edge.rules.lock().unwrap().len(), 1);
+    assert_eq!(desk.ask("POST", "/v1/allows", r#"{"network":"0.0.0.0/0"}"#).1["reason"], "allow-everyone");
+}
+
+#[test]
+fn a_block_list_of_a_hundred_thousand_is_taken_whole_or_not_at_all() {
+    let desk = Desk::open(&[]);
+    let networks: Vec<_> =
+        (0..100_000_u32).map(|index| std::net::Ipv4Addr::from(0x0b00_0000 + index * 7)).collect();
+    let (status, answer) = desk.ask("POST", "/v1/bans/import", &json!({ "networks": networks }).to_string());
+    assert_eq!((status, &answer["imported"]), (201, &json!(100_000)), "{answer}");
+    assert_eq!(desk.edge.rules.lock().unwrap().len(), 100_001);
+
+    let wrong = r#"{"networks":["203.0.113.7","10.0.0.1/8"]}"#;
+    assert_eq!(desk.ask("POST", "/v1/bans/import", wrong).1["reason"], "network-invalid");
+    let wide = r#"{"networks":["203.0.113.7","0.0.0.0/0"]}"#;
+    assert_eq!(desk.ask("POST", "/v1/bans/import", wide).1["reason"], "ban-too-wide");
+    let many: Vec<_> = (0..30_000_u32).map(|index| std::net::Ipv4Addr::from(0x2000_0000 + index)).collect();
+    let many = json!({ "networks": many }).to_string();
+    assert_eq!(desk.ask("POST", "/v1/bans/import", &many).1["reason"], "store-failed");
+    assert_eq!(desk.ask("GET", "/v1/status", "").1["rules"]["banned"], 100_000);
 }
 
 #[test]

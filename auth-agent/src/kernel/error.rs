@@ -36,6 +36,12 @@ pub enum FilterError {
         /// Why.
         source: io::Error,
     },
+    /// Another agent works on the same pins.
+    #[error("{}: another running agent uses this directory; stop it, or set another kernel.pin_directory", path.display())]
+    InUse {
+        /// The pin directory.
+        path: PathBuf,
+    },
     /// No such interface.
     #[error("interface {interface} does not exist; this host has: {present}; mend kernel.interfaces")]
     InterfaceMissing {
@@ -79,6 +85,14 @@ pub enum FilterError {
     /// The route netlink socket failed.
     #[error("netlink: {0}")]
     Netlink(String),
+    /// An interface without Ethernet headers: the filter would take every packet for something else than IP.
+    #[error(
+        "interface {interface} carries no Ethernet frames, so the filter can't read what comes in there; put the Ethernet interface below it into kernel.interfaces"
+    )]
+    NotEthernet {
+        /// The interface.
+        interface: String,
+    },
     /// Missing rights.
     #[error("not allowed to load BPF programs; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NotPermitted,

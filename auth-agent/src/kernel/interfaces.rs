@@ -2,7 +2,7 @@
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
+use netlink_packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -11,6 +11,8 @@ use super::error::FilterError;
 /// An interface of this host (or network namespace).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Interface {
+    /// Its frames have an Ethernet header; those of tunnels start with the IP header.
+    pub ethernet: bool,
     /// Its index.
     pub index: u32,
     /// Its name.
@@ -76,7 +78,12 @@ fn interface(link: &LinkMessage) -> Interface {
         LinkAttribute::Xdp(xdp) => Some(xdp.as_slice()),
         _ => None,
     });
-    Interface { index: link.header.index, name: name.unwrap_or_default(), program: xdp.and_then(attached) }
+    Interface {
+        ethernet: matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback),
+        index: link.header.index,
+        name: name.unwrap_or_default(),
+        program: xdp.and_then(attached),
+    }
 }
 
 fn attached(attributes: &[LinkXdp]) -> Option<Attached> {
@@ -103,6 +110,7 @@ mod tests {
     #[test]
     fn the_loopback_interface_is_listed() {
         let interfaces = super::list().unwrap();
-        assert!(interfaces.iter().any(|interface| interface.name == "lo" && interface.index != 0));
+        let loopback = interfaces.iter().find(|interface| interface.name == "lo").unwrap();
+        assert!(loopback.index != 0 && loopback.ethernet);
     }
 }

@@ -10,7 +10,7 @@ use aya::programs::{ProgramError, XdpMode as KernelMode};
 use super::error::FilterError;
 use super::interfaces::{self, Interface};
 use super::object;
-use super::pins::Pins;
+use super::pins::{Link, Pins};
 use crate::config::XdpMode;
 
 /// Puts the program on exactly `wanted`: links that are there get the new program in one step, without a
@@ -20,43 +20,75 @@ use crate::config::XdpMode;
 /// The first interface that can't be served.
 pub fn attach(ebpf: &mut Ebpf, pins: &Pins, wanted: &[String], mode: XdpMode) -> Result<(), FilterError> {
     let present = interfaces::list()?;
-    for name in wanted {
-        let interface = present
-            .iter()
-            .find(|interface| interface.name == *name)
-            .ok_or_else(|| missing(name, &present))?;
-        if !adopt(ebpf, pins, interface)? {
+    let wanted = wanted.iter().map(|name| find(name, &present)).collect::<Result<Vec<_>, _>>()?;
+    for interface in &wanted {
+        if !adopt(ebpf, pins, interface, mode)? {
             attach_one(ebpf, pins, interface, mode)?;
         }
     }
-    for name in pins.interfaces()?.iter().filter(|name| !wanted.contains(name)) {
-        tracing::warn!(interface = %name, "no longer in kernel.interfaces: filter detached");
-        pins.remove_link(name)?;
+    let unwanted = |link: &Link| wanted.iter().all(|interface| interface.index != link.index);
+    for link in pins.links()?.iter().filter(|link| unwanted(link)) {
+        tracing::warn!(interface = %link.name, "no longer in kernel.interfaces: filter detached");
+        link.remove()?;
     }
     Ok(())
 }
 
-/// Replaces the program of a pinned link; false where there is none that still works.
-fn adopt(ebpf: &mut Ebpf, pins: &Pins, interface: &Interface) -> Result<bool, FilterError> {
-    let path = pins.link(&interface.name);
-    if !path.exists() {
-        return Ok(false);
+fn find<'a>(name: &str, present: &'a [Interface]) -> Result<&'a Interface, FilterError> {
+    let interface =
+        present.iter().find(|interface| interface.name == name).ok_or_else(|| missing(name, present))?;
+    match interface.ethernet {
+        true => Ok(interface),
+        false => Err(FilterError::NotEthernet { interface: name.to_owned() }),
     }
-    let link = PinnedLink::from_pin(&path).ok().filter(|_| interface.program.is_some());
-    let link = link.and_then(|link| XdpLink::try_from(FdLink::from(link)).ok());
+}
+
+/// Replaces the program of a pinned link; false where there is none that still works.
+fn adopt(ebpf: &mut Ebpf, pins: &Pins, interface: &Interface, mode: XdpMode) -> Result<bool, FilterError> {
+    let Some(pinned) = pins.links()?.into_iter().find(|link| link.index == interface.index) else {
+        return Ok(false);
+    };
+    let link = PinnedLink::from_pin(&pinned.path).map(FdLink::from).ok();
+    let link = link.filter(|link| carries(link, interface)).and_then(|link| XdpLink::try_from(link).ok());
     let program = object::program(ebpf)?;
     let adopted = link.is_some_and(|link| {
         // The pin keeps the link; the file descriptor can go.
         program.attach_to_link(link).and_then(|id| program.take_link(id)).is_ok()
     });
-    if adopted {
-        tracing::info!(interface = %interface.name, "filter adopted");
-    } else {
+    if !adopted {
         // The interface went away under the link and came back: the old link holds nothing any more.
         tracing::warn!(interface = %interface.name, "the pinned link is dead: attaching anew");
-        pins.remove_link(&interface.name)?;
+        pinned.remove()?;
+        return Ok(false);
     }
-    Ok(adopted)
+    if pinned.name != interface.name {
+        pinned.rename(&interface.name)?;
+    }
+    tracing::info!(interface = %interface.name, "filter adopted");
+    warn_of_other_mode(interface, mode);
+    Ok(true)
+}
+
+/// Whether the program on the interface is the link's.
+fn carries(link: &FdLink, interface: &Interface) -> bool {
+    let attached = interface.program.map(|program| program.id);
+    link.info().is_ok_and(|info| Some(info.program_id()) == attached)
+}
+
+/// A link keeps its mode for life.
+fn warn_of_other_mode(interface: &Interface, wanted: XdpMode) {
+    let present = interface.program.map_or("", |program| program.mode);
+    let wanted = match wanted {
+        XdpMode::Auto => return,
+        XdpMode::Generic => GENERIC.name,
+        XdpMode::Native => NATIVE.name,
+    };
+    if present != wanted {
+        tracing::warn!(
+            interface = %interface.name, mode = present,
+            "the filter in place keeps its mode; kernel.mode = \"{wanted}\" takes effect after `auth-agent detach`"
+        );
+    }
 }
 
 fn attach_one(ebpf: &mut Ebpf, pins: &Pins, interface: &Interface, mode: XdpMode) -> Result<(), FilterError> {
@@ -78,7 +110,7 @@ fn attach_one(ebpf: &mut Ebpf, pins: &Pins, interface: &Interface, mode: XdpMode
             }
         },
     };
-    let path = pins.link(&interface.name);
+    let path = pins.link(interface);
     link.pin(&path).map_err(|error| FilterError::Attach {
         cure: format!("look at {}", path.display()),
         interface: interface.name.clone(),

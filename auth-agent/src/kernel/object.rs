@@ -1,6 +1,5 @@
 //! The BPF object that this binary carries, and loading it into the kernel.
 
-use std::num::NonZeroU32;
 use std::path::Path;
 
 use auth_common::layout::{self, Meta};
@@ -13,6 +12,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use super::error::FilterError;
 use super::pins::Pins;
 use super::values::Value;
+use crate::config::Kernel;
 
 /// The object, as `cargo xtask build` made it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/auth-ebpf"));
@@ -29,10 +29,10 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Layout, rights, and whatever the kernel refuses.
-pub fn load(pins: &Pins, sources: NonZeroU32, ipv6_prefix: u8) -> Result<Loaded, FilterError> {
+pub fn load(pins: &Pins, kernel: &Kernel) -> Result<Loaded, FilterError> {
     let shape = match pinned_shape(pins)? {
         Some(shape) => shape,
-        None => new_shape(sources, ipv6_prefix)?,
+        None => shape(kernel, new_secret()?),
     };
     let mut ebpf = EbpfLoader::new()
         .default_map_pin_directory(pins.maps())
@@ -86,20 +86,28 @@ fn broken(detail: String) -> FilterError {
 fn pinned_shape(pins: &Pins) -> Result<Option<Shape>, FilterError> {
     let path = pins.maps().join(layout::META);
     if !path.exists() {
-        pins.remove_maps()?;
-        return Ok(None);
+        return start_afresh(pins);
     }
     match read_meta(&path) {
         Ok(Meta { version: layout::VERSION, shape, .. }) => Ok(Some(shape)),
-        Ok(Meta { version: 0, .. }) => {
-            pins.remove_maps()?;
-            Ok(None)
-        }
+        Ok(Meta { version: 0, .. }) => start_afresh(pins),
         Ok(Meta { version, .. }) => Err(FilterError::Layout { found: version, path }),
         Err(error @ FilterError::NotPermitted) => Err(error),
         // Another size: a layout so different that not even its version can be read.
         Err(_) => Err(FilterError::Layout { found: 0, path }),
     }
+}
+
+fn start_afresh(pins: &Pins) -> Result<Option<Shape>, FilterError> {
+    // A start that was cut short has attached nothing yet.
+    if !pins.links()?.is_empty() {
+        tracing::warn!(
+            path = %pins.maps().display(),
+            "the filter is attached, but its pinned maps are damaged: every debt in them is forgotten"
+        );
+    }
+    pins.remove_maps()?;
+    Ok(None)
 }
 
 fn read_meta(path: &Path) -> Result<Meta, FilterError> {
@@ -112,7 +120,18 @@ fn read_meta(path: &Path) -> Result<Meta, FilterError> {
     Ok(meta.get(&0, 0).map_err(|error| FilterError::map(layout::META, error))?.0)
 }
 
-fn new_shape(sources: NonZeroU32, ipv6_prefix: u8) -> Result<Shape, FilterError> {
+/// The shape that the configuration asks for.
+pub fn shape(kernel: &Kernel, secret: [u64; 2]) -> Shape {
+    let groups = u64::from(kernel.sources.get()) / LINES_PER_GROUP as u64;
+    Shape {
+        group_mask: groups - 1,
+        ipv6_mask: ipv6_mask(kernel.ipv6_prefix),
+        ipv6_site_mask: ipv6_mask(kernel.ipv6_site),
+        secret,
+    }
+}
+
+fn new_secret() -> Result<[u64; 2], FilterError> {
     let mut secret = [[0; 8]; 2];
     for word in &mut secret {
         aws_lc_rs::rand::fill(word).map_err(|_| FilterError::Load {
@@ -120,12 +139,7 @@ fn new_shape(sources: NonZeroU32, ipv6_prefix: u8) -> Result<Shape, FilterError>
             detail: "no random numbers to be had".to_owned(),
         })?;
     }
-    let groups = u64::from(sources.get()) / LINES_PER_GROUP as u64;
-    Ok(Shape {
-        group_mask: groups - 1,
-        ipv6_mask: ipv6_mask(ipv6_prefix),
-        secret: secret.map(u64::from_ne_bytes),
-    })
+    Ok(secret.map(u64::from_ne_bytes))
 }
 
 /// Whether an error anywhere down the chain is EPERM.

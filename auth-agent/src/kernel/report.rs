@@ -73,6 +73,7 @@ impl Filter {
         Ok(self.sources.peek(address, |line, shared| SourceView {
             banned_until: banned.then(|| on_the_wall(rule.banned_until, now, wall)).flatten(),
             debts: Debts {
+                bytes: debt(&line.bytes, now, self.budgets.bytes, u64::MAX),
                 auth_failures: debt(&line.auth_failures, now, failures, failure_escalation.threshold),
                 connections: debt(&line.connections, now, self.budgets.connections, u64::MAX),
                 packets: debt(&line.packets, now, self.budgets.packets, u64::MAX),
@@ -87,7 +88,7 @@ impl Filter {
             }
             .to_owned(),
             rule_cached: !shared
-                && Cached::from_bits(line.rules.read()).outcome(generation, tag) == Some(outcome),
+                && Cached::from_bits(line.rules.read()).outcome(generation, tag, now.0) == Some(outcome),
             source: self.network(address),
         }))
     }

@@ -36,6 +36,18 @@ impl SourceTable {
         if seat.holds() { answer } else { charge(group.overflow(key).line()) }
     }
 
+    /// Charges the line of the IPv6 site that `source` belongs to; `None` for IPv4.
+    pub fn charge_site<T>(
+        &self,
+        source: IpAddr,
+        now: Monotonic,
+        charge: impl Fn(&Line<AtomicU64>) -> T,
+    ) -> Option<T> {
+        let key = SourceKey::site(as_packet_address(source), self.shape.ipv6_site_mask)?;
+        let (group, place) = self.group(key);
+        Some(charge(group.seat(key, place, now.0).line()))
+    }
+
     /// Reads the line of `source`, taking none. The flag says whether it is the shared one.
     pub fn peek<T>(&self, source: IpAddr, read: impl Fn(&Line<AtomicU64>, bool) -> T) -> T {
         let (group, key, place) = self.locate(source);
@@ -69,18 +81,27 @@ impl SourceTable {
     }
 
     fn key(&self, source: IpAddr) -> SourceKey {
-        let address = match source.to_canonical() {
-            IpAddr::V4(address) => Address::V4(address.octets()),
-            IpAddr::V6(address) => Address::V6(address.octets()),
-        };
-        SourceKey::new(address, self.shape.ipv6_mask)
+        SourceKey::new(as_packet_address(source), self.shape.ipv6_mask)
     }
 
     fn locate(&self, source: IpAddr) -> (&Group<AtomicU64>, SourceKey, Place) {
         let key = self.key(source);
+        let (group, place) = self.group(key);
+        (group, key, place)
+    }
+
+    fn group(&self, key: SourceKey) -> (&Group<AtomicU64>, Place) {
         let place = self.shape.place(key);
         let groups = self.groups.groups();
         // The mask keeps every place inside the table; the remainder spares a panic path.
-        (&groups[place.group as usize % groups.len()], key, place)
+        (&groups[place.group as usize % groups.len()], place)
+    }
+}
+
+/// The address as a packet from it carries it.
+fn as_packet_address(address: IpAddr) -> Address {
+    match address.to_canonical() {
+        IpAddr::V4(address) => Address::V4(address.octets()),
+        IpAddr::V6(address) => Address::V6(address.octets()),
     }
 }

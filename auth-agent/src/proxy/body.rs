@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::headers;
 use crate::refusal::Refusal;
@@ -23,6 +24,9 @@ pub enum BodyError {
     #[error("{}", .0.detail())]
     Refused(Refusal),
 }
+
+/// How long a refused client may go on sending its body.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// A request body within its limits of size and idleness, without its trailers: nothing that comes after the
 /// headers were checked may add to them.
@@ -58,6 +62,19 @@ impl RequestBody {
     /// Since when the upstream has had all that the client sent; `None` while the client is to send.
     pub fn upstreams_turn_since(&self) -> Option<Instant> {
         self.lock().upstreams_turn_since
+    }
+
+    /// Takes what is left of the body, within its limits, and forgets it. A client that is refused while it still
+    /// sends would otherwise meet a reset, and may never read why (RFC 9112, 9.6).
+    pub fn linger(mut self) {
+        if self.is_end_stream() || self.failure().is_some() {
+            return;
+        }
+        tokio::spawn(async move {
+            let rest = async { while let Some(Ok(_)) = self.frame().await {} };
+            // Who takes longer is cut off.
+            let _ = timeout(LINGER, rest).await;
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,5 +171,42 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.0.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Empty};
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn trailers_end_a_request_body_without_being_part_of_it() {
+        let (mut client, server) = duplex(1024);
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let service = service_fn(|request: Request<Incoming>| {
+            let sender = sender.clone();
+            async move {
+                let body = RequestBody::new(request.into_body(), 2, Duration::from_secs(10));
+                sender.send(body.collect().await).unwrap();
+                Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+            }
+        });
+        let request = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Auth-Subject: root\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let body = tokio::select! {
+            body = receiver.recv() => body.unwrap().unwrap(),
+            end = http1::Builder::new().serve_connection(TokioIo::new(server), service) => panic!("{end:?}"),
+        };
+        assert_eq!(body.trailers(), None);
+        assert_eq!(&body.to_bytes()[..], b"ab");
     }
 }

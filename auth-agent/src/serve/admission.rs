@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipnet::IpNet;
-
+use crate::allowlist::Allowlist;
 use crate::config::Config;
 use crate::limits;
 
@@ -30,7 +29,7 @@ impl Full {
 /// The connections that are open.
 #[derive(Debug)]
 pub(super) struct Admission {
-    allow: Vec<IpNet>,
+    allowlist: Arc<Allowlist>,
     ipv6_prefix: u8,
     limit: usize,
     limit_per_source: usize,
@@ -44,11 +43,12 @@ struct Open {
 }
 
 impl Admission {
-    pub(super) fn new(config: &Config) -> Self {
+    /// At most `limit` connections; those on the allowlist pass the limit per source.
+    pub(super) fn new(config: &Config, allowlist: Arc<Allowlist>, limit: usize) -> Self {
         Self {
-            allow: config.kernel.allow.clone(),
+            allowlist,
             ipv6_prefix: config.kernel.ipv6_prefix,
-            limit: config.sizes.connections.get(),
+            limit,
             limit_per_source: config.sizes.connections_per_source.get(),
             open: Mutex::default(),
         }
@@ -63,7 +63,7 @@ impl Admission {
             return Err(Full::Connections);
         }
         let of_source = open.by_source.get(&source).copied().unwrap_or(0);
-        if of_source >= self.limit_per_source && !self.allow.iter().any(|net| net.contains(&address)) {
+        if of_source >= self.limit_per_source && !self.allowlist.contains(address) {
             return Err(Full::ConnectionsPerSource);
         }
         open.by_source.insert(source, of_source + 1);
@@ -102,7 +102,7 @@ mod tests {
 
     fn admission() -> Arc<Admission> {
         Arc::new(Admission {
-            allow: vec!["10.0.0.0/8".parse().unwrap()],
+            allowlist: Arc::new(Allowlist::new(vec!["10.0.0.0/8".parse().unwrap()])),
             ipv6_prefix: 64,
             limit: 5,
             limit_per_source: 2,

@@ -1,5 +1,6 @@
 //! The whole way of a request, over real sockets and real TLS.
 
+mod answers;
 mod connections;
 mod edge;
 mod requests;

@@ -1,7 +1,7 @@
 //! Bans in the store.
 
 use ipnet::IpNet;
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{OptionalExtension, Row, Transaction};
 use serde_json::json;
 
 use super::changes::{KEPT_AFTER_EXPIRY_SECONDS, Kind};
@@ -10,7 +10,7 @@ use super::{Problem, Store, StoreError};
 use crate::clock::UnixTime;
 
 /// Most bans at a time: the kernel's rule table has room for these and the allowlist.
-pub const MAX_BANS: usize = 65_536;
+pub const MAX_BANS: usize = 120_000;
 
 /// A banned network.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,24 +37,27 @@ impl Store {
         let network = network.trunc();
         let text = network.to_string();
         self.write(|transaction| {
-            transaction.execute(
-                "INSERT INTO bans (network, until, reason, created) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (network) DO UPDATE
-                 SET until = excluded.until, reason = excluded.reason, created = excluded.created",
-                (&text, until, reason, now),
-            )?;
-            let count: usize = transaction.query_row(
-                "SELECT count(*) FROM bans WHERE until IS NULL OR until > ?1",
-                [now],
-                |row| row.get::<_, i64>(0).map(|count| usize::try_from(count).unwrap_or(0)),
-            )?;
-            if count > MAX_BANS {
-                return Err(Problem::TooMany { most: MAX_BANS, what: "bans" });
-            }
+            insert(transaction, std::slice::from_ref(&text), until, reason, now)?;
             let payload = json!({ "network": text, "until": until, "reason": reason });
             self.record(transaction, now, Kind::BanAdd, &payload, until)
         })?;
         Ok(Ban { created: now, network, reason: reason.map(str::to_owned), until })
+    }
+
+    /// Bans many networks, all of them or none.
+    pub fn import_bans(
+        &self,
+        networks: &[IpNet],
+        until: Option<UnixTime>,
+        reason: Option<&str>,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let texts: Vec<_> = networks.iter().map(|network| network.trunc().to_string()).collect();
+        self.write(|transaction| {
+            insert(transaction, &texts, until, reason, now)?;
+            let payload = json!({ "networks": texts, "until": until, "reason": reason });
+            self.record(transaction, now, Kind::BanImport, &payload, until)
+        })
     }
 
     /// Ends a ban; false: there is none on exactly this network.
@@ -100,6 +103,32 @@ impl Store {
             Ok(bans)
         })
     }
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    networks: &[String],
+    until: Option<UnixTime>,
+    reason: Option<&str>,
+    now: UnixTime,
+) -> Result<(), Problem> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO bans (network, until, reason, created) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (network) DO UPDATE
+         SET until = excluded.until, reason = excluded.reason, created = excluded.created",
+    )?;
+    for network in networks {
+        insert.execute((network, until, reason, now))?;
+    }
+    let count: i64 = transaction.query_row(
+        "SELECT count(*) FROM bans WHERE until IS NULL OR until > ?1",
+        [now],
+        |row| row.get(0),
+    )?;
+    if usize::try_from(count).is_ok_and(|count| count > MAX_BANS) {
+        return Err(Problem::TooMany { most: MAX_BANS, what: "bans" });
+    }
+    Ok(())
 }
 
 fn read_ban(row: &Row<'_>) -> rusqlite::Result<Ban> {

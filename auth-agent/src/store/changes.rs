@@ -15,7 +15,7 @@ pub(super) const KEPT_AFTER_EXPIRY_SECONDS: u64 = 90 * 24 * 60 * 60;
 pub struct Change {
     /// From when on it has no effect.
     pub expires: Option<UnixTime>,
-    /// `ban.add`, `ban.remove`, `key.create`, `key.revoke`.
+    /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `key.create`, `key.revoke`.
     pub kind: String,
     /// The host that made it.
     pub origin: String,
@@ -30,7 +30,10 @@ pub struct Change {
 /// What a change does.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
+    AllowAdd,
+    AllowRemove,
     BanAdd,
+    BanImport,
     BanRemove,
     KeyCreate,
     KeyRevoke,
@@ -39,7 +42,10 @@ pub(super) enum Kind {
 impl Kind {
     fn name(self) -> &'static str {
         match self {
+            Self::AllowAdd => "allow.add",
+            Self::AllowRemove => "allow.remove",
             Self::BanAdd => "ban.add",
+            Self::BanImport => "ban.import",
             Self::BanRemove => "ban.remove",
             Self::KeyCreate => "key.create",
             Self::KeyRevoke => "key.revoke",

@@ -3,9 +3,9 @@
 use super::{Address, Cursor, Fragment, Network};
 use crate::verdict::Reason;
 
-/// Extension headers walked before the packet is refused. Linux has no bound on input, but a chain this
-/// long occurs only in attacks (RFC 7045, RFC 9288), and the BPF verifier wants a bound.
-const MAX_EXTENSION_HEADERS: usize = 8;
+/// Extension headers walked before the packet is refused: as many as RFC 8200 4.1 lets a packet have of those that
+/// are walked here (each once, destination options twice). Longer chains occur only in attacks.
+const MAX_EXTENSION_HEADERS: usize = 6;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;

@@ -13,7 +13,7 @@ fn good_frame() -> impl Strategy<Value = Vec<u8>> {
     let tags = prop::collection::vec(prop::sample::select(vec![0x8100_u16, 0x88a8]), 0..=2);
     let network = prop_oneof![
         (0usize..=10).prop_map(|words| (0x0800, words)),
-        (0usize..=8).prop_map(|headers| (0x86dd, headers)),
+        (0usize..=6).prop_map(|headers| (0x86dd, headers)),
     ];
     let transport = prop::sample::select(vec![6u8, 17, 1, 58]);
     (tags, network, transport, any::<[u8; 4]>()).prop_map(|(tags, (ethertype, extra), protocol, ports)| {

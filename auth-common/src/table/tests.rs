@@ -11,7 +11,7 @@ use super::*;
 use crate::gcra::{self, Charge, Limit};
 use crate::packet::Address;
 
-const SHAPE: Shape = Shape { group_mask: 1, ipv6_mask: u64::MAX, secret: [3, 5] };
+const SHAPE: Shape = Shape { group_mask: 1, ipv6_mask: u64::MAX, ipv6_site_mask: 0, secret: [3, 5] };
 const LIMIT: Limit = Limit::new(1, 100, 4);
 /// Long enough that a line with a debt of requests outlasts many of packets.
 const SLOW: Limit = Limit::new(1, 10_000, 2);

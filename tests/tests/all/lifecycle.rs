@@ -1,5 +1,7 @@
 //! Attaching, adopting, letting go (promise P9).
 
+use std::fs;
+
 use tests::agent::Setup;
 use tests::netns::Namespace;
 use tests::privilege;
@@ -45,9 +47,7 @@ fn an_interface_that_is_no_longer_wanted_is_let_go_at_the_next_start() {
     setup.configure("v1", "native", UPSTREAM, "").unwrap();
     let _agent = setup.start(&namespace).unwrap();
     assert_eq!(interfaces(&setup), pair(["v1", "native"]));
-    let all = namespace.run(|| Ok(auth_agent::kernel::interfaces::list()?)).unwrap();
-    let v0 = all.iter().find(|interface| interface.name == "v0").unwrap();
-    assert_eq!(v0.program, None);
+    assert_eq!(program(&namespace, "v0"), None);
 }
 
 #[test]
@@ -65,6 +65,113 @@ fn an_interface_that_went_away_and_came_back_is_attached_anew() {
     namespace.ip(&link).unwrap();
     let _agent = setup.start(&namespace).unwrap();
     assert_eq!(interfaces(&setup), pair(["v0", "native"]));
+}
+
+fn wire(namespace: &Namespace, name: &str, peer: &str) {
+    namespace.ip(&["link", "add", name, "type", "veth", "peer", "name", peer]).unwrap();
+}
+
+fn program(namespace: &Namespace, name: &str) -> Option<u32> {
+    let all = namespace.run(|| Ok(auth_agent::kernel::interfaces::list()?)).unwrap();
+    all.iter().find(|interface| interface.name == name).unwrap().program.map(|program| program.id)
+}
+
+/// Those of VLANs have one, and bpffs refuses file names that do.
+#[test]
+fn an_interface_with_a_dot_in_its_name_is_filtered_and_adopted() {
+    if !privilege::kernel_usable("an interface with a dot in its name") {
+        return;
+    }
+    let namespace = Namespace::new().unwrap();
+    wire(&namespace, "v0.100", "v1");
+    let setup = Setup::new(&["localhost"]).unwrap();
+    setup.configure("v0.100", "native", UPSTREAM, "").unwrap();
+    setup.start(&namespace).unwrap().kill().unwrap();
+    setup.start(&namespace).unwrap().kill().unwrap();
+    assert_eq!(setup.json(&["detach"]).unwrap()["interfaces"][0], "v0.100");
+    assert_eq!(program(&namespace, "v0.100"), None);
+}
+
+#[test]
+fn a_renamed_interface_is_adopted_under_its_new_name() {
+    if !privilege::kernel_usable("a renamed interface") {
+        return;
+    }
+    let namespace = Namespace::new().unwrap();
+    wire(&namespace, "v0", "v1");
+    let setup = Setup::new(&["localhost"]).unwrap();
+    setup.configure("v0", "native", UPSTREAM, "").unwrap();
+    setup.start(&namespace).unwrap().kill().unwrap();
+    namespace.ip(&["link", "set", "v0", "name", "lan0"]).unwrap();
+    setup.configure("lan0", "native", UPSTREAM, "").unwrap();
+    setup.start(&namespace).unwrap().kill().unwrap();
+    assert_eq!(setup.json(&["detach"]).unwrap()["interfaces"][0], "lan0");
+    assert_eq!(program(&namespace, "lan0"), None);
+}
+
+#[test]
+fn names_that_two_interfaces_swapped_are_not_taken_for_the_interfaces() {
+    if !privilege::kernel_usable("swapped names") {
+        return;
+    }
+    let namespace = Namespace::new().unwrap();
+    wire(&namespace, "v0", "w0");
+    wire(&namespace, "v1", "w1");
+    let setup = Setup::new(&["localhost"]).unwrap();
+    setup.configure("v0", "native", UPSTREAM, "").unwrap();
+    setup.start(&namespace).unwrap().kill().unwrap();
+    for [from, to] in [["v0", "v2"], ["v1", "v0"], ["v2", "v1"]] {
+        namespace.ip(&["link", "set", from, "name", to]).unwrap();
+    }
+    let _agent = setup.start(&namespace).unwrap();
+    assert_eq!(interfaces(&setup), pair(["v0", "native"]));
+    assert_eq!(program(&namespace, "v1"), None);
+}
+
+#[test]
+fn a_mode_that_an_adopted_filter_does_not_have_is_said() {
+    if !privilege::kernel_usable("a changed mode") {
+        return;
+    }
+    let namespace = Namespace::new().unwrap();
+    wire(&namespace, "v0", "v1");
+    for (first, second, warned) in
+        [("generic", "native", true), ("native", "generic", true), ("generic", "auto", false)]
+    {
+        let setup = Setup::new(&["localhost"]).unwrap();
+        setup.configure("v0", first, UPSTREAM, "").unwrap();
+        setup.start(&namespace).unwrap().kill().unwrap();
+        setup.configure("v0", second, UPSTREAM, "").unwrap();
+        let _agent = setup.start(&namespace).unwrap();
+        assert_eq!(interfaces(&setup), pair(["v0", first]));
+        let log = fs::read_to_string(setup.path("agent.log")).unwrap();
+        let cure = "takes effect after `auth-agent detach`";
+        assert_eq!(log.lines().any(|line| line.contains("WARN") && line.contains(cure)), warned, "{log}");
+    }
+}
+
+/// As after a detach that was cut short, or a file removed by hand.
+#[test]
+fn any_missing_pin_is_made_anew_and_the_filter_stays() {
+    if !privilege::kernel_usable("missing pins") {
+        return;
+    }
+    let namespace = Namespace::new().unwrap();
+    let setup = Setup::new(&["localhost"]).unwrap();
+    setup.configure("lo", "generic", UPSTREAM, "").unwrap();
+    let agent = setup.start(&namespace).unwrap();
+    setup.json(&["ban", "add", "203.0.113.0/24"]).unwrap();
+    agent.kill().unwrap();
+    let maps: Vec<_> =
+        fs::read_dir(setup.pins().join("maps")).unwrap().map(|map| map.unwrap().path()).collect();
+    for map in maps {
+        fs::remove_file(&map).unwrap();
+        assert!(program(&namespace, "lo").is_some());
+        let agent = setup.start(&namespace).unwrap();
+        let shown = setup.json(&["source", "show", "203.0.113.9"]).unwrap();
+        assert_eq!(shown["rule"], "banned", "without {}", map.display());
+        agent.kill().unwrap();
+    }
 }
 
 #[test]

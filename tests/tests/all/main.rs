@@ -5,6 +5,8 @@
 mod bench;
 mod filter;
 mod lifecycle;
+mod lists;
 mod refusals;
 mod rules;
+mod shared;
 mod story;

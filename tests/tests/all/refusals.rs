@@ -48,6 +48,15 @@ const CASES: &[Case] = &[
         &["eth7", "this host has: lo", "kernel.interfaces"],
     ),
     (
+        "a tunnel, whose packets have no Ethernet header",
+        |namespace, setup| {
+            namespace.ip(&["tuntap", "add", "mode", "tun", "name", "tun0"])?;
+            replace(setup, r#"["lo"]"#, r#"["lo", "tun0"]"#);
+            Ok(())
+        },
+        &["tun0", "no Ethernet frames", "kernel.interfaces"],
+    ),
+    (
         "no bpf file system",
         |_, setup| {
             let elsewhere = setup.path("pins");
@@ -174,6 +183,23 @@ fn a_second_agent_on_the_same_store_is_refused() {
     let said = refusal(namespace.command(&binary().unwrap().to_string_lossy()), &setup);
     assert!(said.contains("store") || said.contains("another agent"), "{said}");
     assert!(setup.cli(&["status"]).unwrap().status.success(), "the first agent suffered");
+}
+
+#[test]
+fn a_second_agent_on_the_same_pins_is_refused() {
+    if !privilege::kernel_usable("a second agent on the same pins") {
+        return;
+    }
+    let (namespace, first) = scene();
+    let agent = first.start(&namespace).unwrap();
+    let second = Setup::new(&["localhost"]).unwrap();
+    second.configure("lo", "generic", UPSTREAM, "").unwrap();
+    replace(&second, "8443", "9443");
+    replace(&second, &second.pins().display().to_string(), &first.pins().display().to_string());
+    let said = refusal(namespace.command(&binary().unwrap().to_string_lossy()), &second);
+    assert!(said.contains("another running agent") && said.contains("kernel.pin_directory"), "{said}");
+    agent.kill().unwrap();
+    drop(second.start(&namespace).unwrap());
 }
 
 #[test]

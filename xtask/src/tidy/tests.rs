@@ -130,7 +130,7 @@ fn a_reason_without_a_packet_is_found() {
     let reasons = "pub enum Verdict {\n    Drop,\n}\n/// Why.\npub enum Reason {\n    /// One.\n    NonIp,\n    NonIpv4 = 3,\n}\n";
     let tree = tree(&[
         ("auth-common/src/verdict.rs", reasons),
-        ("tests/tests/packets.rs", "Reason::NonIpv4 // Reason::NonIp"),
+        ("tests/tests/all/filter/packets.rs", "Reason::NonIpv4 // Reason::NonIp"),
     ]);
     assert_eq!(places(&rules::every_reason_has_a_packet(&tree)), ["auth-common/src/verdict.rs:7"]);
 }

@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::super::Server;
 use super::upstream::Upstream;
+use crate::allowlist::Allowlist;
 use crate::authenticate::Verify;
 use crate::clock::UnixTime;
 use crate::config::Upstream as Group;
@@ -105,7 +106,8 @@ impl Edge {
         let (shutdown, receiver) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             let stop = async { drop(receiver.await) };
-            server.run(&config, Arc::new(gateway), stop).await;
+            let allowlist = Arc::new(Allowlist::new(Vec::new()));
+            server.run(&config, Arc::new(gateway), allowlist, stop).await;
         });
         let certificate = certificate.der().clone();
         Self { address, debts, server, upstream, certificate, counters, shutdown: Some(shutdown) }
@@ -255,12 +257,19 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             guarded_ports: vec![],
             interfaces: vec![],
             ipv6_prefix: 64,
+            ipv6_site: 48,
             mode: XdpMode::Auto,
             pin_directory: PathBuf::new(),
             plaintext_ports: vec![],
             sources: NonZeroU32::MIN,
         },
-        limits: Limits { auth_failures: http, connections: rate, packets: rate, requests: http },
+        limits: Limits {
+            auth_failures: http,
+            connections: rate,
+            packets: rate,
+            requests: http,
+            ..Limits::default()
+        },
         listeners: vec![Listener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), certificate, key }],
         routes: vec![
             route(Auth::Required, "/api", &[], 0),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use auth_agent::config::{Kernel, Limits, Rate, XdpMode};
+use auth_agent::config::{ByteRate, Kernel, Limits, Rate, XdpMode};
 use auth_agent::edge::{Action, Rule};
 use auth_common::sequence::{ALL, Sequence};
 use auth_common::verdict::Verdict;
@@ -180,6 +180,7 @@ fn kernel(scale: &Scale) -> Result<Kernel> {
         guarded_ports: vec![22],
         interfaces: Vec::new(),
         ipv6_prefix: 64,
+        ipv6_site: 48,
         mode: XdpMode::Generic,
         pin_directory: PathBuf::new(),
         plaintext_ports: vec![80],
@@ -187,9 +188,9 @@ fn kernel(scale: &Scale) -> Result<Kernel> {
     })
 }
 
-/// The defaults, but for packets: one source may send as many as the machine can, so that the whole pipeline
-/// runs for each.
+/// The defaults, but for what no machine can send: so the whole pipeline runs for each packet.
 fn limits() -> Limits {
     let packets = Rate { burst: NonZeroU32::MAX, events: NonZeroU32::MAX, period: Duration::from_secs(1) };
-    Limits { packets, ..Limits::default() }
+    let bytes = ByteRate { burst: u64::from(u32::MAX) << 6, per_second: u64::from(u32::MAX) << 6 };
+    Limits { breaker: packets, bytes, packets, ..Limits::default() }
 }

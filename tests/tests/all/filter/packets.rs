@@ -1,6 +1,6 @@
 //! The packet table: what it is, the frame, the reason.
 //!
-//! Rows don't share sources unless they mean to, so their order does not matter.
+//! Rows don't share sources unless they mean to, so their order does not matter but in the last group.
 
 use auth_common::verdict::Reason;
 use tests::frames::{ACK, Ip, SYN, tcp, udp};
@@ -29,6 +29,8 @@ const HERE6: &str = "fd00::1";
 #[derive(Clone, Copy)]
 pub enum Debt {
     AuthFailures,
+    /// None: it authenticated lately.
+    Known,
     None,
     Requests,
 }
@@ -113,7 +115,10 @@ fn neighbour_solicitation() -> Vec<u8> {
 }
 
 pub fn table() -> Vec<Row> {
-    [link(), ipv4(), ipv6(), transport(), fragments(), plaintext(), policy()].into_iter().flatten().collect()
+    [link(), ipv4(), ipv6(), transport(), fragments(), plaintext(), policy(), shared()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn link() -> Vec<Row> {
@@ -209,8 +214,8 @@ fn ipv6() -> Vec<Row> {
         row("payload length 0", with(&good, 5, 0), Reason::TcpTruncated),
         row("nothing behind the header", no_next.frame(), Reason::WithinBudget),
         row("every extension header", all.frame(), Reason::WithinBudget),
-        row("eight extension headers", long(8).frame(), Reason::WithinBudget),
-        row("nine extension headers", long(9).frame(), Reason::Ipv6ExtensionChain),
+        row("six extension headers", long(6).frame(), Reason::WithinBudget),
+        row("seven extension headers", long(7).frame(), Reason::Ipv6ExtensionChain),
         row("hop-by-hop options that don't come first", late.frame(), Reason::Ipv6ExtensionOrder),
         row("an extension header longer than the packet", lying.frame(), Reason::Ipv6ExtensionTruncated),
         row("a multicast source", v6("ff02::1", ack(HTTPS)).frame(), Reason::SourceInvalid),
@@ -344,6 +349,8 @@ fn policy() -> Vec<Row> {
             Reason::WithinBudget,
         ),
         from("a /64 shares its budget: second half", "2001:db8:5::2", ack(HTTPS), 1, Reason::PacketBudget),
+        from("as many bytes as a budget has", "192.0.2.17", large(), 700, Reason::WithinBudget),
+        from("more bytes", "192.0.2.18", large(), 720, Reason::ByteBudget),
         from("the last new connection", "192.0.2.13", syn(HTTPS), CONNECTIONS, Reason::WithinBudget),
         from("one connection more", "192.0.2.14", syn(HTTPS), CONNECTIONS + 1, Reason::ConnectionBudget),
         from(
@@ -358,5 +365,34 @@ fn policy() -> Vec<Row> {
         owing("far over its failures", "192.0.2.16", Debt::AuthFailures, HTTPS, Reason::AuthFailureDebt),
         owing("far over over IPv6", "2001:db8:6::1", Debt::Requests, HTTPS, Reason::RequestDebt),
         owing("an allowed source that owes", "203.0.113.9", Debt::Requests, HTTPS, Reason::Allowed),
+    ]
+}
+
+/// A segment with 1,400 bytes of payload: 23 blocks of 64 in its frame.
+fn large() -> Vec<u8> {
+    [ack(HTTPS), vec![0; 1_400]].concat()
+}
+
+/// Budgets that sources share. The rows before have opened six connections of the eight that strangers have.
+fn shared() -> Vec<Row> {
+    let six = |what, source: &'static str, times, reason| Row {
+        source,
+        times,
+        ..row(what, v6(source, ack(HTTPS)).frame(), reason)
+    };
+    let opens = |what, source: &'static str, debt, times, reason| Row {
+        debt,
+        source,
+        times,
+        ..row(what, v4(source, syn(HTTPS)).frame(), reason)
+    };
+    vec![
+        six("a site's first /64", "2001:db8:7:1::1", PACKETS, Reason::WithinBudget),
+        six("a site's second /64", "2001:db8:7:2::1", PACKETS, Reason::WithinBudget),
+        six("rotating to a third /64 does not help", "2001:db8:7:3::1", 1, Reason::SiteBudget),
+        six("another site is not concerned", "2001:db8:8:3::1", 1, Reason::WithinBudget),
+        opens("the last stranger", "192.0.2.21", Debt::None, 2, Reason::WithinBudget),
+        opens("one stranger more", "192.0.2.22", Debt::None, 1, Reason::Breaker),
+        opens("a known source, with the breaker open", "192.0.2.23", Debt::Known, 1, Reason::WithinBudget),
     ]
 }

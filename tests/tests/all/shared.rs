@@ -1,0 +1,71 @@
+//! Budgets that sources share: IPv6 sites, and the breaker on strangers' new connections (promises P5 and P16).
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Result;
+use http::StatusCode;
+use socket2::{Domain, Protocol, Socket, Type};
+use tests::client::{Client, inside};
+use tests::frames::{Ip, SYN, tcp};
+use tests::privilege;
+use tests::stage::{EDGE, HTTPS, Stage};
+
+#[test]
+fn a_client_that_changes_its_prefix_stays_within_the_budget_of_its_site() {
+    if !privilege::kernel_usable("IPv6 sites on the wire") {
+        return;
+    }
+    let stage = Stage::new("[limits]\nsite_factor = 1\n").unwrap();
+    let [first, second] = [stage.client6(0, 3).unwrap(), stage.client6(1, 3).unwrap()];
+    let until_refused = |client: &Client| {
+        inside(&stage.crowd, async || {
+            let mut session = client.connect().await?;
+            for admitted in 0..200 {
+                let answer = session.get(client, "/open", &[]).await?;
+                if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                    return Ok(admitted);
+                }
+            }
+            anyhow::bail!("never refused")
+        })
+        .unwrap()
+    };
+    let admitted = until_refused(&first);
+    assert!(admitted >= 100, "{admitted}");
+    // What time has paid meanwhile, but no budget of its own.
+    let afresh = until_refused(&second);
+    assert!(afresh < 50, "{afresh}");
+}
+
+/// Each from another address, as a flood of spoofed packets is. They pass no router but the wire.
+fn spoofed_connections(count: u32) -> Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+    socket.set_header_included_v4(true)?;
+    let edge = SocketAddr::from((EDGE, HTTPS)).into();
+    for index in 0..count {
+        let source = Ipv4Addr::from(0x0a4e_0000 + index);
+        let packet = Ip::new(&source.to_string(), &EDGE.to_string(), 6, tcp(40_000, HTTPS, SYN)).bytes();
+        socket.send_to(&packet, &edge)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn when_strangers_trip_the_breaker_a_known_client_is_still_served() {
+    if !privilege::kernel_usable("the breaker on the wire") {
+        return;
+    }
+    let stage = Stage::new("[limits.breaker]\nrate = \"1/min\"\nburst = 50\n").unwrap();
+    let token = format!("Bearer {}", stage.setup.issuer.token("alice", "", 60).unwrap());
+    let headers = [("authorization", token.as_str())];
+    let [known, stranger] = [stage.client(3).unwrap(), stage.client(4).unwrap()];
+    assert_eq!(known.get_from(&stage.crowd, "/", &headers).unwrap().status, StatusCode::OK);
+
+    stage.crowd.run(|| spoofed_connections(2_000)).unwrap();
+    let dropped = stage.setup.counter("breaker").unwrap();
+    assert!(dropped >= 1_900, "{dropped} dropped");
+    stranger.get_from(&stage.crowd, "/", &headers).unwrap_err();
+    for _ in 0..20 {
+        assert_eq!(known.get_from(&stage.crowd, "/", &headers).unwrap().status, StatusCode::OK);
+    }
+}
