@@ -65,14 +65,13 @@ pub fn run(scale: &Scale, object: &[u8]) -> Result<Report> {
     let mut subjects = Subjects::new(scale, object)?;
     let mut measured: Vec<_> = COLUMNS.iter().map(|_| Measured::default()).collect();
     for round in 1..=scale.rounds {
-        eprint!("\rround {round} of {}", scale.rounds);
+        eprintln!("round {round} of {}", scale.rounds);
         for (column, measured) in COLUMNS.iter().zip(&mut measured) {
             if let Some(sample) = measure(column, scale, &mut subjects, &mut measured.next)? {
                 measured.samples.push(sample);
             }
         }
     }
-    eprintln!();
     report::build(&subjects, measured)
 }
 

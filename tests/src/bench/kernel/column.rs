@@ -93,7 +93,8 @@ pub const EMPTY: &str = "empty";
 /// Does nothing.
 pub const STILL: &str = "still";
 
-/// The columns, in the order in which they are measured.
+/// The columns, in the order in which they are measured: competitors side by side, so that the same moment of
+/// the machine hits both.
 pub const COLUMNS: [Column; 22] = [
     Column { name: STILL, program: Program::Bench(Bed::Plain, "bench_still"), ..ONE },
     Column { name: EMPTY, program: Program::Bench(Bed::Plain, "bench_empty"), ..ONE },
@@ -104,18 +105,33 @@ pub const COLUMNS: [Column; 22] = [
         outcome: Outcome::Reason(Reason::PlaintextPort),
         ..FILTER
     },
+    Column { name: "xdp_filter_drop", packet: Packet::Plaintext, outcome: Outcome::Drop, ..XDP_FILTER },
+    Column { name: "banned", base: BANNED, outcome: Outcome::Reason(Reason::Banned), ..FILTER },
+    Column { name: "xdp_filter_drop_ip", base: BANNED, outcome: Outcome::Drop, ..XDP_FILTER },
     Column { name: "hot", ..FILTER },
     Column { name: "hot_shipped", program: Program::Shipped, ..FILTER },
-    Column { name: "banned", base: BANNED, outcome: Outcome::Reason(Reason::Banned), ..FILTER },
+    Column { name: "lru_hot", ..LRU },
+    Column { name: "lru_hot_coarse", program: Program::Bench(Bed::Plain, "bench_lru_coarse"), ..LRU },
+    Column { name: "xdp_filter_pass", ..XDP_FILTER },
     Column { name: "sources_1k", sources: 1 << 10, ..FILTER },
+    Column { name: "lru_1k", sources: 1 << 10, ..LRU },
     Column { name: "sources_64k", sources: 1 << 16, ..FILTER },
+    Column { name: "lru_64k", sources: 1 << 16, ..LRU },
     Column { name: "sources_1m", sources: 1 << 20, ..FILTER },
+    Column { name: "lru_1m", sources: 1 << 20, ..LRU },
     Column {
         name: "spoofed",
         program: Program::Bench(Bed::Spoofed, "bench_filter"),
         packet: Packet::HttpsOpening,
         sources: ALL,
         ..FILTER
+    },
+    Column {
+        name: "lru_spoofed",
+        program: Program::Bench(Bed::Spoofed, "bench_lru"),
+        packet: Packet::HttpsOpening,
+        sources: ALL,
+        ..LRU
     },
     Column {
         name: "blocklist_100k",
@@ -131,21 +147,6 @@ pub const COLUMNS: [Column; 22] = [
         sources: ALL,
         ..FILTER
     },
-    Column { name: "lru_hot", ..LRU },
-    Column { name: "lru_hot_coarse", program: Program::Bench(Bed::Plain, "bench_lru_coarse"), ..LRU },
-    Column { name: "lru_1k", sources: 1 << 10, ..LRU },
-    Column { name: "lru_64k", sources: 1 << 16, ..LRU },
-    Column { name: "lru_1m", sources: 1 << 20, ..LRU },
-    Column {
-        name: "lru_spoofed",
-        program: Program::Bench(Bed::Spoofed, "bench_lru"),
-        packet: Packet::HttpsOpening,
-        sources: ALL,
-        ..LRU
-    },
-    Column { name: "xdp_filter_pass", ..XDP_FILTER },
-    Column { name: "xdp_filter_drop", packet: Packet::Plaintext, outcome: Outcome::Drop, ..XDP_FILTER },
-    Column { name: "xdp_filter_drop_ip", base: BANNED, outcome: Outcome::Drop, ..XDP_FILTER },
 ];
 
 impl Column {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result, bail};
 use auth_common::layout;
-use auth_common::table::Line;
+use auth_common::table::{LINES_PER_GROUP, Line};
 use aya::maps::{LpmTrie, Map, MapData};
 
 use super::subject::{BUCKETS, Subjects};
@@ -37,11 +37,10 @@ impl Memory {
         let entries = rules.iter().count();
         let buckets = subjects.plain.bench.map(BUCKETS).context("the object has no map BUCKETS")?;
         let Map::LruHashMap(buckets) = buckets else { bail!("{BUCKETS} is no LRU hash") };
-        let table_bytes = locked(&table)?;
         Ok(Self {
             source_line: size_of::<Line<u64>>(),
-            source_lines: table_bytes as usize / size_of::<Line<u64>>(),
-            source_table: table_bytes,
+            source_lines: table.info()?.max_entries() as usize * LINES_PER_GROUP,
+            source_table: locked(&table)?,
             block_list_entries: entries,
             block_list_entry: rules_bytes as f64 / entries.max(1) as f64,
             lru_entry: locked(buckets)? as f64 / f64::from(buckets.info()?.max_entries()),

@@ -42,6 +42,8 @@ pub struct Cost {
     pub gross: Spread,
     /// Less what the test itself takes.
     pub net: Spread,
+    /// The smallest sample less the smallest of the test itself: what it costs while nothing disturbs.
+    pub least: f64,
 }
 
 /// Everything that was found.
@@ -66,9 +68,11 @@ pub fn build(subjects: &Subjects, measured: Vec<Measured>) -> Result<Report> {
     };
     let costs = COLUMNS.iter().filter(|column| !samples(column.name).is_empty()).map(|column| {
         let (own, floor) = (samples(column.name), samples(column.floor()));
+        let gross = Spread::of(own.to_vec());
         Cost {
             name: column.name,
-            gross: Spread::of(own.to_vec()),
+            gross,
+            least: gross.min - Spread::of(floor.to_vec()).min,
             net: Spread::of(own.iter().zip(floor).map(|(own, floor)| own - floor).collect()),
         }
     });
@@ -143,6 +147,7 @@ fn column(cost: &Cost) -> Value {
         "ns_max": rounded(cost.gross.max),
         "ns_median": rounded(cost.gross.median),
         "ns_min": rounded(cost.gross.min),
+        "net_least": rounded(cost.least),
         "net_interquartile": rounded(cost.net.interquartile()),
         "net_median": rounded(cost.net.median),
     })
@@ -157,17 +162,28 @@ impl fmt::Display for Report {
         let hot = self.net("hot").unwrap_or(f64::NAN);
         writeln!(f, "Linux {}, {}; {} rounds", self.kernel, self.cpu, self.rounds)?;
         writeln!(f, "ns per packet, less `{EMPTY}` (`{STILL}` where the packet stays the same)\n")?;
-        writeln!(f, "{:<24}{:>9}{:>9}{:>9}", "column", "median", "spread", "to hot")?;
+        writeln!(f, "{:<24}{:>9}{:>9}{:>9}{:>9}", "column", "median", "spread", "least", "to hot")?;
         for cost in &self.costs {
             let (net, name) = (&cost.net, cost.name);
             match name {
                 EMPTY | STILL => {
                     let gross = &cost.gross;
-                    writeln!(f, "{name:<24}{:>9.1}{:>9.1}     all in", gross.median, gross.interquartile())?;
+                    writeln!(
+                        f,
+                        "{name:<24}{:>9.1}{:>9.1}{:>9.1}   all in",
+                        gross.median,
+                        gross.interquartile(),
+                        gross.min
+                    )?;
                 }
                 _ => {
                     let (median, spread) = (net.median, net.interquartile());
-                    writeln!(f, "{name:<24}{median:>9.1}{spread:>9.1}{:>9.2}", median / hot)?;
+                    writeln!(
+                        f,
+                        "{name:<24}{median:>9.1}{spread:>9.1}{:>9.1}{:>9.2}",
+                        cost.least,
+                        median / hot
+                    )?;
                 }
             }
         }
