@@ -31,6 +31,7 @@ use aya::maps::{Array, Map, MapData, PerCpuArray};
 
 pub use error::FilterError;
 pub use object::OBJECT;
+pub use pins::on_bpffs;
 pub use sources::SourceTable;
 
 use crate::clock::{Monotonic, UnixTime};
@@ -250,6 +251,14 @@ pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
     let interfaces = pins.links()?.into_iter().map(|link| link.name).collect();
     pins.remove()?;
     Ok(Detached { interfaces })
+}
+
+/// Interfaces whose filter is pinned in this directory.
+///
+/// # Errors
+/// [`FilterError::Directory`].
+pub fn pinned(pin_directory: &Path) -> Result<Vec<String>, FilterError> {
+    Pins::existing(pin_directory).map_or(Ok(Vec::new()), |pins| pins.interfaces())
 }
 
 impl Rules {

@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod counters;
 pub mod credential;
+pub mod doctor;
 pub mod edge;
 pub mod gateway;
 pub mod headers;

@@ -3,20 +3,24 @@
 //! The provider is passed explicitly everywhere: a process-wide default could be set by a dependency.
 //! Early data stays off, since it can be replayed.
 
+mod validity;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier, verify_server_name};
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, RootCertStore, ServerConfig};
+use rustls::{CertificateError, ServerConfig};
 use tracing::warn;
+
+pub use validity::{Validity, validity};
 
 use crate::config::Listener;
 
@@ -155,26 +159,19 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::Unreadable { path: path.into(), source })
 }
 
-/// Whether the leaf is outside its validity period. The verifier looks at that before it looks for an issuer,
-/// so the answer needs no roots that make sense.
+/// Whether the leaf is outside its validity period.
 fn validity_problem(
     certified: &CertifiedKey,
     provider: &Arc<CryptoProvider>,
     now: UnixTime,
 ) -> Option<&'static str> {
-    let leaf = certified.cert.first()?;
-    let mut roots = RootCertStore::empty();
-    roots.add(leaf.clone()).ok()?;
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().ok()?;
-    let name = ServerName::try_from("localhost").ok()?;
-    match verifier.verify_server_cert(leaf, &[], &name, &[], now) {
-        Err(rustls::Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        )) => Some("the certificate has expired"),
-        Err(rustls::Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        )) => Some("the certificate is not valid yet"),
+    match validity::complaint(certified.cert.first()?, provider, now)? {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            Some("the certificate has expired")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            Some("the certificate is not valid yet")
+        }
         _ => None,
     }
 }

@@ -54,6 +54,14 @@ pub(super) enum Verb {
     /// Check the configuration, or print an example; needs no running agent
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Look at this host for what keeps the filter or the agent from working; needs no running agent
+    ///
+    /// Changes nothing. Exits 1 where there is a problem. Without root it says what it could not see.
+    Doctor {
+        /// An interface to look at; repeat for more [default: kernel.interfaces, else all that are up]
+        #[arg(long = "interface", value_name = "IF")]
+        interfaces: Vec<String>,
+    },
     /// Remove the filter from the kernel, with or without a running agent
     Detach {
         /// Directory of the pinned filter, when no agent runs [default: kernel.pin_directory]

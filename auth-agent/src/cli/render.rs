@@ -7,6 +7,7 @@ use super::table::table;
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, KeyEntry, Keys, Status};
 use crate::counters::Snapshot;
+use crate::doctor::{Finding, Report, Severity};
 use crate::edge::{Debt, Detached, FilterStatus, Interface, SourceView};
 
 pub(super) fn status(status: &Status) -> String {
@@ -185,4 +186,32 @@ pub(super) fn detached(detached: &Detached) -> String {
     } else {
         format!("detached from {}: packets reach the host unfiltered\n", detached.interfaces.join(", "))
     }
+}
+
+/// One line each, what matters most last; what mends it below.
+pub(super) fn doctor(report: &Report) -> String {
+    let subject = |finding: &Finding| match &finding.interface {
+        Some(interface) => format!("{interface} {}", finding.area),
+        None => finding.area.to_owned(),
+    };
+    let lines: Vec<_> = report.findings.iter().map(|finding| (subject(finding), finding)).collect();
+    let width = lines.iter().map(|(subject, _)| subject.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (subject, Finding { fix, seen, severity, .. }) in &lines {
+        // Writing to a String can't fail.
+        let _ = writeln!(out, "{:<7}  {subject:<width$}  {seen}", severity.name());
+        if let Some(fix) = fix {
+            let _ = writeln!(out, "{:<7}  {:<width$}  fix: {fix}", "", "");
+        }
+    }
+    let count = |severity: Severity, name: &str| match report.count(severity) {
+        1 => format!("1 {name}"),
+        count => format!("{count} {name}s"),
+    };
+    let (notes, warnings) = (count(Severity::Note, "note"), count(Severity::Warning, "warning"));
+    out + &format!(
+        "\n{} ok, {notes}, {warnings}, {}\n",
+        report.count(Severity::Ok),
+        count(Severity::Problem, "problem")
+    )
 }

@@ -18,6 +18,7 @@ use super::{Failure, check, network_list, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
+use crate::doctor::{self, Severity};
 use crate::kernel;
 use crate::run;
 use crate::token::{self, Verifier};
@@ -77,6 +78,7 @@ impl Session<'_> {
             Verb::Token(TokenVerb::Inspect { token }) => self.inspect(token),
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
+            Verb::Doctor { interfaces } => self.doctor(interfaces),
             Verb::Detach { pin_directory } => self.detach(pin_directory),
         }
     }
@@ -156,6 +158,24 @@ impl Session<'_> {
             [] if self.json => Ok(()),
             [] => Ok(writeln!(self.out, "{}: no problems found", path.display())?),
             problems => Err(Failure::new(problems.join("\n"))),
+        }
+    }
+
+    fn doctor(&mut self, interfaces: Vec<String>) -> Result<(), Failure> {
+        let report = doctor::examine(&doctor::Request {
+            config: self.config_path().to_owned(),
+            config_named: self.config.is_some(),
+            interfaces,
+        });
+        if self.json {
+            self.print_json(&report)?;
+        } else {
+            self.out.write_all(render::doctor(&report).as_bytes())?;
+        }
+        match report.count(Severity::Problem) {
+            0 => Ok(()),
+            1 => Err(Failure::new("1 problem found")),
+            count => Err(Failure::new(format!("{count} problems found"))),
         }
     }
 

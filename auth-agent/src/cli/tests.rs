@@ -46,6 +46,8 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["source", "show", "192.0.2.0/24"], 64, "invalid IP address"),
         (&["token", "inspect"], 64, "<TOKEN>"),
         (&["config", "nonsense"], 64, "unrecognized subcommand"),
+        (&["doctor", "--help"], 0, "Changes nothing"),
+        (&["doctor", "eth0"], 64, "unexpected argument"),
     ];
     for (args, code, words) in table {
         let (exit, out, err) = run(args);
@@ -183,6 +185,35 @@ fn status_source_and_detach_are_readable() {
     assert_eq!(detached, "detached from eth0: packets reach the host unfiltered\n");
     let (code, _, err) = at(&desk, &["detach", "--pin-directory", "/absent"]);
     assert!(code == 1 && err.contains("leave out --pin-directory"), "{err}");
+}
+
+#[test]
+fn doctor_exits_1_where_there_is_a_problem_and_prints_it_last_with_its_fix() {
+    let found = |code, err: &str| {
+        assert_eq!(code, 1);
+        assert!(err.starts_with("auth-agent: ") && err.ends_with(" found\n"), "{err}");
+    };
+    let (code, out, err) = run(&["doctor", "--interface", "absent0"]);
+    found(code, &err);
+    let lines: Vec<_> = out.lines().collect();
+    let at = lines.iter().position(|line| line.starts_with("problem  absent0 interface  ")).unwrap();
+    let fix = lines[at + 1];
+    assert_eq!(fix.trim_start(), "fix: ip -br link");
+    assert_eq!(fix.find("fix:"), lines[at].find("no such"), "{out}");
+    let harmless =
+        |line: &&str| ["ok ", "note ", "warning "].iter().any(|severity| line.starts_with(severity));
+    assert!(!lines[at..].iter().any(harmless), "{out}");
+
+    let (code, out, err) = run(&["--json", "doctor", "--interface", "absent0"]);
+    found(code, &err);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["ok"], false);
+    let findings = report["findings"].as_array().unwrap();
+    let absent = findings.iter().find(|finding| finding["interface"] == "absent0").unwrap();
+    assert_eq!(
+        (&absent["area"], &absent["fix"], &absent["severity"]),
+        (&Value::from("interface"), &Value::from("ip -br link"), &Value::from("problem"))
+    );
 }
 
 struct Failing(io::ErrorKind);

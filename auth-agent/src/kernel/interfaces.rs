@@ -35,6 +35,14 @@ pub struct Attached {
 /// # Errors
 /// [`FilterError::Netlink`].
 pub fn list() -> Result<Vec<Interface>, FilterError> {
+    Ok(links()?.iter().map(interface).collect())
+}
+
+/// Everything that the kernel tells of the interfaces.
+///
+/// # Errors
+/// [`FilterError::Netlink`].
+pub fn links() -> Result<Vec<LinkMessage>, FilterError> {
     let failed = |error: &dyn std::fmt::Display| FilterError::Netlink(error.to_string());
     let mut socket = Socket::new(NETLINK_ROUTE).map_err(|error| failed(&error))?;
     socket.bind_auto().map_err(|error| failed(&error))?;
@@ -47,7 +55,7 @@ pub fn list() -> Result<Vec<Interface>, FilterError> {
     request.serialize(&mut bytes);
     socket.send(&bytes, 0).map_err(|error| failed(&error))?;
 
-    let mut interfaces = Vec::new();
+    let mut links = Vec::new();
     loop {
         let (datagram, _) = socket.recv_from_full().map_err(|error| failed(&error))?;
         let mut rest = datagram.as_slice();
@@ -55,10 +63,10 @@ pub fn list() -> Result<Vec<Interface>, FilterError> {
             let message =
                 NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(|error| failed(&error))?;
             match message.payload {
-                NetlinkPayload::Done(_) => return Ok(interfaces),
+                NetlinkPayload::Done(_) => return Ok(links),
                 NetlinkPayload::Error(error) => return Err(failed(&error)),
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                    interfaces.push(interface(&link));
+                    links.push(link);
                 }
                 _ => {}
             }
@@ -69,7 +77,8 @@ pub fn list() -> Result<Vec<Interface>, FilterError> {
     }
 }
 
-fn interface(link: &LinkMessage) -> Interface {
+/// An interface, from what the kernel tells of it.
+pub fn interface(link: &LinkMessage) -> Interface {
     let name = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,

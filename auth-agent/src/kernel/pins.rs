@@ -174,7 +174,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> FilterError + '_ {
 }
 
 /// Whether `path`, or its nearest existing ancestor, lies on a bpf file system.
-fn on_bpffs(path: &Path) -> bool {
+pub fn on_bpffs(path: &Path) -> bool {
     path.ancestors().find(|ancestor| ancestor.exists()).is_some_and(|ancestor| {
         CString::new(ancestor.as_os_str().as_bytes())
             .is_ok_and(|name| file_system(&name) == Some(BPF_FS_MAGIC))

@@ -122,3 +122,19 @@ fn a_certificate_for_no_name_is_noticed() {
         assert_eq!(name_problem(&certified(names).0), expected, "{names:?}");
     }
 }
+
+#[test]
+fn the_validity_of_a_certificate_is_told_to_the_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cert.pem");
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["api.example".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2049, 12, 31);
+    fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
+    let (not_before, not_after) =
+        (crate::clock::UnixTime(1_577_836_800), crate::clock::UnixTime(2_524_521_600));
+    assert_eq!(validity(&path).unwrap(), Some(Validity { not_after, not_before }));
+    fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    assert_eq!(validity(&path).unwrap(), None);
+}

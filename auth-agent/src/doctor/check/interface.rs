@@ -1,0 +1,149 @@
+//! One interface: whether it is there, what it is a part of, and what is on it.
+
+use super::{driver, queues};
+use crate::doctor::Finding;
+use crate::doctor::Severity::{Note, Problem, Warning};
+use crate::doctor::facts::{ConfigState, Facts, Holder, Interface, Link, Program};
+use auth_common::layout::PROGRAM;
+
+/// Everything about one interface.
+pub fn check(interface: &Interface, facts: &Facts) -> Vec<Finding> {
+    let name = &interface.name;
+    let Some(link) = &interface.link else {
+        let seen = "no such interface in this network namespace";
+        return vec![Finding::bad(Problem, "interface", seen, "ip -br link").on(&printable(name))];
+    };
+    let mut findings = vec![state(name, link)];
+    findings.extend(place(name, link, facts));
+    findings.extend(program(name, link, facts));
+    findings.extend(driver::check(name, link, facts));
+    findings.extend(queues::check(name, link, facts));
+    findings.into_iter().map(|finding| finding.on(name)).collect()
+}
+
+/// A name from the command line is no interface's, and may hold anything.
+fn printable(name: &str) -> String {
+    name.escape_debug().to_string()
+}
+
+fn state(name: &str, link: &Link) -> Finding {
+    if link.up {
+        Finding::ok("interface", "up")
+    } else {
+        Finding::bad(Warning, "interface", "down", format!("ip link set dev {name} up"))
+    }
+}
+
+/// Bonds, bridges and VLANs: which of the interfaces that belong together should hold the filter.
+fn place(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
+    let instead = |names: &[&str]| {
+        let others = facts.interfaces.iter().map(|interface| interface.name.as_str());
+        let mut all: Vec<_> = others.filter(|other| *other != name).collect();
+        all.extend(names.iter().filter(|name| !facts.interfaces.iter().any(|other| other.name == **name)));
+        let all: Vec<_> = all.iter().map(|name| format!("\"{name}\"")).collect();
+        format!("set kernel.interfaces = [{}]", all.join(", "))
+    };
+    let mut findings = Vec::new();
+    match (link.kind.as_deref(), &link.lower) {
+        (Some("vlan"), Some(lower)) => findings.push(Finding::bad(
+            Warning,
+            "vlan",
+            format!("a VLAN has no native XDP; the filter reads the tags, so {lower} is a better place"),
+            instead(&[lower]),
+        )),
+        (Some("bridge"), _) => findings.push(Finding::bad(
+            Warning,
+            "bridge",
+            "a bridge has no native XDP: put the filter on its ports",
+            format!("bridge link show master {name}"),
+        )),
+        (Some("bond"), _) => {
+            findings.push(Finding::note(
+                "bond",
+                "native XDP needs a mode and hash policy without VLAN or source tables",
+            ));
+        }
+        _ => {}
+    }
+    match &link.master {
+        Some(master) if master.kind == "bond" => {
+            let examined = |member: &&String| facts.interfaces.iter().any(|other| other.name == **member);
+            let missing: Vec<_> = master.members.iter().filter(|member| !examined(member)).collect();
+            if !missing.is_empty() {
+                let seen = format!(
+                    "a part of {}: what comes in through the other parts is not filtered",
+                    master.name
+                );
+                findings.push(Finding::bad(Warning, "bond", seen, instead(&[&master.name])));
+            }
+        }
+        Some(master) if master.kind == "bridge" => findings.push(Finding::note(
+            "bridge",
+            format!("a port of {}: what is only passed on to other ports is filtered too", master.name),
+        )),
+        _ => {}
+    }
+    findings
+}
+
+fn program(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
+    let pinned = facts.pins.interfaces.as_ref().map(|pinned| pinned.iter().any(|pinned| pinned == name));
+    let Some(program) = &link.program else {
+        let stale = Finding::bad(
+            Warning,
+            "xdp",
+            "a filter is pinned for it, but none is attached: the next start attaches one",
+            "auth-agent run",
+        );
+        return if pinned == Ok(true) { vec![stale] } else { vec![Finding::ok("xdp", "no program")] };
+    };
+    let Program { id, mode, .. } = program;
+    let foreign = program.name.as_deref().is_some_and(|name| name != PROGRAM);
+    match (pinned, foreign) {
+        (Ok(true), false) => vec![Finding::ok("xdp", format!("the filter (program {id}), {mode}"))],
+        (Err(_), false) if program.name.is_none() => {
+            vec![Finding::bad(
+                Note,
+                "xdp",
+                format!("program {id}, {mode}; whose, could not be seen"),
+                super::AS_ROOT,
+            )]
+        }
+        (_, false) if program.name.is_some() => vec![Finding::bad(
+            Problem,
+            "xdp",
+            format!("the filter of an agent with another kernel.pin_directory (program {id}, {mode})"),
+            "auth-agent detach --pin-directory DIR",
+        )],
+        _ => {
+            let whose = program.name.as_deref().unwrap_or("unnamed");
+            let seen = format!("another program is attached: {whose} (id {id}), {mode}");
+            vec![Finding::bad(Problem, "xdp", seen, removal(name, program))]
+        }
+    }
+}
+
+fn removal(name: &str, program: &Program) -> String {
+    let (id, mode) = (program.id, program.mode);
+    match (program.holder, mode) {
+        (Holder::Link(link), _) => format!("bpftool link detach id {link}"),
+        (Holder::Netlink, "generic") => format!("ip link set dev {name} xdpgeneric off"),
+        (Holder::Netlink, "native") => format!("ip link set dev {name} xdpdrv off"),
+        (Holder::Netlink, "offloaded") => format!("ip link set dev {name} xdpoffload off"),
+        (Holder::Netlink, _) => format!("ip link set dev {name} xdp off"),
+        (Holder::Unseen, _) => format!("bpftool prog show id {id}"),
+    }
+}
+
+/// Interfaces that are up and not filtered, where that is not what was asked for.
+pub fn unfiltered(facts: &Facts) -> Option<Finding> {
+    // A VLAN or a part of what is filtered needs no filter of its own, but that is seen on its own line.
+    let asked = facts.config.state == ConfigState::Good && facts.agent.is_some();
+    (asked && !facts.others.is_empty()).then(|| {
+        let seen =
+            format!("{} up, and not looked at: what comes in there is not filtered", facts.others.join(", "));
+        let all = facts.interfaces.iter().map(|interface| &interface.name).chain(&facts.others);
+        let all: Vec<_> = all.map(|name| format!("\"{name}\"")).collect();
+        Finding::bad(Note, "interfaces", seen, format!("set kernel.interfaces = [{}]", all.join(", ")))
+    })
+}

@@ -1,0 +1,107 @@
+//! What the configuration asks for.
+
+use super::*;
+
+#[test]
+fn listeners_certificates_and_store_are_judged() {
+    each_row_has_one_finding(&[
+        (
+            |facts| listener(facts).port = Ok(Port::Taken(Some(Process { id: 7, name: "nginx".to_owned() }))),
+            Problem,
+            "listener",
+            "[::]:443: nginx (pid 7) listens there",
+            "ss -ltnp 'sport = :443'",
+        ),
+        (
+            |facts| listener(facts).port = Ok(Port::Taken(None)),
+            Problem,
+            "listener",
+            "another process",
+            "ss -ltnp 'sport = :443'",
+        ),
+        (
+            |facts| listener(facts).port = Ok(Port::NotHere),
+            Problem,
+            "listener",
+            "no interface has",
+            "ip -br address",
+        ),
+        (
+            |facts| listener(facts).validity = Some((UnixTime(0), UnixTime(NOW.0 - 3 * 86_400))),
+            Problem,
+            "certificate",
+            "expired 3 days ago",
+            "openssl x509 -noout -subject -dates -in /etc/edge.pem",
+        ),
+        (
+            |facts| listener(facts).validity = Some((UnixTime(0), UnixTime(NOW.0 + 86_400))),
+            Warning,
+            "certificate",
+            "expires in 1 day",
+            "openssl x509 -noout -subject -dates -in /etc/edge.pem",
+        ),
+        (
+            |facts| listener(facts).validity = Some((UnixTime(NOW.0 + 7200), UnixTime(NOW.0 + 90 * 86_400))),
+            Problem,
+            "certificate",
+            "not valid before 2 hours from now",
+            "openssl x509 -noout -subject -dates -in /etc/edge.pem",
+        ),
+        (
+            |facts| listener(facts).usable = Err(Unseen::because("the private key does not belong to it")),
+            Problem,
+            "certificate",
+            "does not belong",
+            "openssl x509 -noout -subject -dates -in /etc/edge.pem",
+        ),
+        (
+            |facts| {
+                facts.agent.as_mut().unwrap().store.state = Ok(Some(Rights { directory: true, mode: 0o755 }));
+            },
+            Problem,
+            "store",
+            "mode 0755",
+            "chmod 700 /var/lib/auth-agent",
+        ),
+        (
+            |facts| {
+                facts.agent.as_mut().unwrap().store.state =
+                    Ok(Some(Rights { directory: false, mode: 0o600 }));
+            },
+            Problem,
+            "store",
+            "not a directory",
+            "set store.directory to another one",
+        ),
+        (
+            |facts| {
+                facts.host.limits =
+                    Ok(Limits { locked_memory: 0, open_files: 1024, open_files_hard: 524_288 });
+            },
+            Warning,
+            "open files",
+            "needs 20128",
+            "ulimit -n 20128 # or LimitNOFILE=20128 in the unit",
+        ),
+        (
+            |facts| facts.config.state = ConfigState::Broken(3, "file:1: wrong".to_owned()),
+            Problem,
+            "config",
+            "file:1: wrong (and 2 more)",
+            "auth-agent --config /etc/auth-agent/config.toml config check",
+        ),
+        (
+            |facts| {
+                facts.pins.on_bpffs = false;
+                facts.pins.directory = "/run/my bpf/agent".into();
+            },
+            Problem,
+            "bpffs",
+            "not on a bpf file system",
+            "mount -t bpf bpf '/run/my bpf'",
+        ),
+    ]);
+    let mut facts = healthy();
+    listener(&mut facts).port = Ok(Port::Taken(Some(Process { id: 7, name: "auth-agent".to_owned() })));
+    assert!(check::all(&facts).iter().all(|finding| finding.severity == Severity::Ok));
+}
