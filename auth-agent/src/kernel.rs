@@ -248,7 +248,7 @@ pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
     let Some(pins) = Pins::existing(pin_directory) else {
         return Ok(Detached { interfaces: Vec::new() });
     };
-    let interfaces = pins.links()?.into_iter().map(|link| link.name).collect();
+    let interfaces = pinned(pin_directory)?;
     pins.remove()?;
     Ok(Detached { interfaces })
 }
@@ -258,7 +258,8 @@ pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
 /// # Errors
 /// [`FilterError::Directory`].
 pub fn pinned(pin_directory: &Path) -> Result<Vec<String>, FilterError> {
-    Pins::existing(pin_directory).map_or(Ok(Vec::new()), |pins| pins.interfaces())
+    let links = Pins::existing(pin_directory).map_or(Ok(Vec::new()), |pins| pins.links())?;
+    Ok(links.into_iter().map(|link| link.name).collect())
 }
 
 impl Rules {
