@@ -12,6 +12,7 @@ mod pins;
 mod report;
 pub mod rules;
 pub mod sources;
+mod syscall;
 mod values;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ use auth_common::layout;
 
 use super::error::FilterError;
 use super::interfaces::Interface;
+use super::syscall;
 
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -140,11 +141,15 @@ impl Pins {
 }
 
 impl Link {
-    /// Lets it go: the filter is detached from its interface.
+    /// Lets it go: the filter is off its interface when this returns.
     ///
     /// # Errors
     /// [`FilterError::Directory`].
     pub fn remove(&self) -> Result<(), FilterError> {
+        // What is no link, or has lost its interface, can't be detached; the pin goes all the same.
+        if let Err(error) = syscall::detach_link(&self.path) {
+            tracing::debug!(link = %self.path.display(), %error, "not detached");
+        }
         fs::remove_file(&self.path).map_err(at(&self.path))
     }
 
