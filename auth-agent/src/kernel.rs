@@ -249,18 +249,18 @@ pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
     let Some(pins) = Pins::existing(pin_directory) else {
         return Ok(Detached { interfaces: Vec::new() });
     };
-    let interfaces = pinned(pin_directory)?;
+    let interfaces = pins.links()?.into_iter().map(|link| link.name).collect();
     pins.remove()?;
     Ok(Detached { interfaces })
 }
 
-/// Interfaces whose filter is pinned in this directory.
+/// Indexes of the interfaces whose filter is pinned in this directory.
 ///
 /// # Errors
 /// [`FilterError::Directory`].
-pub fn pinned(pin_directory: &Path) -> Result<Vec<String>, FilterError> {
-    let links = Pins::existing(pin_directory).map_or(Ok(Vec::new()), |pins| pins.links())?;
-    Ok(links.into_iter().map(|link| link.name).collect())
+pub fn pinned(pin_directory: &Path) -> Result<Vec<u32>, FilterError> {
+    let Some(pins) = Pins::existing(pin_directory) else { return Ok(Vec::new()) };
+    Ok(pins.links()?.iter().map(|link| link.index).collect())
 }
 
 impl Rules {

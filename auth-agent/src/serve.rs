@@ -30,6 +30,7 @@ mod descriptors;
 mod listen;
 
 use admission::Admission;
+pub use descriptors::needed as descriptors_needed;
 pub use listen::BindError;
 
 /// Why the public listeners can't be opened.

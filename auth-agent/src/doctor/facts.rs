@@ -143,10 +143,8 @@ pub struct Capabilities(pub u64);
 pub struct Limits {
     /// Bytes that may be locked.
     pub locked_memory: u64,
-    /// Open files.
+    /// Open files: the hard limit, to which the agent raises the soft one.
     pub open_files: u64,
-    /// What `open_files` can be raised to.
-    pub open_files_hard: u64,
 }
 
 /// Where the filter lives on.
@@ -154,8 +152,8 @@ pub struct Limits {
 pub struct Pins {
     /// `kernel.pin_directory`.
     pub directory: PathBuf,
-    /// Interfaces whose link is pinned there.
-    pub interfaces: Seen<Vec<String>>,
+    /// Indexes of the interfaces whose link is pinned there.
+    pub interfaces: Seen<Vec<u32>>,
     /// Whether it lies on a bpf file system.
     pub on_bpffs: bool,
 }
@@ -242,8 +240,12 @@ pub struct Link {
     pub channels: Option<Channels>,
     /// The driver, as ethtool names it.
     pub driver: Option<String>,
+    /// Whether its frames have an Ethernet header.
+    pub ethernet: bool,
     /// Offloads, where the driver tells.
     pub features: Option<Features>,
+    /// Its index.
+    pub index: u32,
     /// The kind of a virtual interface: `veth`, `vlan`, `bond`.
     pub kind: Option<String>,
     /// The interface that this one lies on, such as a VLAN's.

@@ -40,7 +40,7 @@ fn healthy() -> Facts {
             cpus: 4,
             jit: Ok(1),
             kernel: Ok("6.1.0-18-amd64".to_owned()),
-            limits: Ok(Limits { locked_memory: 65_536, open_files: 65_536, open_files_hard: 524_288 }),
+            limits: Ok(Limits { locked_memory: 65_536, open_files: 524_288 }),
             now: NOW,
             page: 4096,
             root: true,
@@ -58,7 +58,9 @@ fn link() -> Link {
     Link {
         channels: Some(Channels { combined: true, in_use: 4, most: 8 }),
         driver: Some("ena".to_owned()),
+        ethernet: true,
         features: Some(Features::default()),
+        index: 2,
         kind: None,
         lower: None,
         master: None,

@@ -32,6 +32,11 @@ pub(super) fn make_room(wanted: usize) -> usize {
     room
 }
 
+/// The open file limit that so many connections need.
+pub fn needed(connections: usize) -> u64 {
+    (connections as u64).saturating_mul(PER_CONNECTION).saturating_add(RESERVE)
+}
+
 fn room(limit: Option<u64>, wanted: usize) -> usize {
     let Some(limit) = limit else { return wanted };
     let room = limit.saturating_sub(RESERVE) / PER_CONNECTION;
@@ -53,6 +58,7 @@ mod tests {
             (Some(10), 10_000, 1),
         ] {
             assert_eq!(room(limit, wanted), expected, "{limit:?}");
+            assert_eq!(expected == wanted, limit.is_none_or(|limit| limit >= needed(wanted)), "{limit:?}");
         }
     }
 

@@ -5,15 +5,11 @@ use crate::clock::UnixTime;
 use crate::doctor::Finding;
 use crate::doctor::Severity::{Problem, Warning};
 use crate::doctor::facts::{Agent, Facts, Host, Listener, Port, Process, Rights, Store};
+use crate::serve;
 
 /// A certificate that ends within this time should be replaced by now.
 const SOON_SECONDS: u64 = 14 * DAY;
 const DAY: u64 = 86_400;
-
-/// Descriptors beside those of connections: listeners, maps, the store, the log.
-const SPARE_FILES: u64 = 128;
-/// A client's, and the one to the upstream.
-const FILES_PER_CONNECTION: u64 = 2;
 
 /// The agent's own name, as the kernel shows it.
 const OWN_NAME: &str = "auth-agent";
@@ -33,18 +29,19 @@ fn open_files(agent: &Agent, host: &Host) -> Finding {
         Ok(limits) => limits,
         Err(error) => return unseen("open files", "the limit", error),
     };
-    let needed = agent.connections as u64 * FILES_PER_CONNECTION + SPARE_FILES;
+    let needed = serve::descriptors_needed(agent.connections);
     if limits.open_files >= needed {
-        return Finding::ok("open files", format!("{} here", limits.open_files));
+        return Finding::ok(
+            "open files",
+            format!("{} for {} connections", limits.open_files, agent.connections),
+        );
     }
-    let seen =
-        format!("{} here, while sizes.connections = {} needs {needed}", limits.open_files, agent.connections);
-    let raise = if limits.open_files_hard >= needed {
-        format!("ulimit -n {needed}")
-    } else {
-        format!("ulimit -Hn {needed} && ulimit -n {needed}")
-    };
-    Finding::bad(Warning, "open files", seen, format!("{raise} # or LimitNOFILE={needed} in the unit"))
+    let seen = format!(
+        "a hard limit of {} here, while sizes.connections = {} needs {needed}: the agent will admit fewer",
+        limits.open_files, agent.connections
+    );
+    let fix = format!("ulimit -Hn {needed} # as root; for the service, LimitNOFILE={needed} in its unit");
+    Finding::bad(Warning, "open files", seen, fix)
 }
 
 fn store(store: &Store) -> Finding {

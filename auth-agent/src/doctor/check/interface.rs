@@ -14,6 +14,10 @@ pub fn check(interface: &Interface, facts: &Facts) -> Vec<Finding> {
         return vec![Finding::bad(Problem, "interface", seen, "ip -br link").on(&printable(name))];
     };
     let mut findings = vec![state(name, link)];
+    if !link.ethernet {
+        let seen = "carries no Ethernet frames, so the filter can't read them: put it on the interface below";
+        findings.push(Finding::bad(Problem, "ethernet", seen, "ip -br link"));
+    }
     findings.extend(place(name, link, facts));
     findings.extend(program(name, link, facts));
     findings.extend(driver::check(name, link, facts));
@@ -87,7 +91,7 @@ fn place(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
 }
 
 fn program(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
-    let pinned = facts.pins.interfaces.as_ref().map(|pinned| pinned.iter().any(|pinned| pinned == name));
+    let pinned = facts.pins.interfaces.as_ref().map(|pinned| pinned.contains(&link.index));
     let Some(program) = &link.program else {
         let stale = Finding::bad(
             Warning,

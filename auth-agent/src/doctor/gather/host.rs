@@ -66,9 +66,9 @@ fn limits(text: &str) -> Option<Limits> {
         });
         Some((values.next()??, values.next()??))
     };
-    let (open_files, open_files_hard) = pair("Max open files")?;
+    let (_, open_files) = pair("Max open files")?;
     let (locked_memory, _) = pair("Max locked memory")?;
-    Some(Limits { locked_memory, open_files, open_files_hard })
+    Some(Limits { locked_memory, open_files })
 }
 
 /// Online processors, whatever this process may use of them: packets arrive on all.
@@ -89,7 +89,7 @@ mod tests {
         let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
                     Max open files            1024                 524288               files     \n\
                     Max locked memory         unlimited            unlimited            bytes     \n";
-        let expected = Limits { locked_memory: u64::MAX, open_files: 1024, open_files_hard: 524_288 };
+        let expected = Limits { locked_memory: u64::MAX, open_files: 524_288 };
         assert_eq!(limits(text), Some(expected));
         assert_eq!(limits(""), None);
         let status = "Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n";

@@ -45,7 +45,9 @@ fn link(message: &LinkMessage, all: &[LinkMessage], kernel: Option<Version>) -> 
     let vlans = all.iter().filter(|other| self::kind(other).as_deref() == Some("vlan")).filter(on_this);
     Link {
         channels: ethtool::channels(name),
+        ethernet: attached.ethernet,
         features: ethtool::features(name),
+        index,
         lower: lower.filter(|lower| lower.header.index != index).map(self::name),
         master: master.map(|master| Master {
             kind: self::kind(master).unwrap_or_default(),

@@ -75,13 +75,12 @@ fn listeners_certificates_and_store_are_judged() {
         ),
         (
             |facts| {
-                facts.host.limits =
-                    Ok(Limits { locked_memory: 0, open_files: 1024, open_files_hard: 524_288 });
+                facts.host.limits = Ok(Limits { locked_memory: 0, open_files: 4096 });
             },
             Warning,
             "open files",
-            "needs 20128",
-            "ulimit -n 20128 # or LimitNOFILE=20128 in the unit",
+            "needs 20512",
+            "ulimit -Hn 20512 # as root; for the service, LimitNOFILE=20512 in its unit",
         ),
         (
             |facts| facts.config.state = ConfigState::Broken(3, "file:1: wrong".to_owned()),

@@ -26,7 +26,7 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
         (
             // Whatever the pin says.
             |facts| {
-                facts.pins.interfaces = Ok(vec!["eth0".to_owned()]);
+                facts.pins.interfaces = Ok(vec![2]);
                 on_link(facts).program = program(Some("other"), Holder::Netlink);
             },
             Problem,
@@ -49,7 +49,7 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
             "auth-agent detach --pin-directory DIR",
         ),
         (
-            |facts| facts.pins.interfaces = Ok(vec!["eth0".to_owned()]),
+            |facts| facts.pins.interfaces = Ok(vec![2]),
             Warning,
             "eth0 xdp",
             "none is attached",
@@ -57,7 +57,7 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
         ),
     ]);
     let mut facts = healthy();
-    facts.pins.interfaces = Ok(vec!["eth0".to_owned()]);
+    facts.pins.interfaces = Ok(vec![2]);
     on_link(&mut facts).program = program(Some("auth_filter"), Holder::Link(7));
     let findings = check::all(&facts);
     assert!(
@@ -77,6 +77,13 @@ fn bonds_bridges_and_vlans_are_told_where_the_filter_belongs() {
             "ip -br link",
         ),
         (|facts| on_link(facts).up = false, Warning, "eth0 interface", "down", "ip link set dev eth0 up"),
+        (
+            |facts| on_link(facts).ethernet = false,
+            Problem,
+            "eth0 ethernet",
+            "on the interface below",
+            "ip -br link",
+        ),
         (|facts| facts.interfaces.clear(), Problem, "interfaces", "none is up", "ip -br link"),
         (
             |facts| {
