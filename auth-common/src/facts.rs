@@ -6,6 +6,7 @@
 //! knows nothing of the path, and follows one.
 
 use crate::packet::{Address, Packet, Transport};
+use crate::source::SourceKey;
 
 /// A packet in numbers. No field's bits are bound to another's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,8 +18,9 @@ pub struct Facts {
     pub flags: u64,
     /// Destination port, where there is one.
     pub port: u64,
-    /// The source address, mapped, in network order.
-    pub source: [u8; 16],
+    /// The source address, mapped: [`Address::words`]. Two numbers, since sixteen bytes would be written and read
+    /// one by one.
+    source: [u64; 2],
 }
 
 /// The source is an IPv6 address.
@@ -47,7 +49,7 @@ impl Facts {
             Address::V4(_) => 0,
             Address::V6(_) => IPV6,
         };
-        Self { blocks, flags: flags | family, port: u64::from(port), source: packet.source.mapped() }
+        Self { blocks, flags: flags | family, port: u64::from(port), source: packet.source.words() }
     }
 
     /// Whether all of these flags are set.
@@ -56,14 +58,24 @@ impl Facts {
         self.flags & flags == flags
     }
 
-    /// The source address.
+    /// The source address, mapped, in network order.
     #[inline(always)]
-    pub fn source(&self) -> Address {
-        if self.has(IPV6) {
-            return Address::V6(self.source);
-        }
-        let [.., a, b, c, d] = self.source;
-        Address::V4([a, b, c, d])
+    pub fn address(&self) -> [u8; 16] {
+        let [upper, lower] = self.source;
+        (u128::from(upper) << 64 | u128::from(lower)).to_be_bytes()
+    }
+
+    /// The source's key: see [`SourceKey::new`].
+    #[inline(always)]
+    pub fn key(&self, ipv6_mask: u64) -> SourceKey {
+        let [upper, lower] = self.source;
+        if self.has(IPV6) { SourceKey::v6(upper, ipv6_mask) } else { SourceKey::v4(lower as u32) }
+    }
+
+    /// The key of the source's site: see [`SourceKey::site`].
+    #[inline(always)]
+    pub fn site(&self, site_mask: u64) -> Option<SourceKey> {
+        self.has(IPV6).then(|| SourceKey::v6_site(self.source[0], site_mask))
     }
 }
 
@@ -74,7 +86,7 @@ mod tests {
     #[test]
     fn the_facts_tell_source_port_and_kind() {
         let v4 = Address::V4([192, 0, 2, 1]);
-        let v6 = Address::V6([0xfe; 16]);
+        let v6 = Address::V6(core::array::from_fn(|index| 0x20 + index as u8));
         let tcp = |opens| Transport::Tcp { destination: 443, opens, source: 1 };
         for (source, transport, flags, port) in [
             (v4, tcp(true), OPENS | PORT | TCP, 443),
@@ -86,7 +98,9 @@ mod tests {
         ] {
             let facts = Facts::of(&Packet { destination: source, source, transport }, 3);
             assert_eq!((facts.flags, facts.port, facts.blocks), (flags, port, 3), "{transport:?}");
-            assert_eq!(facts.source(), source);
+            assert_eq!(facts.address(), source.mapped());
+            assert_eq!(facts.key(u64::MAX), SourceKey::new(source, u64::MAX));
+            assert_eq!(facts.site(u64::MAX << 16), SourceKey::site(source, u64::MAX << 16));
         }
     }
 }

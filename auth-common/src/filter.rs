@@ -5,7 +5,6 @@ use crate::gcra::{self, Limit};
 use crate::layout::{BYTES_PER_BLOCK, Policy, Ports};
 use crate::packet::{self, Cursor, Frame};
 use crate::rules::{Cached, Outcome, Rule};
-use crate::source::SourceKey;
 use crate::table::{Group, Line, Place, Seat, Shape};
 use crate::verdict::Reason;
 use crate::word::Word;
@@ -52,7 +51,7 @@ fn decide_ip(facts: &Facts, maps: &impl Maps) -> Result<Reason, Reason> {
     let protected = ports(facts, maps)?;
     let policy = maps.policy().ok_or(Reason::Internal)?;
     let shape = maps.shape();
-    let key = SourceKey::new(facts.source(), shape.ipv6_mask);
+    let key = facts.key(shape.ipv6_mask);
     let place = shape.place(key);
     let group = maps.group(place.group).ok_or(Reason::Internal)?;
     let now = maps.now();
@@ -114,7 +113,7 @@ fn rules<M: Maps>(
     let outcome = match Cached::from_bits(line.rules.read()).outcome(generation, place.tag, now) {
         Some(outcome) => outcome,
         None => {
-            let rule = maps.rule(facts.source).unwrap_or_default();
+            let rule = maps.rule(facts.address()).unwrap_or_default();
             if let Some(cached) = Cached::of(rule, generation, place.tag, now)
                 && !seat.is_overflow()
             {
@@ -152,7 +151,7 @@ fn breaker(policy: &Policy, now: u64, maps: &impl Maps) -> Result<(), Reason> {
 /// The budget that an IPv6 source shares with its site.
 #[inline(always)]
 fn site(facts: &Facts, event: Event, policy: &Policy, shape: Shape, maps: &impl Maps) -> Result<(), Reason> {
-    let Some(key) = SourceKey::site(facts.source(), shape.ipv6_site_mask) else { return Ok(()) };
+    let Some(key) = facts.site(shape.ipv6_site_mask) else { return Ok(()) };
     let place = shape.place(key);
     let group = maps.group(place.group).ok_or(Reason::Internal)?;
     // A site that shares its line with newcomers for want of one of its own is limited with them. Should its

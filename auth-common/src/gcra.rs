@@ -87,24 +87,34 @@ pub fn charge(arrival: &impl Word, now: u64, limit: Limit) -> Charge {
 }
 
 /// Charges `events` at once, all or none, and says whether the budget allowed it; at most 2^16.
-///
-/// Not inlined: in the kernel a packet is charged several times, and the verifier has a budget, too.
-#[inline(never)]
+#[inline(always)]
 pub fn admits(arrival: &impl Word, now: u64, limit: Limit, events: u64) -> bool {
     // No overflow: an increment is at most an hour, 2^42 ns. (A saturating product would take 128 bits, which
     // BPF does not have.)
     let cost = limit.increment.wrapping_mul(events);
-    for _ in 0..ATTEMPTS {
-        let seen = arrival.read();
-        let debt = seen.saturating_sub(now).saturating_add(cost);
-        if debt > limit.tolerance {
-            return false;
-        }
-        if arrival.replace(seen, now + debt) {
-            return true;
-        }
+    match attempt(arrival, now, cost, limit.tolerance) {
+        Some(answer) => answer,
+        None => attempt_again(arrival, now, cost, limit.tolerance),
     }
-    false
+}
+
+/// Nothing if another charge came in between.
+#[inline(always)]
+fn attempt(arrival: &impl Word, now: u64, cost: u64, tolerance: u64) -> Option<bool> {
+    let seen = arrival.read();
+    let debt = seen.saturating_sub(now).saturating_add(cost);
+    if debt > tolerance {
+        return Some(false);
+    }
+    arrival.replace(seen, now + debt).then_some(true)
+}
+
+/// Not inlined: in the kernel a packet is charged several times, the verifier has a budget, too, and few packets
+/// come here.
+#[cold]
+#[inline(never)]
+fn attempt_again(arrival: &impl Word, now: u64, cost: u64, tolerance: u64) -> bool {
+    (1..ATTEMPTS).find_map(|_| attempt(arrival, now, cost, tolerance)).unwrap_or(false)
 }
 
 /// Charges one event, admitted or not.

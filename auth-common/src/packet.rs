@@ -33,6 +33,17 @@ impl Address {
             Self::V6(bytes) => bytes,
         }
     }
+
+    /// The mapped address as two numbers, the upper half first.
+    #[inline(always)]
+    pub fn words(self) -> [u64; 2] {
+        match self {
+            Self::V4(bytes) => [0, 0xffff_0000_0000 | u64::from(u32::from_be_bytes(bytes))],
+            Self::V6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]) => {
+                [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]].map(u64::from_be_bytes)
+            }
+        }
+    }
 }
 
 /// A frame.

@@ -17,15 +17,25 @@ impl SourceKey {
     /// The key of `address`, IPv6 cut off by `ipv6_mask` (the upper half of a netmask).
     #[inline(always)]
     pub fn new(address: Address, ipv6_mask: u64) -> Self {
-        Self(match address {
-            Address::V4(octets) => IPV4 | u32::from_be_bytes(octets) as u64,
-            Address::V6([a, b, c, d, e, f, g, h, ..]) => {
-                match u64::from_be_bytes([a, b, c, d, e, f, g, h]) & ipv6_mask {
-                    0 => IPV6_ZERO,
-                    prefix => prefix,
-                }
-            }
-        })
+        match address {
+            Address::V4(octets) => Self::v4(u32::from_be_bytes(octets)),
+            Address::V6(_) => Self::v6(address.words()[0], ipv6_mask),
+        }
+    }
+
+    /// The key of an IPv4 address.
+    #[inline(always)]
+    pub(crate) fn v4(address: u32) -> Self {
+        Self(IPV4 | u64::from(address))
+    }
+
+    /// The key of an IPv6 address, of which this is the upper half.
+    #[inline(always)]
+    pub(crate) fn v6(upper: u64, ipv6_mask: u64) -> Self {
+        match upper & ipv6_mask {
+            0 => Self(IPV6_ZERO),
+            prefix => Self(prefix),
+        }
     }
 
     /// The key of the IPv6 site that `address` belongs to, cut off by `site_mask`, which covers at most 48 bits.
@@ -33,11 +43,14 @@ impl SourceKey {
     pub fn site(address: Address, site_mask: u64) -> Option<Self> {
         match address {
             Address::V4(_) => None,
-            Address::V6([a, b, c, d, e, f, g, h, ..]) => {
-                let prefix = u64::from_be_bytes([a, b, c, d, e, f, g, h]) & site_mask;
-                Some(Self(IPV6_SITE | prefix >> 16))
-            }
+            Address::V6(_) => Some(Self::v6_site(address.words()[0], site_mask)),
         }
+    }
+
+    /// The key of the site of an IPv6 address, of which this is the upper half.
+    #[inline(always)]
+    pub(crate) fn v6_site(upper: u64, site_mask: u64) -> Self {
+        Self(IPV6_SITE | (upper & site_mask) >> 16)
     }
 
     /// The key as it stands in a table line; never 0, which means that a line is free.
