@@ -7,7 +7,8 @@
 //!
 //! Races, between CPUs or with the agent, cost at most one event, and are bounded in this way: whoever
 //! charges a line looks afterwards whether it still belongs to the source, and charges again elsewhere if
-//! not. The line's new owner then starts with that one event of debt.
+//! not; whoever takes a line looks afterwards whether it still owes nothing, and gives it back if not. A line's
+//! new owner starts with that one event of debt.
 
 #[cfg(test)]
 mod tests;
@@ -159,7 +160,12 @@ impl<W: Word> Group<W> {
             // What it returns does not matter: looking again finds the line of a CPU that was first for the
             // same source, there or in an earlier way. Should two CPUs have taken two lines for it, both use
             // the earlier one from now on, and the other is free again as soon as its one event is paid.
-            line.key.replace(owner, key.get());
+            let taken = line.key.replace(owner, key.get());
+            // Whoever charged the line after it was found to owe nothing, and before it was taken, could not
+            // see that it changes hands: its owner keeps it.
+            if taken && !line.owes_nothing(now) {
+                line.key.replace(key.get(), owner);
+            }
             break;
         }
         match self.find(key, place) {

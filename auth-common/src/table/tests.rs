@@ -1,6 +1,8 @@
 //! The table against a limiter that keeps every source for ever.
 
+use core::cell::RefCell;
 use core::sync::atomic::AtomicU64;
+use std::boxed::Box;
 use std::collections::HashMap;
 use std::thread;
 use std::vec::Vec;
@@ -110,6 +112,48 @@ proptest! {
             prop_assert!(lines.count() <= 1);
         }
     }
+}
+
+/// A cell that lets something happen just before the first compare-exchange of the thread.
+#[derive(Default)]
+struct Interrupted(AtomicU64);
+
+std::thread_local! {
+    static INTERRUPT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+impl Word for Interrupted {
+    fn read(&self) -> u64 {
+        self.0.read()
+    }
+
+    fn write(&self, value: u64) {
+        self.0.write(value);
+    }
+
+    fn replace(&self, current: u64, new: u64) -> bool {
+        if let Some(interrupt) = INTERRUPT.take() {
+            interrupt();
+        }
+        self.0.replace(current, new)
+    }
+}
+
+#[test]
+fn a_source_that_is_charged_while_its_line_is_taken_keeps_the_line_and_the_debt() {
+    const NOW: u64 = 1_000_000;
+    let group: &Group<Interrupted> = Box::leak(Box::default());
+    let place = SHAPE.place(key(1));
+    let line = group.seat(key(1), place, NOW).line();
+    INTERRUPT.set(Some(Box::new(|| {
+        for _ in 0..4 {
+            assert_eq!(gcra::charge(&line.packets, NOW, LIMIT), Charge::Within);
+        }
+    })));
+    assert!(group.seat(key(2), place, NOW).is_overflow());
+    let seat = group.seat(key(1), place, NOW);
+    assert!(!seat.is_overflow());
+    assert_ne!(gcra::charge(&seat.line().packets, NOW, LIMIT), Charge::Within);
 }
 
 #[test]
