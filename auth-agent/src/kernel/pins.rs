@@ -1,7 +1,9 @@
 //! The directory in bpffs where links and maps outlive the agent.
 //!
-//!     <pin_directory>/maps/<MAP>                  one file per map
-//!     <pin_directory>/links/<index>:<interface>   one bpf_link per interface
+//! ```text
+//! <pin_directory>/maps/<MAP>                  one file per map
+//! <pin_directory>/links/<index>:<interface>   one bpf_link per interface
+//! ```
 //!
 //! The index tells interfaces apart, since names change hands; the name is there for people. A dot in it is
 //! written as a colon, which no interface name has: bpffs reserves names with dots.
