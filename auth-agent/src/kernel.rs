@@ -3,6 +3,7 @@
 //! Links and maps are pinned, so the filter stays when the agent goes; [`Filter::open`] and
 //! [`Unattached::attach`] adopt what is there.
 
+mod detach;
 pub mod error;
 pub mod interfaces;
 mod links;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use auth_common::layout;
 
+use super::detach::detach;
 use super::error::FilterError;
 use super::interfaces::Interface;
 
@@ -145,6 +146,8 @@ impl Link {
     /// # Errors
     /// [`FilterError::Directory`].
     pub fn remove(&self) -> Result<(), FilterError> {
+        // Where this fails, the link is dead, or something else; removing the pin is all there is to do.
+        let _ = detach(&self.path);
         fs::remove_file(&self.path).map_err(at(&self.path))
     }
 
