@@ -82,6 +82,15 @@ pub fn charge(arrival: &impl Word, now: u64, limit: Limit) -> Charge {
     Charge::Over { retry_after: limit.increment }
 }
 
+/// Charges one event if the budget allows it and no one else charges at that moment: for events that may be let
+/// go. Says whether it did.
+#[inline(always)]
+pub fn charge_once(arrival: &impl Word, now: u64, limit: Limit) -> bool {
+    let seen = arrival.read();
+    let debt = seen.saturating_sub(now);
+    assess(debt, limit) == Charge::Within && arrival.replace(seen, now + debt + limit.increment)
+}
+
 /// Charges one event, admitted or not.
 #[inline(always)]
 pub fn charge_escalating(arrival: &impl Word, now: u64, limit: Limit, escalation: Escalation) -> Charge {

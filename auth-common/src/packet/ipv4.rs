@@ -3,9 +3,9 @@
 use super::{Address, Cursor, Fragment, Network};
 use crate::verdict::Reason;
 
-const HEADER: usize = 20;
+pub(super) const HEADER: usize = 20;
 const MORE_FRAGMENTS: u16 = 0x2000;
-const OFFSET: u16 = 0x1fff;
+pub(super) const OFFSET: u16 = 0x1fff;
 
 /// Reads the header; the cursor then stands at the transport header.
 ///

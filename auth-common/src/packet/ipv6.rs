@@ -5,13 +5,13 @@ use crate::verdict::Reason;
 
 /// Extension headers walked before the packet is refused. Linux has no bound on input, but a chain this
 /// long occurs only in attacks (RFC 7045, RFC 9288), and the BPF verifier wants a bound.
-const MAX_EXTENSION_HEADERS: usize = 8;
+pub(super) const MAX_EXTENSION_HEADERS: usize = 8;
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
+pub(super) const HOP_BY_HOP: u8 = 0;
+pub(super) const ROUTING: u8 = 43;
+pub(super) const FRAGMENT: u8 = 44;
+pub(super) const AUTHENTICATION: u8 = 51;
+pub(super) const DESTINATION_OPTIONS: u8 = 60;
 
 /// Reads the header and the extension headers that Linux itself walks; the cursor then stands at the
 /// transport header, or behind the fragment header of a non-first fragment.
