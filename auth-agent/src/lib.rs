@@ -9,6 +9,7 @@ pub mod control;
 pub mod counters;
 pub mod credential;
 pub mod edge;
+pub mod events;
 pub mod gateway;
 pub mod headers;
 pub mod identity;

@@ -94,8 +94,9 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     control.apply_rules(started)?;
     unattached.attach()?;
 
+    let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let verify = Arc::new(Credentials { keys, tokens });
-    let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, filter, counters));
+    let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, Arc::clone(&filter) as _, counters));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();
     let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), async {
@@ -114,6 +115,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    samples.abort();
+    filter.end_samples();
     finish(control, upkeep, control_server).await
 }
 
@@ -136,6 +139,12 @@ async fn upkeep(control: Arc<Control>) {
             Ok(Err(error)) => tracing::error!(%error, "upkeep; it is tried again"),
             Err(error) => tracing::error!(%error, "upkeep broke off; it is tried again"),
         }
+    }
+}
+
+async fn publish_samples(filter: Arc<Filter>) {
+    if let Err(error) = filter.publish_samples().await {
+        tracing::error!(%error, "`auth-agent events` shows nothing until the next start");
     }
 }
 

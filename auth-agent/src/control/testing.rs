@@ -15,13 +15,24 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::api_key::Pepper;
 use crate::edge::{Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus};
+use crate::events::testing::FakeSwitch;
+use crate::events::{Hub, SubscribeError, Subscription, Wanted};
 use crate::network;
 
 /// What a kernel half was told, and whether it fails.
-#[derive(Default)]
 pub(crate) struct FakeEdge {
     pub(crate) broken: Mutex<bool>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) rules: Mutex<Vec<Rule>>,
+    pub(crate) switch: FakeSwitch,
+}
+
+impl Default for FakeEdge {
+    fn default() -> Self {
+        let switch = FakeSwitch::default();
+        let hub = Hub::new(switch.clone());
+        Self { broken: Mutex::default(), hub, rules: Mutex::default(), switch }
+    }
 }
 
 impl FakeEdge {
@@ -67,6 +78,10 @@ impl Edge for FakeEdge {
             }],
             sources: SourcesStatus { lines: 1024, used: 3 },
         })
+    }
+
+    fn subscribe(&self, wanted: Wanted) -> Result<Subscription, SubscribeError> {
+        self.hub.subscribe(wanted)
     }
 }
 

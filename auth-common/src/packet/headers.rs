@@ -21,7 +21,7 @@ pub fn headers<const N: usize>(frame: &[u8; N]) -> usize {
 }
 
 /// Source and destination of a frame, given its first bytes, also where the parser refuses it.
-pub fn addresses<const N: usize>(frame: &[u8; N]) -> Option<(Address, Address)> {
+pub fn addresses(frame: &[u8]) -> Option<(Address, Address)> {
     let (at, ethertype) = network(frame)?;
     let version = byte(frame, at)? >> 4;
     match (ethertype, version) {
@@ -32,7 +32,7 @@ pub fn addresses<const N: usize>(frame: &[u8; N]) -> Option<(Address, Address)> 
 }
 
 #[inline(always)]
-fn end<const N: usize>(frame: &[u8; N]) -> Option<usize> {
+fn end(frame: &[u8]) -> Option<usize> {
     let (at, ethertype) = network(frame)?;
     match ethertype {
         IPV4 => behind_ipv4(frame, at),
@@ -43,7 +43,7 @@ fn end<const N: usize>(frame: &[u8; N]) -> Option<usize> {
 
 /// Where the network header starts, and the ethertype.
 #[inline(always)]
-fn network<const N: usize>(frame: &[u8; N]) -> Option<(usize, u16)> {
+fn network(frame: &[u8]) -> Option<(usize, u16)> {
     let mut at = 14;
     let mut ethertype = word(frame, 12)?;
     for _ in 0..MAX_VLAN_TAGS {
@@ -57,7 +57,7 @@ fn network<const N: usize>(frame: &[u8; N]) -> Option<(usize, u16)> {
 }
 
 #[inline(always)]
-fn behind_ipv4<const N: usize>(frame: &[u8; N], at: usize) -> Option<usize> {
+fn behind_ipv4(frame: &[u8], at: usize) -> Option<usize> {
     let words = byte(frame, at)? & 0x0f;
     let later = word(frame, at + 6)? & ipv4::OFFSET != 0;
     let protocol = byte(frame, at + 9)?;
@@ -66,7 +66,7 @@ fn behind_ipv4<const N: usize>(frame: &[u8; N], at: usize) -> Option<usize> {
 }
 
 #[inline(always)]
-fn behind_ipv6<const N: usize>(frame: &[u8; N], at: usize) -> Option<usize> {
+fn behind_ipv6(frame: &[u8], at: usize) -> Option<usize> {
     let mut protocol = byte(frame, at + 6)?;
     let mut at = at + IPV6_HEADER;
     for _ in 0..MAX_EXTENSION_HEADERS {
@@ -86,7 +86,7 @@ fn behind_ipv6<const N: usize>(frame: &[u8; N], at: usize) -> Option<usize> {
 }
 
 #[inline(always)]
-fn behind_transport<const N: usize>(frame: &[u8; N], at: usize, protocol: u8) -> Option<usize> {
+fn behind_transport(frame: &[u8], at: usize, protocol: u8) -> Option<usize> {
     let header = match protocol {
         TCP => (usize::from(byte(frame, at + 12)? >> 4) * 4).max(TCP_HEADER),
         UDP => UDP_HEADER,
@@ -97,17 +97,17 @@ fn behind_transport<const N: usize>(frame: &[u8; N], at: usize, protocol: u8) ->
 }
 
 #[inline(always)]
-fn byte<const N: usize>(frame: &[u8; N], at: usize) -> Option<u8> {
+fn byte(frame: &[u8], at: usize) -> Option<u8> {
     frame.get(at).copied()
 }
 
 #[inline(always)]
-fn word<const N: usize>(frame: &[u8; N], at: usize) -> Option<u16> {
+fn word(frame: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(read(frame, at)?))
 }
 
 /// One check for all `M` bytes: the BPF verifier does not tie a second one to the pointer of the first.
 #[inline(always)]
-fn read<const N: usize, const M: usize>(frame: &[u8; N], at: usize) -> Option<[u8; M]> {
+fn read<const M: usize>(frame: &[u8], at: usize) -> Option<[u8; M]> {
     frame.get(at..at + M)?.first_chunk().copied()
 }
