@@ -142,8 +142,8 @@ impl<W: Word> Sampling<W> {
         self.reasons.read() & bit(reason) != 0
     }
 
-    /// Whether the limit lets a packet be sampled now, which is then charged. One of two CPUs that ask at once may
-    /// be refused.
+    /// Whether the limit lets a packet be sampled at `now`, which is then charged. One of two CPUs that ask at once
+    /// may be refused.
     #[inline(always)]
     pub fn admits(&self, now: u64) -> bool {
         let limit = Limit { increment: self.increment.read(), tolerance: self.tolerance.read() };

@@ -10,7 +10,7 @@ use auth_common::event::{Event, RING_BYTES, Sampling};
 use auth_common::packet::Cursor;
 use auth_common::verdict::Reason;
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::programs::XdpContext;
@@ -60,9 +60,9 @@ impl Candidate {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn auth_sample(context: *mut xdp_md, reason: u32) -> u32 {
+    // The coarse clock, so that a flood does not pay for the fine one.
     // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if !SAMPLING.admits(now) {
+    if !SAMPLING.admits(unsafe { bpf_ktime_get_coarse_ns() }) {
         return 0;
     }
     // A full ring: the agent is slow, or gone.
@@ -73,6 +73,8 @@ pub extern "C" fn auth_sample(context: *mut xdp_md, reason: u32) -> u32 {
     // SAFETY: the ring's memory is readable, aligned to 8 bytes and ours until it is submitted; an event holds
     // integers only.
     let event = unsafe { &mut *entry.as_mut_ptr() };
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
     event.record(now, context.ingress_ifindex() as u32, reason as u8, frame);
     entry.submit(0);
     1

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use auth_agent::config::{Kernel, Limits};
 use auth_agent::edge::Rule;
+use auth_agent::kernel::samples::{self, Ring, SampleSwitch};
 use auth_agent::kernel::{Filter, OBJECT};
 use auth_common::layout;
 use auth_common::verdict::{Reason, Verdict};
@@ -52,6 +53,10 @@ pub struct FilterUnderTest {
     ebpf: Ebpf,
     /// The agent's side.
     pub filter: Filter,
+    /// Where sampled packets come out.
+    pub ring: Ring,
+    /// What turns sampling on.
+    pub switch: SampleSwitch,
     // Dropped after the filter: the pins, then the namespace.
     _pins: PinDirectory,
     _namespace: Namespace,
@@ -73,8 +78,9 @@ impl FilterUnderTest {
             unattached.attach()?;
             Ok(filter)
         })?;
-        let ebpf = load(pins.path())?;
-        Ok(Self { ebpf, filter, _namespace: namespace, _pins: pins })
+        let mut ebpf = load(pins.path())?;
+        let (switch, ring) = samples::take(&mut ebpf)?;
+        Ok(Self { ebpf, filter, ring, switch, _namespace: namespace, _pins: pins })
     }
 
     /// Runs one frame, and returns the reason whose counter moved.

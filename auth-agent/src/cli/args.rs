@@ -111,7 +111,7 @@ pub(super) struct Events {
     /// End after so many samples [default: at Ctrl-C]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
-    /// Samples per second at most; twice as many at once
+    /// Samples per second, up to 1000; at once up to twice as many, but no more than 1000
     #[arg(long, value_name = "N", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_RATE)))]
     pub(super) rate: u32,
     /// Write the headers of the packets to a file for tcpdump or Wireshark, too; - writes them to standard output

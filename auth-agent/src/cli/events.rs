@@ -119,27 +119,31 @@ impl<'s, 'a> Sink<'s, 'a> {
 
     /// Takes one line of the agent; says whether it was a sample.
     fn take(&mut self, line: &[u8]) -> Result<bool, Failure> {
-        let parsed: Line = parse(line)?;
-        if let Line::Dropped { dropped } = parsed {
-            self.session.say(&format!("dropped: {dropped}\n"));
-        }
-        if let (Line::Sample(sample), Some(Capture::File { file, packets, path })) =
-            (&parsed, &mut self.capture)
-        {
+        let sample = match parse(line)? {
+            Line::Dropped { dropped } => {
+                self.session.say(&format!("dropped: {dropped}\n"));
+                None
+            }
+            Line::Sample(sample) => Some(sample),
+        };
+        if let (Some(sample), Some(Capture::File { file, packets, path })) = (&sample, &mut self.capture) {
             file.write_all(&pcap::record(sample)).map_err(|error| unwritten(path, &error))?;
             *packets += 1;
         }
-        match (&parsed, &self.capture) {
-            (Line::Sample(sample), Some(Capture::Stdout)) => {
-                self.session.out.write_all(&pcap::record(sample))?
-            }
-            (Line::Dropped { .. }, Some(Capture::Stdout)) => {}
-            _ if self.session.json => self.session.print_raw(line)?,
-            (Line::Sample(sample), _) => writeln!(self.session.out, "{}", text(sample))?,
-            (Line::Dropped { .. }, _) => {}
-        }
+        self.print(line, sample.as_ref())?;
         self.session.out.flush()?;
-        Ok(matches!(parsed, Line::Sample(_)))
+        Ok(sample.is_some())
+    }
+
+    fn print(&mut self, line: &[u8], sample: Option<&Sample>) -> Result<(), Failure> {
+        let out = &mut self.session.out;
+        match (sample, &self.capture) {
+            (Some(sample), Some(Capture::Stdout)) => Ok(out.write_all(&pcap::record(sample))?),
+            (None, Some(Capture::Stdout)) => Ok(()),
+            _ if self.session.json => self.session.print_raw(line),
+            (Some(sample), _) => Ok(writeln!(out, "{}", text(sample))?),
+            (None, _) => Ok(()),
+        }
     }
 
     fn finish(self) {

@@ -46,6 +46,13 @@ struct State {
     subscribers: Vec<Subscriber>,
 }
 
+impl State {
+    /// The limit of the highest rate that anybody asked for.
+    fn widest(&self) -> Option<Limit> {
+        self.subscribers.iter().map(|subscriber| subscriber.wanted.limit).min_by_key(|limit| limit.increment)
+    }
+}
+
 struct Subscriber {
     /// Theoretical arrival time of its samples, on the kernel's clock.
     arrival: AtomicU64,
@@ -85,14 +92,16 @@ impl Hub {
     /// Gives a sample of `reason`, taken at `time` on the kernel's clock, to whoever wants it.
     pub fn publish(&self, sample: Sample, reason: Reason, time: u64) {
         let sample = Arc::new(sample);
-        for subscriber in &self.state().subscribers {
-            // The kernel keeps to the highest limit that anybody asked for.
-            let due = || gcra::charge_once(&subscriber.arrival, time, subscriber.wanted.limit);
-            if !subscriber.wanted.wants(reason, sample.source) || !due() {
+        let state = self.state();
+        let widest = state.widest();
+        for Subscriber { arrival, dropped, queue, wanted, .. } in &state.subscribers {
+            // The kernel keeps to the widest limit, on a clock of its own.
+            let due = || widest == Some(wanted.limit) || gcra::charge_once(arrival, time, wanted.limit);
+            if !wanted.wants(reason, sample.source) || !due() {
                 continue;
             }
-            if let Err(TrySendError::Full(_)) = subscriber.queue.try_send(Arc::clone(&sample)) {
-                subscriber.dropped.fetch_add(1, Relaxed);
+            if let Err(TrySendError::Full(_)) = queue.try_send(Arc::clone(&sample)) {
+                dropped.fetch_add(1, Relaxed);
             }
         }
     }
@@ -120,10 +129,9 @@ impl Hub {
 
     /// Under the lock, so that the switch ends up as the last change wants it.
     fn switch(&self, state: &State) -> Result<(), EdgeError> {
-        let wanted = || state.subscribers.iter().map(|subscriber| &subscriber.wanted);
-        let reasons = wanted().fold(0, |all, wanted| all | wanted.reasons);
-        let widest = wanted().map(|wanted| wanted.limit).min_by_key(|limit| limit.increment);
-        self.switch.set(reasons, widest.unwrap_or(Limit { increment: 0, tolerance: 0 }))
+        let reasons = state.subscribers.iter().fold(0, |all, subscriber| all | subscriber.wanted.reasons);
+        let nothing = Limit { increment: u64::MAX, tolerance: 0 };
+        self.switch.set(reasons, state.widest().unwrap_or(nothing))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -123,16 +123,16 @@ fn a_slow_reader_is_told_what_it_lost_and_holds_up_nobody() {
 }
 
 #[test]
-fn each_subscription_keeps_to_its_own_rate() {
+fn a_subscription_keeps_to_its_own_rate_where_another_lets_the_kernel_sample_more() {
     let (_, hub) = hub();
-    let mut subscriptions = [1, 10].map(|rate| hub.subscribe(wanted(Reason::Banned, rate)).unwrap());
+    let mut subscriptions = [1, 10, 500].map(|rate| hub.subscribe(wanted(Reason::Banned, rate)).unwrap());
     for time in [SECOND, 2 * SECOND] {
         for _ in 0..100 {
             hub.publish(sample(Reason::Banned), Reason::Banned, time);
         }
     }
-    // A burst of two seconds' worth, and what one second earned.
-    assert_eq!(subscriptions.each_mut().map(|subscription| waiting(subscription).0.len()), [3, 30]);
+    // A burst of two seconds' worth, and what one second earned; the last is the kernel's limit.
+    assert_eq!(subscriptions.each_mut().map(|subscription| waiting(subscription).0.len()), [3, 30, 200]);
 }
 
 #[test]

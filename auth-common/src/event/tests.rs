@@ -108,7 +108,7 @@ fn ipv4(protocol: u8, fragment: u16, transport: &[u8], payload: &[u8]) -> Vec<u8
 
 fn tcp(options: usize) -> Vec<u8> {
     let mut header = vec![1; 20 + options];
-    header[12] = ((20 + options) / 4 << 4) as u8;
+    header[12] = (((20 + options) / 4) << 4) as u8;
     header
 }
 

@@ -1,4 +1,6 @@
 use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixListener;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -139,5 +141,46 @@ fn a_line_says_what_is_known_and_no_more() {
     ];
     for (sample, expected) in table {
         assert_eq!(text(&sample), format!("12:01:02.345 eth0 drop banned {expected}"));
+    }
+}
+
+/// Runs `events` against something that answers with these lines and goes.
+fn against(lines: &str, args: &[&str]) -> (u8, String, String) {
+    let directory = tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{lines}", lines.len());
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1_024]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let command = ["auth-agent", "--socket", socket.to_str().unwrap(), "events"];
+        execute(command.iter().chain(args), &mut out, &mut err)
+    });
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[test]
+fn lost_samples_are_told_and_count_for_nothing() {
+    let banned = serde_json::to_string(&sample(Reason::Banned)).unwrap();
+    let lines = format!("{{\"dropped\":7}}\n{banned}\n{banned}\n");
+    let (code, out, err) = against(&lines, &["--count", "1"]);
+    assert_eq!((code, out), (0, text(&sample(Reason::Banned)) + "\n"));
+    assert!(err.ends_with("\ndropped: 7\n"), "{err}");
+    let (code, out, _) = against(&lines, &["--count", "2", "--json"]);
+    assert_eq!((code, out), (0, lines));
+}
+
+#[test]
+fn lines_that_can_not_be_understood_are_a_clear_failure() {
+    let long = "x".repeat(LINE_BYTES + 1);
+    for (lines, words) in [("{}\n", "is it of another version?"), (&long, "a line of more than 65536 bytes")]
+    {
+        let (code, out, err) = against(lines, &[]);
+        assert_eq!((code, &*out), (1, ""));
+        assert!(err.contains(words), "{err}");
     }
 }
