@@ -1,6 +1,7 @@
 //! A whole control API over a real socket and store, with a kernel half made of plain values.
 
 use std::fs::{self, Permissions};
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -127,13 +128,18 @@ impl Desk {
     pub(crate) fn ask(&self, method: &str, target: &str, body: &str) -> (u16, Value) {
         let length = body.len();
         let mut stream = UnixStream::connect(&self.socket).unwrap();
-        write!(
-            stream,
+        // A body that is too long is refused, and the connection closed, before all of it is written.
+        let refused_early = |done: std::io::Result<usize>| match done {
+            Err(error) => assert!(matches!(error.kind(), BrokenPipe | ConnectionReset), "{error}"),
+            Ok(_) => {}
+        };
+        let request = format!(
             "{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        );
+        refused_early(stream.write_all(request.as_bytes()).map(|()| request.len()));
+        let mut answer = Vec::new();
+        refused_early(stream.read_to_end(&mut answer));
+        let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
