@@ -7,7 +7,9 @@ mod args;
 mod check;
 mod client;
 mod duration;
+mod events;
 mod network_list;
+mod pcap;
 mod render;
 mod session;
 mod table;
@@ -21,6 +23,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::args::Args;
+use self::client::ClientError;
 use self::session::Session;
 use crate::clock::UnixTime;
 use crate::config::ConfigErrors;
@@ -77,6 +80,12 @@ impl Failure {
 impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
         Self::new(errors.to_string())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::new(error.to_string())
     }
 }
 

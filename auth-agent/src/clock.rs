@@ -1,6 +1,6 @@
 //! The two clocks. Everything below the entry points takes the time as an argument.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds on `CLOCK_MONOTONIC`: the clock that `bpf_ktime_get_ns` reads, so that debts and
 /// deadlines mean the same in the kernel and here.
@@ -28,6 +28,11 @@ pub struct UnixTime(pub u64);
 impl UnixTime {
     /// The time now; 0 on a host whose clock stands before 1970.
     pub fn now() -> Self {
-        Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+        Self(since_epoch().as_secs())
     }
+}
+
+/// The wall clock to the nanosecond, for what is only shown; 0 on a host whose clock stands before 1970.
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -6,6 +6,7 @@
 mod allows;
 mod bans;
 mod body;
+mod events;
 mod filter;
 mod keys;
 pub mod messages;
@@ -145,6 +146,7 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/bans/import", post(bans::import).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)))
         .route("/v1/bans/{network}", delete(bans::remove))
         .route("/v1/detach", post(filter::detach))
+        .route("/v1/events", get(events::stream))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/v1/sources/{address}", get(filter::source))

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
+use crate::events::{SubscribeError, Subscription, Wanted};
 use crate::network::as_text;
 
 /// The filter in the kernel. Calls may block for as long as system calls do.
@@ -24,6 +25,9 @@ pub trait Edge: Send + Sync + 'static {
 
     /// Interfaces, counters, table.
     fn status(&self) -> Result<FilterStatus, EdgeError>;
+
+    /// Samples of packets, from now on.
+    fn subscribe(&self, wanted: Wanted) -> Result<Subscription, SubscribeError>;
 }
 
 /// Why the kernel half could not do it, in words for the operator.

@@ -11,6 +11,7 @@ mod object;
 mod pins;
 mod report;
 pub mod rules;
+pub mod samples;
 pub mod sources;
 mod syscall;
 mod values;
@@ -21,7 +22,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use auth_common::gcra::{Escalation, Limit};
 use auth_common::layout::{self, Policy, Ports};
@@ -38,9 +39,11 @@ pub use sources::SourceTable;
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{self, ByteRate, HttpLimit, Rate};
 use crate::edge::{Detached, Rule};
+use crate::events::Hub;
 use memory::SharedGroups;
 use pins::Pins;
 use rules::Prefix;
+use samples::Ring;
 use values::Value;
 
 /// Nanoseconds between two ticks of a kernel with `CONFIG_HZ=100`, the lowest there is.
@@ -133,9 +136,12 @@ fn nanoseconds(duration: std::time::Duration) -> u64 {
 pub struct Filter {
     budgets: Budgets,
     counters: PerCpuArray<MapData, u64>,
+    events: Arc<Hub>,
     interfaces: Vec<String>,
     _lock: File,
     pin_directory: PathBuf,
+    /// Until [`Filter::publish_samples`] takes it.
+    ring: Mutex<Option<Ring>>,
     rules: Mutex<Rules>,
     sources: SourceTable,
 }
@@ -168,12 +174,15 @@ impl Filter {
 
         set_ports(&mut ebpf, kernel, protected_ports)?;
         let budgets = Budgets::from(limits);
+        let (switch, ring) = samples::take(&mut ebpf)?;
         let filter = Self {
             budgets,
             counters: counters(&mut ebpf)?,
+            events: Hub::new(switch),
             interfaces: kernel.interfaces.clone(),
             _lock: lock,
             pin_directory: kernel.pin_directory.clone(),
+            ring: Mutex::new(Some(ring)),
             rules: Mutex::new(Rules::open(&mut ebpf, &budgets, ipv6_prefix)?),
             sources: source_table(&mut ebpf, shape)?,
         };
@@ -189,6 +198,23 @@ impl Filter {
     /// The source table.
     pub fn sources(&self) -> &SourceTable {
         &self.sources
+    }
+
+    /// Hands samples of packets to whoever listens, until it is dropped. To be called once.
+    ///
+    /// # Errors
+    /// What the system says of waiting for the kernel.
+    pub async fn publish_samples(&self) -> std::io::Result<()> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match ring {
+            Some(ring) => samples::pump(ring, Arc::clone(&self.events)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends every subscription to samples.
+    pub fn end_samples(&self) {
+        self.events.close();
     }
 
     /// Makes the kernel enforce exactly `rules`.

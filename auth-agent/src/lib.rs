@@ -11,6 +11,7 @@ pub mod counters;
 pub mod credential;
 pub mod doctor;
 pub mod edge;
+pub mod events;
 pub mod gateway;
 pub mod headers;
 pub mod identity;

@@ -104,6 +104,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     control.apply_rules(started)?;
     unattached.attach()?;
 
+    let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let verify = Arc::new(Credentials { keys, tokens });
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
@@ -125,6 +126,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    samples.abort();
+    filter.end_samples();
     finish(control, upkeep, control_server).await
 }
 
@@ -147,6 +150,12 @@ async fn upkeep(control: Arc<Control>) {
             Ok(Err(error)) => tracing::error!(%error, "upkeep; it is tried again"),
             Err(error) => tracing::error!(%error, "upkeep broke off; it is tried again"),
         }
+    }
+}
+
+async fn publish_samples(filter: Arc<Filter>) {
+    if let Err(error) = filter.publish_samples().await {
+        tracing::error!(%error, "`auth-agent events` shows nothing until the next start");
     }
 }
 

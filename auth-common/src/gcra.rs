@@ -117,6 +117,15 @@ fn attempt_again(arrival: &impl Word, now: u64, cost: u64, tolerance: u64) -> bo
     (1..ATTEMPTS).find_map(|_| attempt(arrival, now, cost, tolerance)).unwrap_or(false)
 }
 
+/// Charges one event if the budget allows it and no one else charges at that moment: for events that may be let
+/// go. Says whether it did.
+#[inline(always)]
+pub fn charge_once(arrival: &impl Word, now: u64, limit: Limit) -> bool {
+    let seen = arrival.read();
+    let debt = seen.saturating_sub(now);
+    assess(debt, limit) == Charge::Within && arrival.replace(seen, now + debt + limit.increment)
+}
+
 /// Charges one event, admitted or not.
 #[inline(always)]
 pub fn charge_escalating(arrival: &impl Word, now: u64, limit: Limit, escalation: Escalation) -> Charge {

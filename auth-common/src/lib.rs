@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod event;
 pub mod facts;
 pub mod filter;
 pub mod gcra;

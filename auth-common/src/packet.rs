@@ -4,6 +4,7 @@
 
 mod cursor;
 mod ethernet;
+mod headers;
 mod ipv4;
 mod ipv6;
 mod transport;
@@ -12,6 +13,7 @@ mod transport;
 mod tests;
 
 pub use cursor::Cursor;
+pub use headers::{addresses, headers};
 
 use crate::verdict::Reason;
 

@@ -8,6 +8,7 @@
 #![allow(missing_docs, reason = "the xdp macro makes a function that nothing can document")]
 #![allow(unsafe_code, reason = "every map and packet access of a BPF program is one")]
 
+mod events;
 mod maps;
 mod word;
 
@@ -18,14 +19,18 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 
+use crate::events::Candidate;
+
 /// The program. Bad packets are dropped and counted, never `XDP_ABORTED`: that fires a tracepoint, which
 /// under a flood costs more than the packet.
 #[xdp]
 pub fn auth_filter(context: XdpContext) -> u32 {
     // SAFETY: the kernel keeps the packet between `data` and `data_end` readable while the program runs.
     let frame = unsafe { Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8) };
+    let candidate = Candidate::new(&context);
     let reason = filter::decide(frame, &maps::KernelMaps);
     maps::count(reason);
+    candidate.offer(reason);
     match reason.verdict() {
         Verdict::Drop => XDP_DROP,
         Verdict::Pass => XDP_PASS,

@@ -11,6 +11,13 @@ use auth_common::word::Word;
 #[repr(transparent)]
 pub struct KernelWord(UnsafeCell<u64>);
 
+impl KernelWord {
+    /// A cell of the program's own memory.
+    pub const fn new(value: u64) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+}
+
 // SAFETY: map memory is shared by all CPUs; every access goes through the methods below.
 unsafe impl Sync for KernelWord {}
 

@@ -177,7 +177,11 @@ impl Setup {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
-    fn command(&self) -> Result<Command> {
+    /// The CLI, told where the configuration is.
+    ///
+    /// # Errors
+    /// If it is not built.
+    pub fn command(&self) -> Result<Command> {
         let mut command = Command::new(binary()?);
         command.arg("--config").arg(self.path("config.toml"));
         Ok(command)

@@ -8,11 +8,12 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow};
 use auth_agent::config::{Kernel, Limits};
 use auth_agent::edge::Rule;
-use auth_agent::kernel::Filter;
+use auth_agent::kernel::samples::{self, Ring, SampleSwitch};
+use auth_agent::kernel::{Filter, OBJECT};
 use auth_common::layout;
 use auth_common::verdict::{Reason, Verdict};
 use aya::maps::{Array, Map, MapData};
-use aya::programs::{TestRun, TestRunOptions, Xdp, loaded_programs};
+use aya::programs::{ProgramInfo, TestRun, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::xdp::XdpAttachType;
 
@@ -69,6 +70,10 @@ pub struct FilterUnderTest {
     /// The agent's side.
     pub filter: Filter,
     program: Program,
+    /// Where sampled packets come out.
+    pub ring: Ring,
+    /// What turns sampling on.
+    pub switch: SampleSwitch,
     // Dropped after the filter: the pins, then the namespace.
     pins: PinDirectory,
     _namespace: Namespace,
@@ -90,8 +95,11 @@ impl FilterUnderTest {
             unattached.attach()?;
             Ok(filter)
         })?;
-        let program = Program(attached(&namespace)?);
-        Ok(Self { filter, program, pins, _namespace: namespace })
+        let mut ebpf = load(pins.path(), OBJECT, &[layout::PROGRAM], [])?;
+        let (switch, ring) = samples::take(&mut ebpf)?;
+        let program = ebpf.program(layout::PROGRAM).context("no program")?.info()?;
+        let program = Program(of(program)?);
+        Ok(Self { filter, program, ring, switch, pins, _namespace: namespace })
     }
 
     /// The program, for another thread.
@@ -152,20 +160,7 @@ impl FilterUnderTest {
         programs: &[&str],
         sizes: impl IntoIterator<Item = (&'a str, u32)>,
     ) -> Result<Ebpf> {
-        let [_, shape @ ..] = meta(self.pins.path())?.get(&0, 0)?;
-        let mut loader = EbpfLoader::new();
-        for (map, entries) in sizes {
-            loader.map_max_entries(map, entries);
-        }
-        let mut ebpf = loader
-            .default_map_pin_directory(self.pins.path().join("maps"))
-            .override_global(layout::SHAPE, &shape, true)
-            .load(object)?;
-        for name in programs {
-            let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
-            <&mut Xdp>::try_from(program)?.load()?;
-        }
-        Ok(ebpf)
+        load(self.pins.path(), object, programs, sizes)
     }
 
     /// A map of the filter's.
@@ -195,6 +190,28 @@ impl FilterUnderTest {
     }
 }
 
+fn load<'a>(
+    pins: &Path,
+    object: &[u8],
+    programs: &[&str],
+    sizes: impl IntoIterator<Item = (&'a str, u32)>,
+) -> Result<Ebpf> {
+    let [_, shape @ ..] = meta(pins)?.get(&0, 0)?;
+    let mut loader = EbpfLoader::new();
+    for (map, entries) in sizes {
+        loader.map_max_entries(map, entries);
+    }
+    let mut ebpf = loader
+        .default_map_pin_directory(pins.join("maps"))
+        .override_global(layout::SHAPE, &shape, true)
+        .load(object)?;
+    for name in programs {
+        let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+        <&mut Xdp>::try_from(program)?.load()?;
+    }
+    Ok(ebpf)
+}
+
 /// The XDP program on a namespace's loopback.
 ///
 /// # Errors
@@ -207,6 +224,10 @@ pub fn attached(namespace: &Namespace) -> Result<Xdp> {
         .filter_map(Result::ok)
         .find(|program| u64::from(program.id()) == id)
         .with_context(|| format!("program {id} is gone"))?;
+    of(program)
+}
+
+fn of(program: ProgramInfo) -> Result<Xdp> {
     let name = Cow::Owned(program.name_as_str().unwrap_or_default().to_owned());
     Ok(Xdp::from_program_info(program, name, XdpAttachType::Interface)?)
 }

@@ -10,6 +10,7 @@ pub mod frames;
 pub mod host;
 pub mod issuer;
 pub mod kernel;
+pub mod listener;
 pub mod netns;
 pub mod pki;
 pub mod privilege;

@@ -17,14 +17,26 @@ pub fn enter(namespace: &File) -> io::Result<()> {
     check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
 }
 
+/// Sends SIGINT, as Ctrl-C does, to a child that has not been waited for.
+///
+/// # Errors
+/// What the kernel says.
+pub fn interrupt(process: u32) -> io::Result<()> {
+    signal(process, libc::SIGINT)
+}
+
 /// Sends SIGTERM to a child that has not been waited for.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn terminate(process: u32) -> io::Result<()> {
+    signal(process, libc::SIGTERM)
+}
+
+fn signal(process: u32, signal: i32) -> io::Result<()> {
     let process = i32::try_from(process).map_err(io::Error::other)?;
     // SAFETY: the call touches no memory; the caller's child keeps its id until it is waited for.
-    check(unsafe { libc::kill(process, libc::SIGTERM) })
+    check(unsafe { libc::kill(process, signal) })
 }
 
 /// Keeps this thread on the CPU that it is on, and says which that is.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::duration;
 use crate::api_key::KeyId;
+use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
 use crate::network::parse_network;
 
 const GLOBAL: &str = "Options of every command";
@@ -48,6 +49,8 @@ pub(super) enum Verb {
     /// Look at single client addresses
     #[command(subcommand)]
     Source(SourceVerb),
+    /// Watch samples of the packets that the filter drops or passes
+    Events(Events),
     /// Look at tokens; needs no running agent
     #[command(subcommand)]
     Token(TokenVerb),
@@ -145,6 +148,30 @@ pub(super) enum ConfigVerb {
     Check,
     /// Print a commented example
     Example,
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct Events {
+    /// Only packets of this reason, or all that drop or pass; repeat for more [default: drop]
+    #[arg(long = "reason", value_name = "REASON", value_parser = reason)]
+    pub(super) reasons: Vec<String>,
+    /// Only packets from this address or network; repeat for more [default: any]
+    #[arg(long = "source", value_name = "CIDR", value_parser = parse_network)]
+    pub(super) sources: Vec<IpNet>,
+    /// End after so many samples [default: at Ctrl-C]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+    /// Samples per second, up to 1000; at once up to twice as many, but no more than 1000
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_RATE)))]
+    pub(super) rate: u32,
+    /// Write the headers of the packets to a file for tcpdump or Wireshark, too; - writes them to standard output
+    /// instead of the lines
+    #[arg(long, value_name = "FILE")]
+    pub(super) pcap: Option<PathBuf>,
+}
+
+fn reason(text: &str) -> Result<String, UnknownReason> {
+    parse_reasons(text).map(|_| text.to_owned())
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,12 +1,13 @@
-//! One request to the running agent.
+//! Requests to the running agent.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -47,15 +48,40 @@ pub(super) fn call(socket: &Path, method: Method, target: &str, body: Vec<u8>) -
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(ClientError::Runtime)?;
     runtime.block_on(async {
-        let answer = time::timeout(TIMEOUT, exchange(socket, method, target, body)).await;
-        answer.unwrap_or_else(|_| Err(ClientError::Timeout { path: socket.to_owned() }))
+        in_time(socket, async {
+            let response = exchange(socket, method, target, body).await?;
+            whole(socket, response).await
+        })
+        .await
     })
 }
 
-async fn exchange(socket: &Path, method: Method, target: &str, body: Vec<u8>) -> Result<Bytes, ClientError> {
+/// Sends one request and returns a good answer as soon as it begins.
+pub(super) async fn open(
+    socket: &Path,
+    method: Method,
+    target: &str,
+    body: Vec<u8>,
+) -> Result<Response<Incoming>, ClientError> {
+    in_time(socket, exchange(socket, method, target, body)).await
+}
+
+async fn in_time<T>(
+    socket: &Path,
+    answer: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let answer = time::timeout(TIMEOUT, answer).await;
+    answer.unwrap_or_else(|_| Err(ClientError::Timeout { path: socket.to_owned() }))
+}
+
+/// A good answer, its body not yet read.
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    target: &str,
+    body: Vec<u8>,
+) -> Result<Response<Incoming>, ClientError> {
     let path = || socket.to_owned();
-    let broken =
-        |error: &dyn std::error::Error| ClientError::Broken { detail: error.to_string(), path: path() };
     let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
             ClientError::NotListening { path: path() }
@@ -64,7 +90,7 @@ async fn exchange(socket: &Path, method: Method, target: &str, body: Vec<u8>) ->
         _ => ClientError::Connect { path: path(), source },
     })?;
     let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(socket, &error))?;
     // An error of the connection reaches us through the request as well.
     tokio::spawn(connection);
     let request = Request::builder()
@@ -73,16 +99,24 @@ async fn exchange(socket: &Path, method: Method, target: &str, body: Vec<u8>) ->
         .header(header::HOST, "localhost")
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))
-        .map_err(|error| broken(&error))?;
-    let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        .map_err(|error| broken(socket, &error))?;
+    let response = sender.send_request(request).await.map_err(|error| broken(socket, &error))?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-    let body = body.map_err(|error| broken(&*error))?.to_bytes();
     if status.is_success() {
-        return Ok(body);
+        return Ok(response);
     }
+    let body = whole(socket, response).await?;
     match serde_json::from_slice(&body) {
         Ok(ProblemDetails { detail, .. }) => Err(ClientError::Refused { body, detail }),
         Err(_) => Err(ClientError::Broken { detail: format!("status {status}"), path: path() }),
     }
+}
+
+async fn whole(socket: &Path, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+    Ok(body.map_err(|error| broken(socket, &*error))?.to_bytes())
+}
+
+fn broken(socket: &Path, error: &dyn std::error::Error) -> ClientError {
+    ClientError::Broken { detail: error.to_string(), path: socket.to_owned() }
 }

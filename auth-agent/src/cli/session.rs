@@ -14,7 +14,7 @@ use super::args::{
     AddBan, AllowVerb, BanVerb, ConfigVerb, CreateKey, ImportBans, KeyVerb, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, network_list, render};
+use super::{Failure, check, events, network_list, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -75,6 +75,7 @@ impl Session<'_> {
             Verb::Source(SourceVerb::Show { address }) => {
                 self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))
             }
+            Verb::Events(wanted) => events::run(self, &wanted),
             Verb::Token(TokenVerb::Inspect { token }) => self.inspect(token),
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
@@ -228,11 +229,11 @@ impl Session<'_> {
     }
 
     /// With --json a refusal is printed as the agent gave it, too.
-    fn good(&mut self, answer: Result<Bytes, ClientError>) -> Result<Bytes, Failure> {
+    pub(super) fn good(&mut self, answer: Result<Bytes, ClientError>) -> Result<Bytes, Failure> {
         if let (true, Err(ClientError::Refused { body, .. })) = (self.json, &answer) {
             self.print_raw(body)?;
         }
-        answer.map_err(|error| Failure::new(error.to_string()))
+        Ok(answer?)
     }
 
     fn show<T: DeserializeOwned>(
@@ -252,13 +253,13 @@ impl Session<'_> {
         self.print_raw(&json)
     }
 
-    fn print_raw(&mut self, json: &[u8]) -> Result<(), Failure> {
+    pub(super) fn print_raw(&mut self, json: &[u8]) -> Result<(), Failure> {
         self.out.write_all(json)?;
         Ok(self.out.write_all(b"\n")?)
     }
 
     /// A remark on standard error; if that is closed, nobody wanted it.
-    fn say(&mut self, remark: &str) {
+    pub(super) fn say(&mut self, remark: &str) {
         let _ = self.err.write_all(remark.as_bytes());
     }
 
@@ -281,7 +282,7 @@ impl Session<'_> {
         }
     }
 
-    fn socket(&mut self) -> Result<PathBuf, Failure> {
+    pub(super) fn socket(&mut self) -> Result<PathBuf, Failure> {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
@@ -298,7 +299,7 @@ fn item(collection: &str, network: IpNet) -> String {
     format!("{collection}/{}", network.to_string().replace('/', "%2F"))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| {
         Failure::new(format!("the agent's answer can't be understood: {error}: is it of another version?"))
     })

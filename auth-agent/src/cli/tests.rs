@@ -44,6 +44,7 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["ban", "add", "192.0.2.7", "--for", "0s"], 64, "above zero"),
         (&["ban", "remove", "192.0.2.7/24"], 64, "write 192.0.2.0/24"),
         (&["source", "show", "192.0.2.0/24"], 64, "invalid IP address"),
+        (&["events", "--help"], 0, "--pcap <FILE>"),
         (&["token", "inspect"], 64, "<TOKEN>"),
         (&["config", "nonsense"], 64, "unrecognized subcommand"),
         (&["doctor", "--help"], 0, "Changes nothing"),
@@ -73,6 +74,7 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
         &["ban", "list"],
         &["ban", "remove", "192.0.2.7"],
         &["source", "show", "192.0.2.7"],
+        &["events"],
     ];
     for socket in [&absent, &stale] {
         let socket = socket.to_str().unwrap();

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::messages::ProblemDetails;
 use crate::api_key::{KeyId, MalformedKeyId, RandomError};
 use crate::edge::EdgeError;
+use crate::events::SubscribeError;
 use crate::network::NetworkError;
 use crate::store::{self, StoreError};
 
@@ -48,6 +49,9 @@ pub enum Problem {
     /// Too long, or broken off.
     #[error("the request's body is too long, or broke off")]
     BodyUnread,
+    /// Too many listeners.
+    #[error("{}", SubscribeError::Full)]
+    EventsFull,
     /// The kernel half failed, and nothing was changed.
     #[error("the kernel filter failed: {0}")]
     Edge(EdgeError),
@@ -120,6 +124,14 @@ impl Problem {
             .map_err(|_| Self::SourceInvalid(text.chars().take(64).collect()))
     }
 
+    /// Why there is no subscription.
+    pub(super) fn subscribe(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::Edge(error) => Self::Edge(error),
+            SubscribeError::Full => Self::EventsFull,
+        }
+    }
+
     /// Short name.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -130,6 +142,7 @@ impl Problem {
             Self::BodyInvalid(_) => "body-invalid",
             Self::BodyUnread => "body-unread",
             Self::Edge(_) => "kernel-failed",
+            Self::EventsFull => "events-full",
             Self::Field { .. } => "field-invalid",
             Self::Internal => "internal",
             Self::KeyId(_) => "key-id-invalid",
@@ -161,7 +174,9 @@ impl Problem {
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
-            Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => StatusCode::CONFLICT,
+            Self::EventsFull | Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => {
+                StatusCode::CONFLICT
+            }
             Self::Edge(_) | Self::Internal | Self::Random(_) | Self::RulesPending(_) | Self::Store(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }

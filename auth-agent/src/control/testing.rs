@@ -1,6 +1,7 @@
 //! A whole control API over a real socket and store, with a kernel half made of plain values.
 
 use std::fs::{self, Permissions};
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -16,13 +17,24 @@ use super::*;
 use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
 use crate::edge::{Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus};
+use crate::events::testing::FakeSwitch;
+use crate::events::{Hub, SubscribeError, Subscription, Wanted};
 use crate::network;
 
 /// What a kernel half was told, and whether it fails.
-#[derive(Default)]
 pub(crate) struct FakeEdge {
     pub(crate) broken: Mutex<bool>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) rules: Mutex<Vec<Rule>>,
+    pub(crate) switch: FakeSwitch,
+}
+
+impl Default for FakeEdge {
+    fn default() -> Self {
+        let switch = FakeSwitch::default();
+        let hub = Hub::new(switch.clone());
+        Self { broken: Mutex::default(), hub, rules: Mutex::default(), switch }
+    }
 }
 
 impl FakeEdge {
@@ -75,6 +87,10 @@ impl Edge for FakeEdge {
             sources: SourcesStatus { lines: 1024, used: 3 },
         })
     }
+
+    fn subscribe(&self, wanted: Wanted) -> Result<Subscription, SubscribeError> {
+        self.hub.subscribe(wanted)
+    }
 }
 
 /// A running control API.
@@ -119,13 +135,18 @@ impl Desk {
     pub(crate) fn ask(&self, method: &str, target: &str, body: &str) -> (u16, Value) {
         let length = body.len();
         let mut stream = UnixStream::connect(&self.socket).unwrap();
-        write!(
-            stream,
+        // A body that is too long is refused, and the connection closed, before all of it is written.
+        let refused_early = |done: std::io::Result<usize>| match done {
+            Err(error) => assert!(matches!(error.kind(), BrokenPipe | ConnectionReset), "{error}"),
+            Ok(_) => {}
+        };
+        let request = format!(
             "{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        );
+        refused_early(stream.write_all(request.as_bytes()).map(|()| request.len()));
+        let mut answer = Vec::new();
+        refused_early(stream.read_to_end(&mut answer));
+        let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))

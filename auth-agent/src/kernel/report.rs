@@ -13,6 +13,7 @@ use crate::clock::{Monotonic, UnixTime};
 use crate::edge::{
     Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Interface, Rule, SourceView, SourcesStatus,
 };
+use crate::events::{SubscribeError, Subscription, Wanted};
 
 impl Edge for Filter {
     fn apply_rules(&self, rules: &[Rule]) -> Result<(), EdgeError> {
@@ -42,6 +43,10 @@ impl Edge for Filter {
                 used: self.sources.occupied(Monotonic::now()) as u64,
             },
         })
+    }
+
+    fn subscribe(&self, wanted: Wanted) -> Result<Subscription, SubscribeError> {
+        self.events.subscribe(wanted)
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "aya's marker trait for plain map values")]
 
+use auth_common::event::Sampling;
 use auth_common::layout::{Meta, Policy, Ports};
 use auth_common::rules::Rule;
 use auth_common::table::Shape;
@@ -20,5 +21,7 @@ unsafe impl aya::Pod for Value<Policy> {}
 unsafe impl aya::Pod for Value<Ports> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Value<Rule> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Value<Sampling<u64>> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Value<Shape> {}

@@ -4,12 +4,12 @@ use super::Cursor;
 use crate::verdict::Reason;
 
 /// Tags that are looked through; a third one is refused.
-const MAX_VLAN_TAGS: usize = 2;
+pub(super) const MAX_VLAN_TAGS: usize = 2;
 
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const VLAN: u16 = 0x8100;
-const VLAN_SERVICE: u16 = 0x88a8;
+pub(super) const IPV4: u16 = 0x0800;
+pub(super) const IPV6: u16 = 0x86dd;
+pub(super) const VLAN: u16 = 0x8100;
+pub(super) const VLAN_SERVICE: u16 = 0x88a8;
 
 /// What the frame carries.
 pub(super) enum Payload {

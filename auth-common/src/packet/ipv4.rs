@@ -3,10 +3,10 @@
 use super::{Address, Cursor, Fragment, Network};
 use crate::verdict::Reason;
 
-const HEADER: usize = 20;
+pub(super) const HEADER: usize = 20;
 const MAX_TOTAL: usize = 65_535;
 const MORE_FRAGMENTS: u16 = 0x2000;
-const OFFSET: u16 = 0x1fff;
+pub(super) const OFFSET: u16 = 0x1fff;
 
 /// Reads the header; the cursor then stands at the transport header.
 ///

@@ -5,13 +5,13 @@ use crate::verdict::Reason;
 
 /// Extension headers walked before the packet is refused: as many as RFC 8200 4.1 lets a packet have of those that
 /// are walked here (each once, destination options twice). Longer chains occur only in attacks.
-const MAX_EXTENSION_HEADERS: usize = 6;
+pub(super) const MAX_EXTENSION_HEADERS: usize = 6;
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
+pub(super) const HOP_BY_HOP: u8 = 0;
+pub(super) const ROUTING: u8 = 43;
+pub(super) const FRAGMENT: u8 = 44;
+pub(super) const AUTHENTICATION: u8 = 51;
+pub(super) const DESTINATION_OPTIONS: u8 = 60;
 
 /// Reads the header and the extension headers that Linux itself walks; the cursor then stands at the
 /// transport header, or behind the fragment header of a non-first fragment.

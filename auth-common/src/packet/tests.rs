@@ -123,6 +123,16 @@ proptest! {
         prop_assert_eq!(parse(Cursor::new(&padded)), parse(Cursor::new(&frame)));
     }
 
+    /// The good frames end with their transport header.
+    #[test]
+    fn the_headers_of_a_good_frame_end_where_the_parser_has_read_them(frame in good_frame(), payload in 0usize..64) {
+        let mut first = [0xee; 1_024];
+        first[..frame.len()].copy_from_slice(&frame);
+        prop_assert_eq!(headers(&first), frame.len());
+        let Ok(Frame::Ip(packet)) = parse(Cursor::new(&first[..frame.len() + payload])) else { panic!("not IP") };
+        prop_assert_eq!(addresses(&first), Some((packet.source, packet.destination)));
+    }
+
     /// Under Miri or a sanitizer this also shows that nothing reads past the end.
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -3,14 +3,14 @@
 use super::{Address, Cursor, Fragment, Network, Transport};
 use crate::verdict::Reason;
 
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
+pub(super) const ICMP: u8 = 1;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+pub(super) const ICMPV6: u8 = 58;
 
-const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
-const ICMP_HEADER: usize = 8;
+pub(super) const TCP_HEADER: usize = 20;
+pub(super) const UDP_HEADER: usize = 8;
+pub(super) const ICMP_HEADER: usize = 8;
 
 const TCP_ACK: u8 = 0x10;
 const TCP_SYN: u8 = 0x02;

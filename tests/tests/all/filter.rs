@@ -1,6 +1,6 @@
 //! The filter: one table of packets, run on the host and through the real object in the kernel.
 
-mod packets;
+pub mod packets;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -72,7 +72,7 @@ fn rule(network: &str, action: Action) -> Rule {
     Rule { action, network: network.parse().unwrap() }
 }
 
-fn rules() -> Vec<Rule> {
+pub fn rules() -> Vec<Rule> {
     let ban = Action::Ban { until: None };
     vec![
         rule("198.51.100.0/24", ban),

@@ -4,6 +4,7 @@
 
 mod bench;
 mod doctor;
+mod events;
 mod filter;
 mod lifecycle;
 mod lists;
