@@ -106,7 +106,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
 
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let verify = Arc::new(Credentials { keys, tokens });
-    let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter });
+    let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();

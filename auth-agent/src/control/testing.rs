@@ -136,7 +136,7 @@ impl Desk {
         let length = body.len();
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         // A body that is too long is refused, and the connection closed, before all of it is written.
-        let refused_early = |done: std::io::Result<usize>| match done {
+        let refused_early = |done: io::Result<usize>| match done {
             Err(error) => assert!(matches!(error.kind(), BrokenPipe | ConnectionReset), "{error}"),
             Ok(_) => {}
         };
