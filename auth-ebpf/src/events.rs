@@ -3,9 +3,6 @@
 //! Neither map is pinned: both end with the program, so that nothing an agent left switched on outlives the next
 //! agent's start.
 
-use core::mem::MaybeUninit;
-use core::ptr;
-
 use auth_common::event::{Event, RING_BYTES, Sampling};
 use auth_common::packet::Cursor;
 use auth_common::verdict::Reason;
@@ -31,26 +28,20 @@ static SAMPLING: Sampling<KernelWord> = Sampling {
 };
 
 /// A packet that may be sampled when its fate is known.
-pub struct Candidate(MaybeUninit<*mut xdp_md>);
+pub struct Candidate(*mut xdp_md);
 
 impl Candidate {
-    /// Puts the context aside, on the stack: in one of the few registers that last, it would push out something that
-    /// the decision needs.
+    /// The packet of `context`.
     #[inline(always)]
     pub fn new(context: &XdpContext) -> Self {
-        let mut aside = MaybeUninit::uninit();
-        // SAFETY: a local's pointer is valid and aligned.
-        unsafe { ptr::write_volatile(aside.as_mut_ptr(), context.ctx) };
-        Self(aside)
+        Self(context.ctx)
     }
 
     /// Samples the packet if somebody wants to see such packets and the limit allows it.
     #[inline(always)]
     pub fn offer(&self, reason: Reason) {
         if SAMPLING.wants(reason) {
-            // SAFETY: `new` has written it.
-            let context = unsafe { ptr::read_volatile(self.0.as_ptr()) };
-            auth_sample(context, reason as u32);
+            auth_sample(self.0, reason as u32);
         }
     }
 }

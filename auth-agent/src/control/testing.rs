@@ -136,9 +136,10 @@ impl Desk {
         let length = body.len();
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         // A body that is too long is refused, and the connection closed, before all of it is written.
-        let refused_early = |done: io::Result<usize>| match done {
-            Err(error) => assert!(matches!(error.kind(), BrokenPipe | ConnectionReset), "{error}"),
-            Ok(_) => {}
+        let refused_early = |done: io::Result<usize>| {
+            if let Err(error) = done {
+                assert!(matches!(error.kind(), BrokenPipe | ConnectionReset), "{error}");
+            }
         };
         let request = format!(
             "{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"

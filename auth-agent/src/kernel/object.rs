@@ -166,7 +166,10 @@ fn program_refused(error: &ProgramError) -> FilterError {
                 return FilterError::NotPermitted;
             }
             let log = verifier_log.to_string();
-            let last: Vec<_> = log.lines().rev().take(3).collect();
+            let statistics = ["verification time", "stack depth", "processed"];
+            let telling = |line: &&str| !statistics.iter().any(|start| line.starts_with(start));
+            let last: Vec<_> =
+                log.lines().filter(telling).collect::<Vec<_>>().into_iter().rev().take(3).collect();
             let last: Vec<_> = last.into_iter().rev().collect();
             FilterError::Load { cure: KERNEL_CURE, detail: format!("{io_error}: {}", last.join(" | ")) }
         }
