@@ -1,5 +1,6 @@
 //! The maps, and the filter's view of them.
 
+use auth_common::cells;
 use auth_common::facts::Facts;
 use auth_common::filter::Maps;
 use auth_common::layout::{MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
@@ -20,10 +21,16 @@ use crate::word::KernelWord;
 static BREAKER: Array<KernelWord> = Array::pinned(1, 0);
 
 #[map]
+static CELLS: Array<KernelWord> = Array::pinned(cells::WORDS, BPF_F_MMAPABLE);
+
+#[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);
 
 #[map]
 static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+static HEARTBEAT: Array<KernelWord> = Array::pinned(1, 0);
 
 /// Written and read by agents alone; it lies here so that it is pinned with the rest.
 #[map]
@@ -68,8 +75,18 @@ impl Maps for KernelMaps {
     }
 
     #[inline(always)]
+    fn cells(&self, index: u32) -> Option<&KernelWord> {
+        CELLS.get(index)
+    }
+
+    #[inline(always)]
     fn group(&self, index: u32) -> Option<&Group<KernelWord>> {
         SOURCES.get(index)
+    }
+
+    #[inline(always)]
+    fn heartbeat(&self) -> Option<&KernelWord> {
+        HEARTBEAT.get(0)
     }
 
     /// Jiffy granularity, at a third of the cost of the fine clock. Debts are absolute times, so what a
