@@ -172,7 +172,7 @@ fn not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
     let chain = std::iter::successors(Some(error), |error| error.source());
     chain
         .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        .any(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 fn refused(error: &EbpfError) -> FilterError {
@@ -186,8 +186,7 @@ fn program_refused(error: &ProgramError) -> FilterError {
     match error {
         // The log is pages long; its last lines say what the verifier did not accept.
         ProgramError::LoadError { io_error, verifier_log } => {
-            if io_error.kind() == std::io::ErrorKind::PermissionDenied && verifier_log.to_string().is_empty()
-            {
+            if io_error.kind() == ErrorKind::PermissionDenied && verifier_log.to_string().is_empty() {
                 return FilterError::NotPermitted;
             }
             let log = verifier_log.to_string();
