@@ -77,6 +77,8 @@ pub enum Reason {
     PlaintextPort,
     /// The source is over its HTTP requests, far enough to be dropped here.
     RequestDebt,
+    /// The agent ended this connection.
+    RevokedFlow,
     /// The source's IPv6 site is over one of its budgets.
     SiteBudget,
     /// A source address that can't be one: multicast, broadcast, v4-mapped on the wire.
@@ -99,7 +101,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Allowed,
         Self::AuthFailureDebt,
         Self::Banned,
@@ -127,6 +129,7 @@ impl Reason {
         Self::PacketBudget,
         Self::PlaintextPort,
         Self::RequestDebt,
+        Self::RevokedFlow,
         Self::SiteBudget,
         Self::SourceInvalid,
         Self::TcpHeaderLength,
@@ -168,6 +171,7 @@ impl Reason {
             Self::PacketBudget => "packet-budget",
             Self::PlaintextPort => "plaintext-port",
             Self::RequestDebt => "request-debt",
+            Self::RevokedFlow => "revoked-flow",
             Self::SiteBudget => "site-budget",
             Self::SourceInvalid => "source-invalid",
             Self::TcpHeaderLength => "tcp-header-length",
