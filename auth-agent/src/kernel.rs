@@ -4,6 +4,7 @@
 //! [`Unattached::attach`] adopt what is there.
 
 pub mod error;
+mod flows;
 pub mod interfaces;
 mod links;
 mod memory;
@@ -40,6 +41,7 @@ use crate::clock::{Monotonic, UnixTime};
 use crate::config::{self, ByteRate, HttpLimit, Rate};
 use crate::edge::{Detached, Rule};
 use crate::events::Hub;
+use flows::Flows;
 use memory::SharedGroups;
 use pins::Pins;
 use rules::Prefix;
@@ -94,6 +96,7 @@ impl Budgets {
             breaker: self.breaker,
             bytes: self.bytes,
             connections: self.connections,
+            flows_until: 0,
             packets: self.packets,
             request_threshold: self.requests.1.threshold,
             rules_generation,
@@ -137,6 +140,7 @@ pub struct Filter {
     budgets: Budgets,
     counters: PerCpuArray<MapData, u64>,
     events: Arc<Hub>,
+    flows: Mutex<Flows>,
     interfaces: Vec<String>,
     _lock: File,
     pin_directory: PathBuf,
@@ -175,15 +179,18 @@ impl Filter {
         set_ports(&mut ebpf, kernel, protected_ports)?;
         let budgets = Budgets::from(limits);
         let (switch, ring) = samples::take(&mut ebpf)?;
+        let flows = Flows::open(&mut ebpf)?;
+        let rules = Rules::open(&mut ebpf, &budgets, ipv6_prefix, flows.latest())?;
         let filter = Self {
             budgets,
             counters: counters(&mut ebpf)?,
             events: Hub::new(switch),
+            flows: Mutex::new(flows),
             interfaces: kernel.interfaces.clone(),
             _lock: lock,
             pin_directory: kernel.pin_directory.clone(),
             ring: Mutex::new(Some(ring)),
-            rules: Mutex::new(Rules::open(&mut ebpf, &budgets, ipv6_prefix)?),
+            rules: Mutex::new(rules),
             sources: source_table(&mut ebpf, shape)?,
         };
         let interfaces = kernel.interfaces.clone();
@@ -290,7 +297,12 @@ pub fn pinned(pin_directory: &Path) -> Result<Vec<u32>, FilterError> {
 }
 
 impl Rules {
-    fn open(ebpf: &mut aya::Ebpf, budgets: &Budgets, ipv6_prefix: u8) -> Result<Self, FilterError> {
+    fn open(
+        ebpf: &mut aya::Ebpf,
+        budgets: &Budgets,
+        ipv6_prefix: u8,
+        flows_until: u64,
+    ) -> Result<Self, FilterError> {
         let failed = |error: &dyn std::fmt::Display| FilterError::map(layout::RULES, error);
         let trie = LpmTrie::<_, [u8; 16], Value<Entry>>::try_from(object::take(ebpf, layout::RULES)?)
             .map_err(|error| failed(&error))?;
@@ -304,7 +316,7 @@ impl Rules {
         let policy_map = object::array::<Policy>(ebpf, layout::POLICY)?;
         let earlier = policy_map.get(&0, 0).map_err(|error| FilterError::map(layout::POLICY, error))?.0;
         // Goes on from where an earlier agent stopped, so that no outcome cached then counts as new.
-        let policy = budgets.policy(earlier.rules_generation);
+        let policy = Policy { flows_until, ..budgets.policy(earlier.rules_generation) };
         Ok(Self { applied, ipv6_prefix, policy, policy_map, trie })
     }
 
@@ -317,10 +329,17 @@ impl Rules {
         let changed = self.change(&wanted);
         // Even after a failure: what did change must not be hidden behind cached outcomes.
         self.policy.rules_generation += 1;
-        self.policy_map
-            .set(0, Value(self.policy), 0)
-            .map_err(|error| FilterError::map(layout::POLICY, error))?;
+        self.set_policy()?;
         changed
+    }
+
+    fn set_flows_until(&mut self, until: u64) -> Result<(), FilterError> {
+        self.policy.flows_until = until;
+        self.set_policy()
+    }
+
+    fn set_policy(&mut self) -> Result<(), FilterError> {
+        self.policy_map.set(0, Value(self.policy), 0).map_err(|error| FilterError::map(layout::POLICY, error))
     }
 
     fn change(&mut self, wanted: &BTreeMap<Prefix, Entry>) -> Result<(), FilterError> {
