@@ -169,10 +169,9 @@ pub(super) enum ConnectionVerb {
 }
 
 #[derive(Arguments, Debug)]
-#[group(id = "which", required = true, multiple = false, args = ["id", "source"])]
 pub(super) struct EndConnections {
     /// The connection's number, as `connection list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", conflicts_with = "source", required_unless_present = "source")]
     pub(super) id: Option<u64>,
     /// All from this address or network, allowlisted or not
     #[arg(long, value_name = "CIDR", value_parser = parse_network)]

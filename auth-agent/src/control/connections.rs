@@ -1,5 +1,8 @@
 //! `/v1/connections`: who is connected, and ending connections.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 //! gone, and what still comes of it is answered by the host.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::{MutexGuard, PoisonError};
 
 use auth_common::flow::Flow;
@@ -52,7 +53,7 @@ impl Flows {
         self.sweep(now)?;
         let mut held = 0;
         for flow in flows {
-            let flow = flow_of(flow);
+            let flow = flow.into();
             match self.held.place(&flow, until.0, layout::MAX_FLOWS as usize) {
                 Place::Full => self.overflowed += 1,
                 Place::Held => held += 1,
@@ -134,9 +135,11 @@ fn failed(error: MapError) -> FilterError {
     FilterError::map(layout::FLOWS, error)
 }
 
-fn flow_of(flow: &edge::Flow) -> Flow {
-    let end = |end: std::net::SocketAddr| (as_packet_address(end.ip()), end.port());
-    Flow::new(end(flow.peer), end(flow.local))
+impl From<&edge::Flow> for Flow {
+    fn from(flow: &edge::Flow) -> Self {
+        let end = |end: SocketAddr| (as_packet_address(end.ip()), end.port());
+        Self::new(end(flow.peer), end(flow.local))
+    }
 }
 
 /// Flows by when they end.
@@ -241,7 +244,7 @@ mod tests {
             ("[::ffff:192.0.2.1]:7", "[::ffff:10.0.0.1]:443"),
             ("192.0.2.1:7", "[::ffff:10.0.0.1]:443"),
         ] {
-            assert_eq!(flow_of(&edge::Flow { local: mapped(local), peer: mapped(peer) }), flow(7));
+            assert_eq!(Flow::from(&edge::Flow { local: mapped(local), peer: mapped(peer) }), flow(7));
         }
     }
 }

@@ -7,9 +7,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -35,9 +33,9 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.connection.is_ended() {
-            // tcp(7), socket(7): with no time to linger, closing sends RST and forgets what is queued. Should it
+            // socket(7), SO_LINGER: with no time to linger, closing sends RST and forgets what is queued. Should that
             // fail, the connection ends as any other.
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            let _ = self.stream.set_zero_linger();
         }
     }
 }

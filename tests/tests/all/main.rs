@@ -6,6 +6,7 @@ mod bench;
 mod doctor;
 mod events;
 mod filter;
+mod flows;
 mod lifecycle;
 mod lists;
 mod refusals;
