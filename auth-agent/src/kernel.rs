@@ -5,6 +5,7 @@
 
 pub mod cells;
 pub mod error;
+mod flows;
 mod heartbeat;
 pub mod interfaces;
 mod links;
@@ -44,6 +45,7 @@ use crate::config::{self, ByteRate, HttpLimit, PlaintextAnswer, Rate, WhenAgentG
 use crate::edge::{Detached, Rule};
 use crate::events::Hub;
 use cells::{Cells, Marks};
+use flows::Flows;
 use heartbeat::Heartbeat;
 use memory::{Atomic, Shared};
 use pins::Pins;
@@ -99,6 +101,7 @@ impl Budgets {
             breaker: self.breaker,
             bytes: self.bytes,
             connections: self.connections,
+            flows_until: 0,
             packets: self.packets,
             pass_when_agent_gone: 0,
             request_threshold: self.requests.1.threshold,
@@ -145,6 +148,7 @@ pub struct Filter {
     events: Arc<Hub>,
     /// Where packets are to pass when the agent is gone.
     heartbeat: Option<Heartbeat>,
+    flows: Mutex<Flows>,
     interfaces: Vec<String>,
     _lock: File,
     pin_directory: PathBuf,
@@ -185,16 +189,20 @@ impl Filter {
         let pass_when_agent_gone = u64::from(kernel.when_agent_gone == WhenAgentGone::Pass);
         let policy = Policy { pass_when_agent_gone, ..budgets.policy(0) };
         let (switch, ring) = samples::take(&mut ebpf)?;
+        let flows = Flows::open(&mut ebpf)?;
+        let policy = Policy { flows_until: flows.latest(), ..policy };
+        let rules = Rules::open(&mut ebpf, policy, &shape)?;
         let filter = Self {
             budgets,
             counters: counters(&mut ebpf)?,
             events: Hub::new(switch),
             heartbeat: heartbeat(&mut ebpf, kernel)?,
+            flows: Mutex::new(flows),
             interfaces: kernel.interfaces.clone(),
             _lock: lock,
             pin_directory: kernel.pin_directory.clone(),
             ring: Mutex::new(Some(ring)),
-            rules: Mutex::new(Rules::open(&mut ebpf, policy, &shape)?),
+            rules: Mutex::new(rules),
             sources: source_table(&mut ebpf, shape)?,
         };
         let interfaces = kernel.interfaces.clone();
@@ -348,10 +356,17 @@ impl Rules {
         }
         // Even after a failure: what did change must not be hidden behind cached outcomes.
         self.policy.rules_generation += 1;
-        self.policy_map
-            .set(0, Value(self.policy), 0)
-            .map_err(|error| FilterError::map(layout::POLICY, error))?;
+        self.set_policy()?;
         changed
+    }
+
+    fn set_flows_until(&mut self, until: u64) -> Result<(), FilterError> {
+        self.policy.flows_until = until;
+        self.set_policy()
+    }
+
+    fn set_policy(&mut self) -> Result<(), FilterError> {
+        self.policy_map.set(0, Value(self.policy), 0).map_err(|error| FilterError::map(layout::POLICY, error))
     }
 
     fn change(&mut self, wanted: &BTreeMap<Prefix, Entry>) -> Result<(), FilterError> {

@@ -99,6 +99,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         Arc::clone(&filter) as _,
         Arc::clone(&counters),
         Arc::clone(&allowlist),
+        server.connections(),
         started,
     ));
     control.apply_rules(started)?;

@@ -1,7 +1,7 @@
 //! The maps: their names, keys and values, and the version of all that together.
 //!
 //! A pinned map outlives the agent that made it. Whoever changes anything that lands in a map (here, in
-//! `rules`, in `table`, or the order of [`crate::verdict::Reason`]) raises [`VERSION`].
+//! `flow`, in `rules`, in `table`, or the order of [`crate::verdict::Reason`]) raises [`VERSION`].
 
 use crate::gcra::Limit;
 
@@ -22,6 +22,8 @@ pub const HEARTBEAT: &str = "HEARTBEAT";
 pub const PORTS: &str = "PORTS";
 /// Trie of [`crate::rules::Rule`] by CIDR.
 pub const RULES: &str = "RULES";
+/// Hash of deadlines, nanoseconds on `CLOCK_MONOTONIC`, by [`crate::flow::Flow`].
+pub const FLOWS: &str = "FLOWS";
 /// Array of [`crate::table::Group`], mapped into the agent's memory.
 pub const SOURCES: &str = "SOURCES";
 /// Per-CPU array of packet counts, indexed by [`crate::verdict::Reason`].
@@ -29,6 +31,9 @@ pub const COUNTERS: &str = "COUNTERS";
 
 /// Entries that [`RULES`] can hold: 100,000 rules, with room for a marker beside each.
 pub const MAX_RULES: u32 = 262_144;
+
+/// Entries that [`FLOWS`] can hold.
+pub const MAX_FLOWS: u32 = 65_536;
 
 /// Words of 64 ports that [`PORTS`] holds.
 pub const PORT_WORDS: u32 = 65_536 / 64;
@@ -85,6 +90,8 @@ pub struct Policy {
     pub request_threshold: u64,
     /// Nanoseconds of failed-authentication debt from which a source is dropped at protected ports.
     pub auth_failure_threshold: u64,
+    /// Nanoseconds on `CLOCK_MONOTONIC` until which [`FLOWS`] has something to say; before, it is not looked up.
+    pub flows_until: u64,
 }
 
 /// Sixty-four ports: bit `port % 64` of word `port / 64`.
@@ -110,6 +117,6 @@ impl Ports {
 }
 
 const _: () = assert!(size_of::<Meta>() == 48);
-const _: () = assert!(size_of::<Policy>() == 144);
+const _: () = assert!(size_of::<Policy>() == 152);
 const _: () = assert!(size_of::<Ports>() == 32);
 const _: () = assert!(size_of::<crate::rules::Rule>() == 16);

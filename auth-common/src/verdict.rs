@@ -84,6 +84,8 @@ pub enum Reason {
     PlaintextReset,
     /// The source is over its HTTP requests, far enough to be dropped here.
     RequestDebt,
+    /// The agent ended this connection.
+    RevokedFlow,
     /// The source's IPv6 site is over one of its budgets.
     SiteBudget,
     /// A source address that can't be one: multicast, broadcast, v4-mapped on the wire.
@@ -106,7 +108,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::AgentGone,
         Self::Allowed,
         Self::AuthFailureDebt,
@@ -136,6 +138,7 @@ impl Reason {
         Self::PlaintextPort,
         Self::PlaintextReset,
         Self::RequestDebt,
+        Self::RevokedFlow,
         Self::SiteBudget,
         Self::SourceInvalid,
         Self::TcpHeaderLength,
@@ -179,6 +182,7 @@ impl Reason {
             Self::PlaintextPort => "plaintext-port",
             Self::PlaintextReset => "plaintext-reset",
             Self::RequestDebt => "request-debt",
+            Self::RevokedFlow => "revoked-flow",
             Self::SiteBudget => "site-budget",
             Self::SourceInvalid => "source-invalid",
             Self::TcpHeaderLength => "tcp-header-length",

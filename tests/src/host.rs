@@ -1,17 +1,18 @@
 //! The filter's decision on the host, over maps in ordinary memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 
 use auth_agent::clock::Monotonic;
 use auth_agent::config::{Kernel, Limits, WhenAgentGone};
-use auth_agent::edge::Rule;
+use auth_agent::edge::{self, Rule};
 use auth_agent::kernel::Budgets;
 use auth_agent::kernel::cells::Marks;
 use auth_agent::kernel::rules::{self, Prefix};
 use auth_common::facts::Facts;
 use auth_common::filter::{Maps, decide};
+use auth_common::flow::Flow;
 use auth_common::layout::{PORT_WORDS, Policy, Ports};
 use auth_common::packet::Cursor;
 use auth_common::rules::{ADDRESS_BITS, Rule as Entry};
@@ -25,6 +26,7 @@ pub struct HostMaps {
     pub now: Monotonic,
     breaker: AtomicU64,
     cells: Vec<AtomicU64>,
+    flows: HashMap<Flow, u64>,
     groups: Vec<Group<AtomicU64>>,
     heartbeat: AtomicU64,
     policy: Policy,
@@ -57,6 +59,7 @@ impl HostMaps {
         Self {
             breaker: AtomicU64::default(),
             cells: Marks::of(&rules).words().iter().map(|word| AtomicU64::new(*word)).collect(),
+            flows: HashMap::new(),
             groups: (0..groups).map(|_| Group::default()).collect(),
             heartbeat: AtomicU64::new(now.0),
             now,
@@ -75,6 +78,12 @@ impl HostMaps {
     /// Decides on a frame.
     pub fn run(&self, frame: &[u8]) -> Reason {
         decide(Cursor::new(frame), self)
+    }
+
+    /// Revokes flows until then, as the agent does.
+    pub fn revoke(&mut self, flows: &[edge::Flow], until: Monotonic) {
+        self.flows.extend(flows.iter().map(|flow| (flow.into(), until.0)));
+        self.policy.flows_until = self.policy.flows_until.max(until.0);
     }
 
     /// The line of a source, as the agent would charge it.
@@ -120,6 +129,10 @@ impl Maps for HostMaps {
         self.ports.get(index as usize)
     }
 
+    fn revoked_until(&self, flow: &Flow) -> Option<u64> {
+        self.flows.get(flow).copied()
+    }
+
     fn rule(&self, address: [u8; 16]) -> Option<Entry> {
         let address = u128::from_be_bytes(address);
         (0..=ADDRESS_BITS).rev().find_map(|length| {
@@ -128,8 +141,8 @@ impl Maps for HostMaps {
         })
     }
 
-    fn settle(&self, facts: Facts) -> Facts {
-        facts
+    fn settle<'f>(&'f self, facts: &'f Facts) -> Option<&'f Facts> {
+        Some(facts)
     }
 
     fn shape(&self) -> Shape {

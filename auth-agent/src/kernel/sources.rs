@@ -99,7 +99,7 @@ impl SourceTable {
 }
 
 /// The address as a packet from it carries it.
-fn as_packet_address(address: IpAddr) -> Address {
+pub(super) fn as_packet_address(address: IpAddr) -> Address {
     match address.to_canonical() {
         IpAddr::V4(address) => Address::V4(address.octets()),
         IpAddr::V6(address) => Address::V6(address.octets()),

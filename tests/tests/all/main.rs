@@ -6,6 +6,7 @@ mod bench;
 mod doctor;
 mod events;
 mod filter;
+mod flows;
 mod heartbeat;
 mod lifecycle;
 mod lists;
