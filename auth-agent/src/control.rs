@@ -9,6 +9,7 @@ mod body;
 mod events;
 mod filter;
 mod keys;
+mod limits;
 pub mod messages;
 mod problem;
 mod socket;
@@ -32,10 +33,11 @@ pub use self::problem::Problem;
 pub use self::socket::{ControlSocket, Peer, SocketError};
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
+use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
-use crate::store::{Store, StoreError};
+use crate::store::{Limit, Store, StoreError};
 
 /// Ten years: who means longer means for ever.
 const LONGEST_SECONDS: u64 = 3650 * 24 * 60 * 60;
@@ -45,6 +47,7 @@ const REMARK_CHARACTERS: usize = 256;
 pub struct Control {
     allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
+    classes: Classes,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
     keys: Arc<KeyRing>,
@@ -62,10 +65,11 @@ impl Control {
         edge: Arc<dyn Edge>,
         counters: Arc<Counters>,
         allowlist: Arc<Allowlist>,
+        classes: Classes,
         started: UnixTime,
     ) -> Self {
         let (changing, rules_error) = Default::default();
-        Self { allowlist, changing, counters, edge, keys, rules_error, started, store }
+        Self { allowlist, changing, classes, counters, edge, keys, rules_error, started, store }
     }
 
     /// Brings the kernel's rules in line with the store and the allowlist. Blocks.
@@ -106,7 +110,13 @@ impl Control {
         let bans = self.store.bans(now)?;
         let bans =
             bans.iter().map(|ban| Rule { action: Action::Ban { until: ban.until }, network: ban.network });
-        Ok(allow.chain(bans).collect())
+        let limits = self.limits(self.store.limits()?);
+        for entry in &limits {
+            if let (Some(obstacle), true) = (&entry.obstacle, entry.set.is_some()) {
+                tracing::warn!(network = %entry.network, obstacle, "limits that were set are not in force");
+            }
+        }
+        Ok(allow.chain(bans).chain(classes::rules(&limits)).collect())
     }
 
     /// Every network on the allowlist.
@@ -114,6 +124,11 @@ impl Control {
         let added = self.store.allows()?;
         let configured = self.allowlist.configured().iter().copied();
         Ok(configured.chain(added.into_iter().map(|allow| allow.network)).collect())
+    }
+
+    /// Every class by network, with `set` as what was set while running.
+    fn limits(&self, set: Vec<Limit>) -> Vec<classes::Entry> {
+        self.classes.entries(&set, self.edge.ipv6_prefix())
     }
 
     /// Held from before the store is changed until memory and kernel follow: otherwise the older of two
@@ -149,6 +164,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/events", get(events::stream))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/v1/limits", get(limits::list).post(limits::set))
+        .route("/v1/limits/{network}", get(limits::of).delete(limits::remove))
         .route("/v1/sources/{address}", get(filter::source))
         .route("/v1/status", get(filter::status))
         .fallback(|| async { Problem::Path })

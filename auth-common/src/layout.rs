@@ -6,12 +6,14 @@
 use crate::gcra::Limit;
 
 /// Version of everything that lies in the maps.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Array of one [`Meta`].
 pub const META: &str = "META";
 /// Array of one [`Policy`].
 pub const POLICY: &str = "POLICY";
+/// Array of [`MAX_CLASSES`] [`Class`].
+pub const CLASSES: &str = "CLASSES";
 /// Array of one word: theoretical arrival time of strangers' new connections.
 pub const BREAKER: &str = "BREAKER";
 /// Array of [`PORT_WORDS`] [`Ports`].
@@ -25,6 +27,9 @@ pub const COUNTERS: &str = "COUNTERS";
 
 /// Entries that [`RULES`] can hold: 100,000 rules, with room for a marker beside each.
 pub const MAX_RULES: u32 = 262_144;
+
+/// Classes that [`CLASSES`] holds; number 0 is that of every source which no rule puts into another.
+pub const MAX_CLASSES: u32 = 256;
 
 /// Words of 64 ports that [`PORTS`] holds.
 pub const PORT_WORDS: u32 = 65_536 / 64;
@@ -56,14 +61,20 @@ pub struct Meta {
 pub struct Policy {
     /// Counts changes of [`RULES`]: a cached outcome of another generation is looked up again.
     pub rules_generation: u64,
+    /// New connections of all strangers.
+    pub breaker: Limit,
+}
+
+/// What the sources of a class may do. Changes while the program runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct Class {
     /// Packets per source.
     pub packets: Limit,
     /// Blocks of [`BYTES_PER_BLOCK`] per source.
     pub bytes: Limit,
     /// New connections per source.
     pub connections: Limit,
-    /// New connections of all strangers.
-    pub breaker: Limit,
     /// Packets per IPv6 site.
     pub site_packets: Limit,
     /// Blocks of [`BYTES_PER_BLOCK`] per IPv6 site.
@@ -99,6 +110,7 @@ impl Ports {
 }
 
 const _: () = assert!(size_of::<Meta>() == 48);
-const _: () = assert!(size_of::<Policy>() == 136);
+const _: () = assert!(size_of::<Class>() == 112);
+const _: () = assert!(size_of::<Policy>() == 24);
 const _: () = assert!(size_of::<Ports>() == 32);
 const _: () = assert!(size_of::<crate::rules::Rule>() == 16);

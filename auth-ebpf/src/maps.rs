@@ -2,7 +2,7 @@
 
 use auth_common::facts::Facts;
 use auth_common::filter::Maps;
-use auth_common::layout::{MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
+use auth_common::layout::{Class, MAX_CLASSES, MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
 use auth_common::rules::{ADDRESS_BITS, Rule};
 use auth_common::table::{Group, Shape};
 use auth_common::verdict::Reason;
@@ -18,6 +18,9 @@ use crate::word::KernelWord;
 /// Strangers' new connections: the one word that all CPUs contend for, and only with a SYN in hand.
 #[map]
 static BREAKER: Array<KernelWord> = Array::pinned(1, 0);
+
+#[map]
+static CLASSES: Array<Class> = Array::pinned(MAX_CLASSES, BPF_F_RDONLY_PROG);
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);
@@ -65,6 +68,11 @@ impl Maps for KernelMaps {
     #[inline(always)]
     fn breaker(&self) -> Option<&KernelWord> {
         BREAKER.get(0)
+    }
+
+    #[inline(always)]
+    fn class(&self, number: u32) -> Option<&Class> {
+        CLASSES.get(number)
     }
 
     #[inline(always)]

@@ -7,11 +7,11 @@ use std::sync::atomic::AtomicU64;
 use auth_agent::clock::Monotonic;
 use auth_agent::config::{Kernel, Limits};
 use auth_agent::edge::Rule;
-use auth_agent::kernel::Budgets;
 use auth_agent::kernel::rules::{self, Prefix};
+use auth_agent::kernel::{Budgets, Numbers};
 use auth_common::facts::Facts;
 use auth_common::filter::{Maps, decide};
-use auth_common::layout::{PORT_WORDS, Policy, Ports};
+use auth_common::layout::{Class, PORT_WORDS, Policy, Ports};
 use auth_common::packet::Cursor;
 use auth_common::rules::{ADDRESS_BITS, Rule as Entry};
 use auth_common::source::ipv6_mask;
@@ -23,6 +23,7 @@ pub struct HostMaps {
     /// The time that decisions see; the caller moves it.
     pub now: Monotonic,
     breaker: AtomicU64,
+    classes: BTreeMap<u16, Class>,
     groups: Vec<Group<AtomicU64>>,
     policy: Policy,
     ports: Vec<Ports>,
@@ -34,6 +35,8 @@ impl HostMaps {
     /// What the agent would put into the kernel's maps.
     pub fn new(kernel: &Kernel, limits: &Limits, protected: &[u16], stated: &[Rule]) -> Self {
         let budgets = Budgets::from(limits);
+        let numbers = Numbers::default().assign(stated, &budgets).unwrap();
+        let number = |class: &auth_agent::edge::Class| numbers.of(&budgets.of_class(&class.limits).class());
         let groups = 1_024_usize;
         let mut ports = vec![Ports::default(); PORT_WORDS as usize];
         for port in &kernel.plaintext_ports {
@@ -50,11 +53,12 @@ impl HostMaps {
         }
         Self {
             breaker: AtomicU64::default(),
+            classes: [(0, budgets.class())].into_iter().chain(numbers.iter()).collect(),
             groups: (0..groups).map(|_| Group::default()).collect(),
             now: Monotonic::now(),
             policy: budgets.policy(1),
             ports,
-            rules: rules::compile(stated, kernel.ipv6_prefix, |until| until.0),
+            rules: rules::compile(stated, kernel.ipv6_prefix, number, |until| until.0).unwrap(),
             shape: Shape {
                 group_mask: groups as u64 - 1,
                 ipv6_mask: ipv6_mask(kernel.ipv6_prefix),
@@ -86,6 +90,10 @@ impl Maps for HostMaps {
 
     fn breaker(&self) -> Option<&AtomicU64> {
         Some(&self.breaker)
+    }
+
+    fn class(&self, number: u32) -> Option<&Class> {
+        self.classes.get(&u16::try_from(number).ok()?)
     }
 
     fn group(&self, index: u32) -> Option<&Group<AtomicU64>> {

@@ -11,10 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::args::{
-    AddBan, AllowVerb, BanVerb, ConfigVerb, CreateKey, ImportBans, KeyVerb, SourceVerb, TokenVerb, Verb,
+    AddBan, AllowVerb, BanVerb, ConfigVerb, CreateKey, ImportBans, KeyVerb, LimitVerb, SourceVerb, TokenVerb,
+    Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, events, network_list, render};
+use super::{Failure, check, events, limit, network_list, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -71,6 +72,22 @@ impl Session<'_> {
             Verb::Ban(BanVerb::Remove { network }) => {
                 let body = self.ask(Method::DELETE, &item("/v1/bans", network), None::<()>)?;
                 self.show(&body, |ban: &messages::RemovedBan| format!("removed the ban on {}\n", ban.network))
+            }
+            Verb::Limit(LimitVerb::Show { address: None }) => {
+                self.get("/v1/limits", |limits| limit::all(limits, now))
+            }
+            Verb::Limit(LimitVerb::Show { address: Some(address) }) => {
+                self.get(&format!("/v1/limits/{address}"), |limits| limit::of(limits, now))
+            }
+            Verb::Limit(LimitVerb::Set(set)) => {
+                let body = self.ask(Method::POST, "/v1/limits", Some(limit::request(*set)))?;
+                self.show(&body, |entry| limit::set(entry, now))
+            }
+            Verb::Limit(LimitVerb::Remove { network }) => {
+                let body = self.ask(Method::DELETE, &item("/v1/limits", network), None::<()>)?;
+                self.show(&body, |limit: &messages::RemovedLimit| {
+                    format!("removed the limits of {}\n", limit.network)
+                })
             }
             Verb::Source(SourceVerb::Show { address }) => {
                 self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Limits, Rate, Sizes, Store, Timeouts};
+use super::{
+    ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Limits, Rate, Sizes, SourceLimits, Store,
+    Timeouts,
+};
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -39,12 +42,21 @@ impl Default for IdentityHeaders {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            breaker: rate(5_000, SECOND, 10_000),
+            site_factor: nonzero(16),
+            source: SourceLimits::default(),
+        }
+    }
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        Self {
             auth_failures: HttpLimit {
                 drop_after: nonzero(20),
                 drop_for: MINUTE,
                 rate: rate(10, MINUTE, 20),
             },
-            breaker: rate(5_000, SECOND, 10_000),
             bytes: ByteRate { burst: 128 << 20, per_second: 64 << 20 },
             connections: rate(50, SECOND, 200),
             packets: rate(20_000, SECOND, 40_000),
@@ -53,7 +65,6 @@ impl Default for Limits {
                 drop_for: Duration::from_secs(10),
                 rate: rate(100, MINUTE, 100),
             },
-            site_factor: nonzero(16),
         }
     }
 }

@@ -72,6 +72,18 @@ pub enum Problem {
     /// No such key.
     #[error("there is no API key {0}: `auth-agent key list` shows them")]
     KeyMissing(KeyId),
+    /// Nothing to remove.
+    #[error("no limits were set for exactly {network}{}", if *configured {
+        ": they stand in a [[class]] of the configuration, change them there"
+    } else {
+        ": `auth-agent limit show` shows them"
+    })]
+    LimitMissing {
+        /// They stand in the configuration.
+        configured: bool,
+        /// As asked.
+        network: IpNet,
+    },
     /// Wrong method for this path.
     #[error("this path does not take that method")]
     Method,
@@ -86,7 +98,7 @@ pub enum Problem {
     },
     /// No such path.
     #[error(
-        "there is no such path: the paths start with /v1/ and are status, keys, bans, sources and detach"
+        "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, sources, events and detach"
     )]
     Path,
     /// No random bytes.
@@ -147,6 +159,7 @@ impl Problem {
             Self::Internal => "internal",
             Self::KeyId(_) => "key-id-invalid",
             Self::KeyMissing(_) => "key-missing",
+            Self::LimitMissing { .. } => "limit-missing",
             Self::Method => "method-not-allowed",
             Self::Network(_) => "network-invalid",
             Self::Path => "path-missing",
@@ -168,9 +181,11 @@ impl Problem {
             | Self::KeyId(_)
             | Self::Network(_)
             | Self::SourceInvalid(_) => StatusCode::BAD_REQUEST,
-            Self::AllowMissing { .. } | Self::BanMissing { .. } | Self::KeyMissing(_) | Self::Path => {
-                StatusCode::NOT_FOUND
-            }
+            Self::AllowMissing { .. }
+            | Self::BanMissing { .. }
+            | Self::KeyMissing(_)
+            | Self::LimitMissing { .. }
+            | Self::Path => StatusCode::NOT_FOUND,
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,

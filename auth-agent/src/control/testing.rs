@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
+use crate::config::Config;
 use crate::edge::{Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus};
 use crate::events::testing::FakeSwitch;
 use crate::events::{Hub, SubscribeError, Subscription, Wanted};
@@ -38,6 +39,13 @@ impl Default for FakeEdge {
 }
 
 impl FakeEdge {
+    /// The rules but for the class of the configuration.
+    pub(crate) fn told(&self) -> Vec<Rule> {
+        let rules = self.rules.lock().unwrap();
+        let configured = |rule: &&Rule| rule.class().is_some_and(|class| class.name == "partners");
+        rules.iter().filter(|rule| !configured(rule)).cloned().collect()
+    }
+
     fn check(&self) -> Result<(), EdgeError> {
         if *self.broken.lock().unwrap() { Err(EdgeError::new("the rule map is full")) } else { Ok(()) }
     }
@@ -50,6 +58,10 @@ impl Edge for FakeEdge {
         Ok(())
     }
 
+    fn ipv6_prefix(&self) -> u8 {
+        64
+    }
+
     fn detach(&self) -> Result<Detached, EdgeError> {
         self.check()?;
         Ok(Detached { interfaces: vec!["eth0".into()] })
@@ -60,6 +72,7 @@ impl Edge for FakeEdge {
         let requests = Debt { burst: 5, debt_events: 7, debt_ns: 4_000_000_001, dropped: false, over: true };
         Ok(SourceView {
             banned_until: None,
+            class: "default".into(),
             debts: Debts {
                 auth_failures: nothing,
                 bytes: nothing,
@@ -93,6 +106,13 @@ impl Edge for FakeEdge {
     }
 }
 
+/// With a class `partners` for 192.0.2.0/24.
+fn config() -> Config {
+    let more =
+        "[[class]]\nname = \"partners\"\nnetworks = [\"192.0.2.0/24\"]\nrequests = { rate = \"500/min\" }\n";
+    Config::parse(&format!("{}\n{more}", crate::config::tests::MINIMAL), Path::new("edge.toml")).unwrap()
+}
+
 /// A running control API.
 pub(crate) struct Desk {
     pub(crate) control: Arc<Control>,
@@ -121,6 +141,7 @@ impl Desk {
             Arc::clone(&edge) as _,
             Arc::default(),
             Arc::new(Allowlist::new(allow)),
+            Classes::new(&config()),
             UnixTime::now(),
         );
         let control = Arc::new(control);

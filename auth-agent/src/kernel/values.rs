@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "aya's marker trait for plain map values")]
 
 use auth_common::event::Sampling;
-use auth_common::layout::{Meta, Policy, Ports};
+use auth_common::layout::{Class, Meta, Policy, Ports};
 use auth_common::rules::Rule;
 use auth_common::table::Shape;
 
@@ -14,6 +14,8 @@ use auth_common::table::Shape;
 pub struct Value<T>(pub T);
 
 // SAFETY: integers only, so that every bit pattern is valid.
+unsafe impl aya::Pod for Value<Class> {}
+// SAFETY: as above.
 unsafe impl aya::Pod for Value<Meta> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Value<Policy> {}

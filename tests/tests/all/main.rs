@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod filter;
 mod lifecycle;
+mod limits;
 mod lists;
 mod refusals;
 mod rules;
