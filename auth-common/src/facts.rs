@@ -5,6 +5,7 @@
 //! is put into a few numbers, which the program writes to memory and reads back: from there on the verifier
 //! knows nothing of the path, and follows one.
 
+use crate::cells::Cell;
 use crate::flow::Flow;
 use crate::packet::{Address, Packet, Transport};
 use crate::source::SourceKey;
@@ -62,6 +63,13 @@ impl Facts {
     pub fn address(&self) -> [u8; 16] {
         let [upper, lower] = self.flow.source();
         (u128::from(upper) << 64 | u128::from(lower)).to_be_bytes()
+    }
+
+    /// The source's cell of the rules' bitmap.
+    #[inline(always)]
+    pub fn cell(&self) -> Cell {
+        let [upper, lower] = self.source;
+        if self.has(IPV6) { Cell::v6((upper >> 32) as u32) } else { Cell::v4(lower as u32) }
     }
 
     /// The source's key: see [`SourceKey::new`].

@@ -17,8 +17,12 @@ pub trait Maps {
 
     /// The breaker's word.
     fn breaker(&self) -> Option<&Self::Word>;
+    /// Word number `index` of the rules' bitmap.
+    fn cells(&self, index: u32) -> Option<&Self::Word>;
     /// Group number `index` of the source table.
     fn group(&self, index: u32) -> Option<&Group<Self::Word>>;
+    /// The word that holds until when the agent counts as alive.
+    fn heartbeat(&self) -> Option<&Self::Word>;
     /// Nanoseconds on `CLOCK_MONOTONIC`.
     fn now(&self) -> u64;
     /// What the operator set.
@@ -54,11 +58,14 @@ fn decide_ip(facts: &Facts, maps: &impl Maps) -> Result<Reason, Reason> {
     let facts = maps.settle(facts).ok_or(Reason::Internal)?;
     let protected = ports(facts, maps)?;
     let policy = maps.policy().ok_or(Reason::Internal)?;
+    let now = maps.now();
+    if policy.pass_when_agent_gone != 0 {
+        heartbeat(now, maps)?;
+    }
     let shape = maps.shape();
     let key = facts.key(shape.ipv6_mask);
     let place = shape.place(key);
     let group = maps.group(place.group).ok_or(Reason::Internal)?;
-    let now = maps.now();
 
     if protected {
         flow(facts, policy, now, maps)?;
@@ -105,6 +112,13 @@ fn ports(facts: &Facts, maps: &impl Maps) -> Result<bool, Reason> {
     Ok(ports.protected & bit != 0)
 }
 
+/// Whether somebody still tends the rules, where the operator would rather have no limits than old ones.
+#[inline(always)]
+fn heartbeat(now: u64, maps: &impl Maps) -> Result<(), Reason> {
+    let heartbeat = maps.heartbeat().ok_or(Reason::Internal)?;
+    if heartbeat.read() < now { Err(Reason::AgentGone) } else { Ok(()) }
+}
+
 /// Connections that the agent ended, whoever they are from: the operator meant this very connection.
 #[inline(always)]
 fn flow(facts: &Facts, policy: &Policy, now: u64, maps: &impl Maps) -> Result<(), Reason> {
@@ -132,7 +146,7 @@ fn rules<M: Maps>(
     let outcome = match Cached::from_bits(line.rules.read()).outcome(generation, place.tag, now) {
         Some(outcome) => outcome,
         None => {
-            let rule = maps.rule(facts.address()).unwrap_or_default();
+            let rule = look_up(facts, maps)?;
             if let Some(cached) = Cached::of(rule, generation, place.tag, now)
                 && !seat.is_overflow()
             {
@@ -146,6 +160,17 @@ fn rules<M: Maps>(
         Outcome::Banned => Err(Reason::Banned),
         Outcome::None => Ok(()),
     }
+}
+
+/// What the rules say, without asking them where there are none.
+#[inline(always)]
+fn look_up(facts: &Facts, maps: &impl Maps) -> Result<Rule, Reason> {
+    let cell = facts.cell();
+    let word = maps.cells(cell.word()).ok_or(Reason::Internal)?;
+    Ok(match word.read() & cell.bit() {
+        0 => Rule::default(),
+        _ => maps.rule(facts.address()).unwrap_or_default(),
+    })
 }
 
 /// Debts that the agent charged: far enough over, and the NIC answers for it.

@@ -14,6 +14,10 @@ pub const META: &str = "META";
 pub const POLICY: &str = "POLICY";
 /// Array of one word: theoretical arrival time of strangers' new connections.
 pub const BREAKER: &str = "BREAKER";
+/// Array of [`crate::cells::WORDS`] words, mapped into the agent's memory: see [`crate::cells`].
+pub const CELLS: &str = "CELLS";
+/// Array of one word: until when, in nanoseconds on `CLOCK_MONOTONIC`, the agent counts as alive.
+pub const HEARTBEAT: &str = "HEARTBEAT";
 /// Array of [`PORT_WORDS`] [`Ports`].
 pub const PORTS: &str = "PORTS";
 /// Trie of [`crate::rules::Rule`] by CIDR.
@@ -42,6 +46,11 @@ pub const BYTES_PER_BLOCK: u64 = 64;
 pub const PROGRAM: &str = "auth_filter";
 /// Name of the load-time global that holds the [`crate::table::Shape`].
 pub const SHAPE: &str = "SHAPE";
+/// Name of the load-time global that holds the [`Limit`] of resets sent from plaintext ports; an increment of 0:
+/// none is sent.
+pub const RESETS: &str = "RESETS";
+/// Array of one word: theoretical arrival time of those resets.
+pub const RESETS_SENT: &str = "RESETS_SENT";
 
 /// What a later agent has to know of the maps before it uses them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,6 +70,8 @@ pub struct Meta {
 pub struct Policy {
     /// Counts changes of [`RULES`]: a cached outcome of another generation is looked up again.
     pub rules_generation: u64,
+    /// Not 0: when the agent is gone, packets pass every limit and ban (not the plaintext ports).
+    pub pass_when_agent_gone: u64,
     /// Packets per source.
     pub packets: Limit,
     /// Blocks of [`BYTES_PER_BLOCK`] per source.
@@ -106,6 +117,6 @@ impl Ports {
 }
 
 const _: () = assert!(size_of::<Meta>() == 48);
-const _: () = assert!(size_of::<Policy>() == 144);
+const _: () = assert!(size_of::<Policy>() == 152);
 const _: () = assert!(size_of::<Ports>() == 32);
 const _: () = assert!(size_of::<crate::rules::Rule>() == 16);

@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod cells;
 pub mod event;
 pub mod facts;
 pub mod filter;
@@ -16,6 +17,7 @@ pub mod flow;
 pub mod gcra;
 pub mod layout;
 pub mod packet;
+pub mod reset;
 pub mod rules;
 pub mod sequence;
 pub mod source;

@@ -1,5 +1,6 @@
 //! The maps, and the filter's view of them.
 
+use auth_common::cells;
 use auth_common::facts::Facts;
 use auth_common::filter::Maps;
 use auth_common::flow::Flow;
@@ -21,6 +22,9 @@ use crate::word::KernelWord;
 static BREAKER: Array<KernelWord> = Array::pinned(1, 0);
 
 #[map]
+static CELLS: Array<KernelWord> = Array::pinned(cells::WORDS, BPF_F_MMAPABLE);
+
+#[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);
 
 #[map]
@@ -28,6 +32,9 @@ static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 static FLOWS: HashMap<Flow, u64> = HashMap::pinned(MAX_FLOWS, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+
+#[map]
+static HEARTBEAT: Array<KernelWord> = Array::pinned(1, 0);
 
 /// Written and read by agents alone; it lies here so that it is pinned with the rest.
 #[map]
@@ -72,8 +79,18 @@ impl Maps for KernelMaps {
     }
 
     #[inline(always)]
+    fn cells(&self, index: u32) -> Option<&KernelWord> {
+        CELLS.get(index)
+    }
+
+    #[inline(always)]
     fn group(&self, index: u32) -> Option<&Group<KernelWord>> {
         SOURCES.get(index)
+    }
+
+    #[inline(always)]
+    fn heartbeat(&self) -> Option<&KernelWord> {
+        HEARTBEAT.get(0)
     }
 
     /// Jiffy granularity, at a third of the cost of the fine clock. Debts are absolute times, so what a

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 
 use auth_agent::clock::Monotonic;
-use auth_agent::config::{Kernel, Limits};
+use auth_agent::config::{Kernel, Limits, WhenAgentGone};
 use auth_agent::edge::{self, Rule};
 use auth_agent::kernel::Budgets;
+use auth_agent::kernel::cells::Marks;
 use auth_agent::kernel::rules::{self, Prefix};
 use auth_common::facts::Facts;
 use auth_common::filter::{Maps, decide};
@@ -21,11 +22,13 @@ use auth_common::verdict::Reason;
 
 /// The maps, in this process's memory.
 pub struct HostMaps {
-    /// The time that decisions see; the caller moves it.
+    /// The time that decisions see; the caller moves it. Until then, the agent counts as alive.
     pub now: Monotonic,
     breaker: AtomicU64,
+    cells: Vec<AtomicU64>,
     flows: HashMap<Flow, u64>,
     groups: Vec<Group<AtomicU64>>,
+    heartbeat: AtomicU64,
     policy: Policy,
     ports: Vec<Ports>,
     rules: BTreeMap<Prefix, Entry>,
@@ -37,6 +40,9 @@ impl HostMaps {
     pub fn new(kernel: &Kernel, limits: &Limits, protected: &[u16], stated: &[Rule]) -> Self {
         let budgets = Budgets::from(limits);
         let groups = 1_024_usize;
+        let now = Monotonic::now();
+        let rules = rules::compile(stated, kernel.ipv6_prefix, |until| until.0);
+        let pass_when_agent_gone = u64::from(kernel.when_agent_gone == WhenAgentGone::Pass);
         let mut ports = vec![Ports::default(); PORT_WORDS as usize];
         for port in &kernel.plaintext_ports {
             let (word, bit) = Ports::locate(*port);
@@ -52,12 +58,14 @@ impl HostMaps {
         }
         Self {
             breaker: AtomicU64::default(),
+            cells: Marks::of(&rules).words().iter().map(|word| AtomicU64::new(*word)).collect(),
             flows: HashMap::new(),
             groups: (0..groups).map(|_| Group::default()).collect(),
-            now: Monotonic::now(),
-            policy: budgets.policy(1),
+            heartbeat: AtomicU64::new(now.0),
+            now,
+            policy: Policy { pass_when_agent_gone, ..budgets.policy(1) },
             ports,
-            rules: rules::compile(stated, kernel.ipv6_prefix, |until| until.0),
+            rules,
             shape: Shape {
                 group_mask: groups as u64 - 1,
                 ipv6_mask: ipv6_mask(kernel.ipv6_prefix),
@@ -97,8 +105,16 @@ impl Maps for HostMaps {
         Some(&self.breaker)
     }
 
+    fn cells(&self, index: u32) -> Option<&AtomicU64> {
+        self.cells.get(index as usize)
+    }
+
     fn group(&self, index: u32) -> Option<&Group<AtomicU64>> {
         self.groups.get(index as usize)
+    }
+
+    fn heartbeat(&self) -> Option<&AtomicU64> {
+        Some(&self.heartbeat)
     }
 
     fn now(&self) -> u64 {

@@ -263,17 +263,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             subject: HeaderName::from_static("x-auth-subject"),
         },
         issuers: vec![],
-        kernel: Kernel {
-            allow: vec![],
-            guarded_ports: vec![],
-            interfaces: vec![],
-            ipv6_prefix: 64,
-            ipv6_site: 48,
-            mode: XdpMode::Auto,
-            pin_directory: PathBuf::new(),
-            plaintext_ports: vec![],
-            sources: NonZeroU32::MIN,
-        },
+        kernel: Kernel::default(),
         limits: Limits {
             auth_failures: http,
             connections: rate,
