@@ -173,16 +173,23 @@ pub(super) enum ConnectionVerb {
 
 #[derive(Arguments, Debug)]
 pub(super) struct EndConnections {
-    /// The connection's number, as `connection list` shows it
-    #[arg(value_name = "ID", conflicts_with = "source", required_unless_present = "source")]
-    pub(super) id: Option<u64>,
-    /// All from this address or network, allowlisted or not
-    #[arg(long, value_name = "CIDR", value_parser = parse_network)]
-    pub(super) source: Option<IpNet>,
+    #[command(flatten)]
+    pub(super) which: Which,
     /// Drop what still comes from the same address and port to the same, new connections too, up to 1d
     /// [default: the host answers it with a reset]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub(super) drop_for: Option<Duration>,
+}
+
+#[derive(Arguments, Debug)]
+#[group(multiple = false, required = true)]
+pub(super) struct Which {
+    /// The connection's number, as `connection list` shows it
+    #[arg(value_name = "ID")]
+    pub(super) id: Option<u64>,
+    /// All from this address or network, allowlisted or not
+    #[arg(long, value_name = "CIDR", value_parser = parse_network)]
+    pub(super) source: Option<IpNet>,
 }
 
 #[derive(Arguments, Debug)]
