@@ -3,18 +3,24 @@
 //! Links and maps are pinned, so the filter stays when the agent goes; [`Filter::open`] and
 //! [`Unattached::attach`] adopt what is there.
 
+mod cures;
+mod displaced;
 pub mod error;
+pub mod foreign;
 pub mod interfaces;
+mod keeper;
 mod links;
 mod memory;
 mod object;
 mod pins;
+pub mod place;
 mod report;
 pub mod rules;
 pub mod samples;
 pub mod sources;
 mod syscall;
 mod values;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,11 +46,14 @@ use crate::clock::{Monotonic, UnixTime};
 use crate::config::{self, ByteRate, HttpLimit, Rate};
 use crate::edge::{Detached, Rule};
 use crate::events::Hub;
+use keeper::Keeper;
+use links::Hand;
 use memory::SharedGroups;
 use pins::Pins;
 use rules::Prefix;
 use samples::Ring;
 use values::Value;
+use watch::Watch;
 
 /// Nanoseconds between two ticks of a kernel with `CONFIG_HZ=100`, the lowest there is.
 const LONGEST_TICK: u64 = 10_000_000;
@@ -137,7 +146,7 @@ pub struct Filter {
     budgets: Budgets,
     counters: PerCpuArray<MapData, u64>,
     events: Arc<Hub>,
-    interfaces: Vec<String>,
+    keeper: Arc<Keeper>,
     _lock: File,
     pin_directory: PathBuf,
     /// Until [`Filter::publish_samples`] takes it.
@@ -168,6 +177,7 @@ impl Filter {
     ) -> Result<(Self, Unattached), FilterError> {
         let pins = Pins::open(&kernel.pin_directory)?;
         let lock = pins.lock()?;
+        pins.refuse_other_namespaces()?;
         let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel)?;
         let ipv6_prefix = shape.ipv6_mask.leading_ones() as u8;
         warn_of_other_shape(kernel, &shape);
@@ -175,19 +185,22 @@ impl Filter {
         set_ports(&mut ebpf, kernel, protected_ports)?;
         let budgets = Budgets::from(limits);
         let (switch, ring) = samples::take(&mut ebpf)?;
+        let counters = counters(&mut ebpf)?;
+        let rules = Mutex::new(Rules::open(&mut ebpf, &budgets, ipv6_prefix)?);
+        let sources = source_table(&mut ebpf, shape)?;
+        let keeper = Arc::new(Keeper::new(Hand::new(ebpf, pins, kernel.mode, kernel.replace)?, kernel));
         let filter = Self {
             budgets,
-            counters: counters(&mut ebpf)?,
+            counters,
             events: Hub::new(switch),
-            interfaces: kernel.interfaces.clone(),
+            keeper: Arc::clone(&keeper),
             _lock: lock,
             pin_directory: kernel.pin_directory.clone(),
             ring: Mutex::new(Some(ring)),
-            rules: Mutex::new(Rules::open(&mut ebpf, &budgets, ipv6_prefix)?),
-            sources: source_table(&mut ebpf, shape)?,
+            rules,
+            sources,
         };
-        let interfaces = kernel.interfaces.clone();
-        Ok((filter, Unattached { ebpf, interfaces, mode: kernel.mode, pins }))
+        Ok((filter, Unattached(keeper)))
     }
 
     /// The budgets that are enforced.
@@ -250,20 +263,18 @@ impl Filter {
 
 /// A program that is set up and sees no packet yet.
 #[must_use = "nothing is filtered before it is attached"]
-pub struct Unattached {
-    ebpf: aya::Ebpf,
-    interfaces: Vec<String>,
-    mode: config::XdpMode,
-    pins: Pins,
-}
+pub struct Unattached(Arc<Keeper>);
 
 impl Unattached {
-    /// Puts the program on its interfaces; where an earlier agent's is, it takes its place in one step.
+    /// Puts the program on its interfaces; where an earlier agent's is, it takes its place in one step. What is
+    /// returned keeps it there.
     ///
     /// # Errors
     /// [`FilterError`]; interfaces that come before the one at fault are then filtered.
-    pub fn attach(mut self) -> Result<(), FilterError> {
-        links::attach(&mut self.ebpf, &self.pins, &self.interfaces, self.mode)
+    pub fn attach(self) -> Result<Watch, FilterError> {
+        let watch = Watch::open(Arc::clone(&self.0))?;
+        self.0.attach()?;
+        Ok(watch)
     }
 }
 
@@ -272,7 +283,7 @@ impl Unattached {
 /// # Errors
 /// [`FilterError::Directory`].
 pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
-    let Some(pins) = Pins::existing(pin_directory) else {
+    let Some(pins) = Pins::existing(pin_directory)? else {
         return Ok(Detached { interfaces: Vec::new() });
     };
     let interfaces = pins.links()?.into_iter().map(|link| link.name).collect();
@@ -280,13 +291,24 @@ pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
     Ok(Detached { interfaces })
 }
 
-/// Indexes of the interfaces whose filter is pinned in this directory.
+/// Which filters are pinned in a directory.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Pinned {
+    /// Names of the interfaces in other network namespaces.
+    pub elsewhere: Vec<String>,
+    /// Indexes of the interfaces in this one.
+    pub here: Vec<u32>,
+}
+
+/// Which filters are pinned in this directory.
 ///
 /// # Errors
 /// [`FilterError::Directory`].
-pub fn pinned(pin_directory: &Path) -> Result<Vec<u32>, FilterError> {
-    let Some(pins) = Pins::existing(pin_directory) else { return Ok(Vec::new()) };
-    Ok(pins.links()?.iter().map(|link| link.index).collect())
+pub fn pinned(pin_directory: &Path) -> Result<Pinned, FilterError> {
+    let Some(pins) = Pins::existing(pin_directory)? else { return Ok(Pinned::default()) };
+    let elsewhere = pins.strangers()?.into_iter().filter(pins::Link::holds).map(|link| link.name);
+    let here = pins.own_links()?.iter().map(|link| link.interface().unwrap_or(link.index)).collect();
+    Ok(Pinned { elsewhere: elsewhere.collect(), here })
 }
 
 impl Rules {

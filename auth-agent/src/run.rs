@@ -27,6 +27,7 @@ use crate::counters::Counters;
 use crate::gateway::Gateway;
 use crate::identity::{Identity, Method};
 use crate::kernel::Filter;
+use crate::kernel::watch::Watch;
 use crate::limits::{Charge, SourceDebts};
 use crate::refusal::Refusal;
 use crate::serve::Server;
@@ -102,7 +103,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         started,
     ));
     control.apply_rules(started)?;
-    unattached.attach()?;
+    let watch = tokio::spawn(watch(unattached.attach()?));
 
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let verify = Arc::new(Credentials { keys, tokens });
@@ -126,6 +127,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    watch.abort();
     samples.abort();
     filter.end_samples();
     finish(control, upkeep, control_server).await
@@ -150,6 +152,12 @@ async fn upkeep(control: Arc<Control>) {
             Ok(Err(error)) => tracing::error!(%error, "upkeep; it is tried again"),
             Err(error) => tracing::error!(%error, "upkeep broke off; it is tried again"),
         }
+    }
+}
+
+async fn watch(watch: Watch) {
+    if let Err(error) = watch.run().await {
+        tracing::error!(%error, "interfaces that appear are not filtered until the next start");
     }
 }
 

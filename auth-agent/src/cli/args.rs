@@ -34,7 +34,11 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Start the agent in the foreground
-    Run,
+    Run {
+        /// Take the place of another XDP program that was attached over netlink, as kernel.replace does
+        #[arg(long)]
+        replace: bool,
+    },
     /// Show the running agent: filter, counters, rules
     Status,
     /// Create, list and revoke API keys

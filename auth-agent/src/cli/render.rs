@@ -49,10 +49,12 @@ fn requests(http: &Snapshot) -> String {
 fn interfaces(filter: &FilterStatus) -> String {
     let lines =
         filter.interfaces.iter().map(|Interface { index, mode, name, program_id }| match program_id {
-            0 => format!("filter     {name} UNFILTERED: {mode}; restart the agent to attach\n"),
+            0 if mode == "absent" => format!("filter     {name} absent\n"),
+            0 => format!("filter     {name} UNFILTERED: {mode}\n"),
             id => format!("filter     {name} (index {index}), {mode}, program {id}\n"),
         });
-    lines.collect()
+    let warnings = filter.warnings.iter().map(|warning| format!("warning    {warning}\n"));
+    lines.chain(warnings).collect()
 }
 
 pub(super) fn keys(keys: &Keys, now: UnixTime) -> String {

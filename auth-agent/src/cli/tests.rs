@@ -168,6 +168,7 @@ fn status_source_and_detach_are_readable() {
     let (_, status, _) = at(&desk, &["status"]);
     for words in [
         "filter     eth0 (index 2), native, program 31\n",
+        "warning    eth1 is absent\n",
         "rules      0 banned, 1 allowed\n",
         "sources    3 of 1024 lines used\n",
         "PACKETS         VERDICT  COUNT\nplaintext-port  drop     12\n",

@@ -54,14 +54,21 @@ fn kernel(mut section: Section<'_>) -> Kernel {
     let kernel = Kernel {
         allow: section.list("allow", values::network).unwrap_or_default(),
         guarded_ports: section.list("guarded_ports", values::port).unwrap_or_else(|| vec![22]),
+        hotplug: section.list("hotplug", values::interface).unwrap_or_default(),
         interfaces: interfaces.unwrap_or_default(),
         ipv6_site: section.optional("ipv6_site", values::count(16..=48)).map_or(48, NonZeroU8::get),
         ipv6_prefix: section.optional("ipv6_prefix", values::count(32..=64)).map_or(64, NonZeroU8::get),
         mode: section.or("mode", values::mode, XdpMode::Auto),
         pin_directory: section.or("pin_directory", values::absolute_path, "/sys/fs/bpf/auth-agent".into()),
         plaintext_ports: section.list("plaintext_ports", values::port).unwrap_or_else(|| vec![80]),
+        replace: section.or("replace", values::boolean, false),
         sources: section.or("sources", values::count(1 << 10..=1 << 24), nonzero(1 << 19)),
     };
+    if let Some(twice) = kernel.hotplug.iter().find(|name| kernel.interfaces.contains(name)) {
+        let problem =
+            wrong(format!("\"{twice}\" is in interfaces too"), "take it out of one of the two lists");
+        section.check("hotplug", problem);
+    }
     section.check("sources", power_of_two(kernel.sources));
     if let Some(port) = kernel.guarded_ports.iter().find(|port| kernel.plaintext_ports.contains(port)) {
         let problem = wrong(format!("{port} is a plaintext port too"), "take it out of one of the two lists");

@@ -67,6 +67,14 @@ pub(super) fn auth(value: &DeValue<'_>) -> Checked<Auth> {
     choice(value, &[("none", Auth::None), ("required", Auth::Required)])
 }
 
+/// `true` or `false`
+pub(super) fn boolean(value: &DeValue<'_>) -> Checked<bool> {
+    match value {
+        DeValue::Boolean(boolean) => Ok(*boolean),
+        other => wrong(format!("{} is neither true nor false", described(other)), "write true or false"),
+    }
+}
+
 /// A size within the range: `"64KiB"`, or a number of bytes.
 pub(super) fn bytes(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Checked<u64> {
     move |value| {

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 use crate::clock::UnixTime;
 use crate::config::XdpMode;
+pub use crate::kernel::Pinned;
+pub use crate::kernel::foreign::{Holder, Program};
+pub use crate::kernel::place::Master;
 
 /// A fact, or why it could not be seen.
 pub type Seen<T> = Result<T, Unseen>;
@@ -152,10 +155,10 @@ pub struct Limits {
 pub struct Pins {
     /// `kernel.pin_directory`.
     pub directory: PathBuf,
-    /// Indexes of the interfaces whose link is pinned there.
-    pub interfaces: Seen<Vec<u32>>,
     /// Whether it lies on a bpf file system.
     pub on_bpffs: bool,
+    /// Which filters are pinned there.
+    pub pinned: Seen<Pinned>,
 }
 
 /// What the configuration asks for.
@@ -317,39 +320,4 @@ pub struct Feature {
     pub fixed: bool,
     /// Whether it is on.
     pub on: bool,
-}
-
-/// A bond, bridge or other master.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Master {
-    /// Its kind.
-    pub kind: String,
-    /// All of its members.
-    pub members: Vec<String>,
-    /// Its name.
-    pub name: String,
-}
-
-/// An XDP program on an interface.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Program {
-    /// Its id; 0 where there are several.
-    pub id: u32,
-    /// How it is attached.
-    pub holder: Holder,
-    /// `native`, `generic`, `offloaded` or `several`.
-    pub mode: &'static str,
-    /// Its name, where it may be seen.
-    pub name: Option<String>,
-}
-
-/// What holds a program on its interface.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Holder {
-    /// A bpf_link of this id.
-    Link(u32),
-    /// The interface itself, over netlink.
-    Netlink,
-    /// Not to be seen.
-    Unseen,
 }

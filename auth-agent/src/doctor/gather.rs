@@ -15,7 +15,7 @@ use super::Request;
 use super::facts::{ConfigState, Configuration, Facts, Pins, Unseen};
 use crate::clock::UnixTime;
 use crate::config::{Config, XdpMode};
-use crate::kernel::{self, FilterError};
+use crate::kernel::{self, FilterError, Pinned};
 
 /// What holds where no configuration says otherwise.
 const DEFAULT_PINS: &str = "/sys/fs/bpf/auth-agent";
@@ -63,13 +63,13 @@ fn configuration(request: &Request) -> (ConfigState, Option<Config>) {
 }
 
 fn pins(directory: std::path::PathBuf) -> Pins {
-    let interfaces = match fs::metadata(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+    let pinned = match fs::metadata(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Pinned::default()),
         Err(error) => Err(error.into()),
         Ok(_) => kernel::pinned(&directory).map_err(|error| match error {
             FilterError::Directory { source, .. } => source.into(),
             error => Unseen::because(error.to_string()),
         }),
     };
-    Pins { interfaces, on_bpffs: kernel::on_bpffs(&directory), directory }
+    Pins { pinned, on_bpffs: kernel::on_bpffs(&directory), directory }
 }

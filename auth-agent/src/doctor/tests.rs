@@ -50,7 +50,11 @@ fn healthy() -> Facts {
         interfaces: vec![Interface { link: Some(link()), name: "eth0".to_owned() }],
         mode: XdpMode::Native,
         others: Vec::new(),
-        pins: Pins { directory: "/sys/fs/bpf/auth-agent".into(), interfaces: Ok(Vec::new()), on_bpffs: true },
+        pins: Pins {
+            directory: "/sys/fs/bpf/auth-agent".into(),
+            on_bpffs: true,
+            pinned: Ok(Pinned::default()),
+        },
     }
 }
 
@@ -127,7 +131,7 @@ fn what_this_user_may_not_see_is_said_and_is_no_problem() {
     facts.host.bpf = BpfCall::Denied;
     facts.host.capabilities = Ok(Capabilities(0));
     facts.host.root = false;
-    facts.pins.interfaces = Err(denied());
+    facts.pins.pinned = Err(denied());
     on_link(&mut facts).program = interface::program(None, Holder::Unseen);
     listener(&mut facts).port = Ok(Port::Taken(None));
     listener(&mut facts).usable = Err(denied());

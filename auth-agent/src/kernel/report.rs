@@ -8,10 +8,10 @@ use auth_common::rules::{Cached, Outcome};
 use auth_common::word::Word;
 use ipnet::{IpNet, Ipv6Net};
 
-use super::{Filter, FilterError, interfaces};
+use super::{Filter, FilterError};
 use crate::clock::{Monotonic, UnixTime};
 use crate::edge::{
-    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Interface, Rule, SourceView, SourcesStatus,
+    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Rule, SourceView, SourcesStatus,
 };
 use crate::events::{SubscribeError, Subscription, Wanted};
 
@@ -21,7 +21,7 @@ impl Edge for Filter {
     }
 
     fn detach(&self) -> Result<Detached, EdgeError> {
-        super::detach(&self.pin_directory).map_err(EdgeError::new)
+        self.keeper.detach(&self.pin_directory).map_err(EdgeError::new)
     }
 
     fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError> {
@@ -35,13 +35,15 @@ impl Edge for Filter {
             reason: reason.name().to_owned(),
             verdict: reason.verdict().name().to_owned(),
         });
+        let (interfaces, warnings) = self.keeper.status().map_err(EdgeError::new)?;
         Ok(FilterStatus {
             counters: counters.collect(),
-            interfaces: self.attachments().map_err(EdgeError::new)?,
+            interfaces,
             sources: SourcesStatus {
                 lines: self.sources.capacity() as u64,
                 used: self.sources.occupied(Monotonic::now()) as u64,
             },
+            warnings,
         })
     }
 
@@ -51,21 +53,6 @@ impl Edge for Filter {
 }
 
 impl Filter {
-    fn attachments(&self) -> Result<Vec<Interface>, FilterError> {
-        let present = interfaces::list()?;
-        let attachment = |name: &String| {
-            let interface = present.iter().find(|interface| interface.name == *name);
-            let program = interface.and_then(|interface| interface.program);
-            Interface {
-                index: interface.map_or(0, |interface| interface.index),
-                mode: program.map_or("detached", |program| program.mode).to_owned(),
-                name: name.clone(),
-                program_id: program.map_or(0, |program| program.id),
-            }
-        };
-        Ok(self.interfaces.iter().map(attachment).collect())
-    }
-
     fn view(&self, address: IpAddr, now: Monotonic, wall: UnixTime) -> Result<SourceView, FilterError> {
         let rules = self.rules();
         let rule = rules.look_up(address)?;

@@ -58,12 +58,14 @@ pub fn kernel() -> Kernel {
     Kernel {
         allow: Vec::new(),
         guarded_ports: vec![22],
+        hotplug: Vec::new(),
         interfaces: Vec::new(),
         ipv6_prefix: 64,
         ipv6_site: 48,
         mode: XdpMode::Generic,
         pin_directory: PathBuf::new(),
         plaintext_ports: vec![80, 8_080],
+        replace: false,
         sources: NonZeroU32::new(8_192).unwrap(),
     }
 }

@@ -216,7 +216,18 @@ pub fn pins(pins: &Pins) -> Vec<Finding> {
         let fix = format!("mount -t bpf bpf {mount}");
         Finding::bad(Problem, "bpffs", format!("{directory} is not on a bpf file system"), fix)
     };
-    let hidden =
-        pins.interfaces.as_ref().err().map(|error| unseen("bpffs", "which filters are pinned", error));
-    std::iter::once(home).chain(hidden).collect()
+    let pinned = match &pins.pinned {
+        Err(error) => Some(unseen("bpffs", "which filters are pinned", error)),
+        Ok(pinned) if pinned.elsewhere.is_empty() => None,
+        Ok(pinned) => Some(Finding::bad(
+            Problem,
+            "bpffs",
+            format!(
+                "{directory} holds filters of another network namespace, on {}: the agent will not start here",
+                pinned.elsewhere.join(", ")
+            ),
+            "set another kernel.pin_directory",
+        )),
+    };
+    std::iter::once(home).chain(pinned).collect()
 }

@@ -3,7 +3,7 @@
 use super::{driver, queues};
 use crate::doctor::Finding;
 use crate::doctor::Severity::{Note, Problem, Warning};
-use crate::doctor::facts::{ConfigState, Facts, Holder, Interface, Link, Program};
+use crate::doctor::facts::{ConfigState, Facts, Interface, Link, Program};
 use auth_common::layout::PROGRAM;
 
 /// Everything about one interface.
@@ -91,7 +91,7 @@ fn place(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
 }
 
 fn program(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
-    let pinned = facts.pins.interfaces.as_ref().map(|pinned| pinned.contains(&link.index));
+    let pinned = facts.pins.pinned.as_ref().map(|pinned| pinned.here.contains(&link.index));
     let Some(program) = &link.program else {
         let stale = Finding::bad(
             Warning,
@@ -120,22 +120,9 @@ fn program(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
             "auth-agent detach --pin-directory DIR",
         )],
         _ => {
-            let whose = program.name.as_deref().unwrap_or("unnamed");
-            let seen = format!("another program is attached: {whose} (id {id}), {mode}");
-            vec![Finding::bad(Problem, "xdp", seen, removal(name, program))]
+            let seen = format!("another program is attached: {program}");
+            vec![Finding::bad(Problem, "xdp", seen, program.removal(name))]
         }
-    }
-}
-
-fn removal(name: &str, program: &Program) -> String {
-    let (id, mode) = (program.id, program.mode);
-    match (program.holder, mode) {
-        (Holder::Link(link), _) => format!("bpftool link detach id {link}"),
-        (Holder::Netlink, "generic") => format!("ip link set dev {name} xdpgeneric off"),
-        (Holder::Netlink, "native") => format!("ip link set dev {name} xdpdrv off"),
-        (Holder::Netlink, "offloaded") => format!("ip link set dev {name} xdpoffload off"),
-        (Holder::Netlink, _) => format!("ip link set dev {name} xdp off"),
-        (Holder::Unseen, _) => format!("bpftool prog show id {id}"),
     }
 }
 

@@ -6,6 +6,10 @@ pub(super) fn program(name: Option<&str>, holder: Holder) -> Option<Program> {
     Some(Program { holder, id: 31, mode: "native", name: name.map(str::to_owned) })
 }
 
+fn pinned_here() -> Seen<Pinned> {
+    Ok(Pinned { here: vec![2], ..Pinned::default() })
+}
+
 #[test]
 fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
     each_row_has_one_finding(&[
@@ -26,7 +30,7 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
         (
             // Whatever the pin says.
             |facts| {
-                facts.pins.interfaces = Ok(vec![2]);
+                facts.pins.pinned = pinned_here();
                 on_link(facts).program = program(Some("other"), Holder::Netlink);
             },
             Problem,
@@ -49,7 +53,7 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
             "auth-agent detach --pin-directory DIR",
         ),
         (
-            |facts| facts.pins.interfaces = Ok(vec![2]),
+            |facts| facts.pins.pinned = pinned_here(),
             Warning,
             "eth0 xdp",
             "none is attached",
@@ -57,7 +61,7 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
         ),
     ]);
     let mut facts = healthy();
-    facts.pins.interfaces = Ok(vec![2]);
+    facts.pins.pinned = pinned_here();
     on_link(&mut facts).program = program(Some("auth_filter"), Holder::Link(7));
     let findings = check::all(&facts);
     assert!(

@@ -255,12 +255,14 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         kernel: Kernel {
             allow: vec![],
             guarded_ports: vec![],
+            hotplug: vec![],
             interfaces: vec![],
             ipv6_prefix: 64,
             ipv6_site: 48,
             mode: XdpMode::Auto,
             pin_directory: PathBuf::new(),
             plaintext_ports: vec![],
+            replace: false,
             sources: NonZeroU32::MIN,
         },
         limits: Limits {

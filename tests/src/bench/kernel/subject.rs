@@ -178,12 +178,14 @@ fn kernel(scale: &Scale) -> Result<Kernel> {
     Ok(Kernel {
         allow: Vec::new(),
         guarded_ports: vec![22],
+        hotplug: Vec::new(),
         interfaces: Vec::new(),
         ipv6_prefix: 64,
         ipv6_site: 48,
         mode: XdpMode::Generic,
         pin_directory: PathBuf::new(),
         plaintext_ports: vec![80],
+        replace: false,
         sources: NonZeroU32::new(scale.sources).context("the source table needs lines")?,
     })
 }
