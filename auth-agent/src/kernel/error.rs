@@ -45,7 +45,9 @@ pub enum FilterError {
         path: PathBuf,
     },
     /// No such interface.
-    #[error("interface {interface} does not exist; this host has: {present}; mend kernel.interfaces")]
+    #[error(
+        "interface {interface} does not exist; this host has: {present}; mend kernel.interfaces, or move it to kernel.hotplug if it appears later"
+    )]
     InterfaceMissing {
         /// The interface.
         interface: String,

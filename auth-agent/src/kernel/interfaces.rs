@@ -21,6 +21,19 @@ pub struct Interface {
     pub program: Option<Attached>,
 }
 
+impl Interface {
+    /// Refuses one whose packets the filter can't read.
+    ///
+    /// # Errors
+    /// [`FilterError::NotEthernet`].
+    pub fn must_be_ethernet(&self) -> Result<(), FilterError> {
+        match self.ethernet {
+            true => Ok(()),
+            false => Err(FilterError::NotEthernet { interface: self.name.clone() }),
+        }
+    }
+}
+
 /// An attached XDP program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Attached {

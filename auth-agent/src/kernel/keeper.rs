@@ -65,9 +65,11 @@ impl Keeper {
         let mut state = self.state();
         let State { hand, wanted, .. } = &mut *state;
         // First of all: nothing is attached where not all can be.
-        for wanted in wanted.iter().filter(|wanted| !wanted.late) {
-            if interfaces::named(&wanted.name)?.is_none() {
-                return Err(missing(&wanted.name)?);
+        for wanted in wanted.iter() {
+            match interfaces::named(&wanted.name)? {
+                Some(interface) => interface.must_be_ethernet()?,
+                None if wanted.late => {}
+                None => return Err(missing(&wanted.name)?),
             }
         }
         remove_dead(hand)?;

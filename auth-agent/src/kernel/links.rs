@@ -72,9 +72,7 @@ impl Hand {
     /// # Errors
     /// Why it can't be.
     pub fn put(&mut self, interface: &Interface) -> Result<Put, FilterError> {
-        if !interface.ethernet {
-            return Err(FilterError::NotEthernet { interface: interface.name.clone() });
-        }
+        interface.must_be_ethernet()?;
         let link = self.pins.own_links()?.into_iter().find(|link| link.interface() == Some(interface.index));
         if let Some(link) = link {
             if self.is_on(interface) {

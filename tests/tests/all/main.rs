@@ -6,6 +6,8 @@ mod bench;
 mod doctor;
 mod events;
 mod filter;
+mod foreign;
+mod hotplug;
 mod lifecycle;
 mod lists;
 mod refusals;
