@@ -6,7 +6,6 @@
 mod args;
 mod check;
 mod client;
-mod duration;
 mod events;
 mod network_list;
 mod pcap;

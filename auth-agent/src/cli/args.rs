@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args as Arguments, Parser, Subcommand};
 use ipnet::IpNet;
 
-use super::duration;
 use crate::api_key::KeyId;
+use crate::duration;
 use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
 use crate::network::parse_network;
 
@@ -120,7 +120,7 @@ pub(super) struct AddBan {
     #[arg(value_name = "NET", value_parser = parse_network)]
     pub(super) network: IpNet,
     /// How long, like 90s, 10m or 1h30m [default: until it is removed]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_seconds)]
     pub(super) lasts: Option<Duration>,
     /// A remark, shown in the list
     #[arg(long, value_name = "TEXT")]
@@ -136,7 +136,7 @@ pub(super) struct ImportBans {
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
     /// How long, like 90s, 10m or 1h30m [default: until they are removed]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_seconds)]
     pub(super) lasts: Option<Duration>,
     /// A remark, shown in the list
     #[arg(long, value_name = "TEXT")]
@@ -201,7 +201,7 @@ pub(super) struct CreateKey {
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(super) scopes: Vec<String>,
     /// How long it is valid, like 90d [default: until it is revoked]
-    #[arg(long = "expires", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long = "expires", value_name = "TIME", value_parser = duration::parse_seconds)]
     pub(super) expires_in: Option<Duration>,
     /// A network it may be used from; repeat for more [default: any]
     #[arg(long = "allow-net", value_name = "CIDR", value_parser = parse_network)]

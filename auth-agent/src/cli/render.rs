@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use super::duration::{relative, relative_or, text};
 use super::table::table;
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, KeyEntry, Keys, Status};
 use crate::counters::Snapshot;
 use crate::doctor::{Finding, Report, Severity};
+use crate::duration::{relative, relative_or, text};
 use crate::edge::{Debt, Detached, FilterStatus, Interface, SourceView};
 
 pub(super) fn status(status: &Status) -> String {

@@ -14,6 +14,7 @@ use toml::de::DeValue;
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
 use super::{Auth, Rate, XdpMode};
+use crate::duration;
 use crate::path::is_plain;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -126,13 +127,13 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>)
     move |value| {
         const CURE: &str = "write a number and ms, s, m, h or d, such as \"10s\"";
         let duration = match value {
-            DeValue::String(text) => milliseconds(text),
+            DeValue::String(text) => duration::parse(text).ok(),
             DeValue::Integer(number) => {
                 return wrong(format!("{} has no unit", shown(number.as_str())), CURE);
             }
             _ => None,
         };
-        match duration.map(Duration::from_millis) {
+        match duration {
             Some(duration) if range.contains(&duration) => Ok(duration),
             Some(_) => wrong(
                 format!("{} is out of range", described(value)),
@@ -150,19 +151,6 @@ fn written(duration: Duration) -> String {
         ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
         ms => format!("{ms}ms"),
     }
-}
-
-fn milliseconds(text: &str) -> Option<u64> {
-    let (number, unit) = split(text)?;
-    let unit = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(unit)
 }
 
 /// `"http://host:port"`

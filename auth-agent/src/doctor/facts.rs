@@ -53,6 +53,8 @@ pub struct Facts {
     pub others: Vec<String>,
     /// Where the filter lives on.
     pub pins: Pins,
+    /// `kernel.replace`
+    pub replace: bool,
 }
 
 /// The configuration file.
@@ -230,6 +232,8 @@ pub struct Rights {
 /// An interface that was asked for.
 #[derive(Clone, Debug)]
 pub struct Interface {
+    /// Whether it may be missing: it is in `kernel.hotplug`.
+    pub late: bool,
     /// What is there under that name; nothing where there is no such interface.
     pub link: Option<Link>,
     /// Its name.
@@ -249,6 +253,8 @@ pub struct Link {
     pub features: Option<Features>,
     /// Its index.
     pub index: u32,
+    /// Where the interrupts of its receive queues go; nothing where it can't be seen.
+    pub interrupts: Option<Interrupts>,
     /// The kind of a virtual interface: `veth`, `vlan`, `bond`.
     pub kind: Option<String>,
     /// The interface that this one lies on, such as a VLAN's.
@@ -263,6 +269,8 @@ pub struct Link {
     pub peer: Option<(String, u32)>,
     /// The XDP program on it.
     pub program: Option<Program>,
+    /// Interfaces on top of it that have an XDP program.
+    pub programs_above: Vec<String>,
     /// Receive queues that hand packets to other processors (RPS), of how many; nothing where it can't be seen.
     pub rps: Option<(usize, usize)>,
     /// Queues that the indirection table (RSS) spreads over.
@@ -300,6 +308,15 @@ pub struct Channels {
     pub most: u32,
     /// Whether receive and transmit queues are made in pairs: what `ethtool -L` calls them.
     pub combined: bool,
+}
+
+/// Interrupts of an interface's queues.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Interrupts {
+    /// Processors that they go to.
+    pub cpus: Vec<usize>,
+    /// Their numbers.
+    pub numbers: Vec<u32>,
 }
 
 /// Offloads that matter to XDP.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod host;
+mod interrupts;
 mod links;
 mod ports;
 #[cfg(test)]
@@ -25,11 +26,14 @@ pub fn facts(request: &Request) -> Facts {
     let (state, config) = configuration(request);
     let kernel = config.as_ref().map(|config| &config.kernel);
     let wanted = match (&request.interfaces[..], kernel) {
-        ([], Some(kernel)) => kernel.interfaces.clone(),
+        ([], Some(kernel)) => [&kernel.interfaces[..], &kernel.hotplug].concat(),
         (named, _) => named.to_vec(),
     };
     let host = host::host(UnixTime::now());
-    let (interfaces, others) = links::interfaces(wanted, host.version());
+    let (mut interfaces, others) = links::interfaces(wanted, host.version());
+    for interface in &mut interfaces {
+        interface.late = kernel.is_some_and(|kernel| kernel.hotplug.contains(&interface.name));
+    }
     let directory = kernel.map_or(DEFAULT_PINS.into(), |kernel| kernel.pin_directory.clone());
     Facts {
         agent: config.as_ref().map(agent::agent),
@@ -39,6 +43,7 @@ pub fn facts(request: &Request) -> Facts {
         mode: kernel.map_or(XdpMode::Auto, |kernel| kernel.mode),
         others,
         pins: pins(directory),
+        replace: kernel.is_some_and(|kernel| kernel.replace),
     }
 }
 

@@ -47,7 +47,7 @@ fn healthy() -> Facts {
             synchronised: Ok(true),
             unprivileged_bpf: Ok(2),
         },
-        interfaces: vec![Interface { link: Some(link()), name: "eth0".to_owned() }],
+        interfaces: vec![Interface { late: false, link: Some(link()), name: "eth0".to_owned() }],
         mode: XdpMode::Native,
         others: Vec::new(),
         pins: Pins {
@@ -55,6 +55,7 @@ fn healthy() -> Facts {
             on_bpffs: true,
             pinned: Ok(Pinned::default()),
         },
+        replace: false,
     }
 }
 
@@ -65,6 +66,7 @@ fn link() -> Link {
         ethernet: true,
         features: Some(Features::default()),
         index: 2,
+        interrupts: Some(Interrupts { cpus: vec![0, 1, 2, 3], numbers: vec![24, 25, 26, 27] }),
         kind: None,
         lower: None,
         master: None,
@@ -72,6 +74,7 @@ fn link() -> Link {
         native: Native { source: NativeSource::Kernel, supported: Some(true) },
         peer: None,
         program: None,
+        programs_above: Vec::new(),
         rps: Some((0, 4)),
         rss: Some(4),
         up: true,

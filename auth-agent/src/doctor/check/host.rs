@@ -183,6 +183,9 @@ fn memlock(host: &Host) -> Option<Finding> {
             "ulimit -l unlimited",
         )),
         Err(error) if old => Some(unseen("memlock", "the limit", error)),
+        _ if host.version().is_some_and(|version| version >= NO_MEMLOCK) => {
+            Some(Finding::ok("memlock", "not needed: this kernel charges maps to the memory cgroup"))
+        }
         _ => None,
     }
 }

@@ -1,10 +1,11 @@
 //! Interfaces: from route netlink what belongs to this network namespace, from ethtool what the driver tells.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
+use super::interrupts;
 use crate::doctor::facts::{Interface, Link, Native, NativeSource, Version};
 use crate::doctor::{drivers, ethtool, netdev};
 use crate::kernel::place::{self, name};
@@ -18,7 +19,7 @@ pub fn interfaces(wanted: Vec<String>, kernel: Option<Version>) -> (Vec<Interfac
     let others = up(&messages).into_iter().filter(|name| !wanted.contains(name)).collect();
     let interface = |name: String| {
         let message = messages.iter().find(|message| self::name(message) == name);
-        Interface { link: message.map(|message| link(message, &messages, kernel)), name }
+        Interface { late: false, link: message.map(|message| link(message, &messages, kernel)), name }
     };
     (wanted.into_iter().map(interface).collect(), others)
 }
@@ -46,6 +47,7 @@ fn link(message: &LinkMessage, all: &[LinkMessage], kernel: Option<Version>) -> 
         ethernet: attached.ethernet,
         features: ethtool::features(name),
         index,
+        interrupts: sysfs(name, index).and_then(|folder| interrupts::of(&folder, Path::new("/proc"))),
         kind: place.kind,
         lower,
         master: place.master,
@@ -53,7 +55,8 @@ fn link(message: &LinkMessage, all: &[LinkMessage], kernel: Option<Version>) -> 
         native: native(index, driver.as_deref(), kernel),
         peer: peer.map(|(message, peer)| (peer, mtu(message))),
         program: attached.program.map(|attached| foreign::program(attached, index)),
-        rps: rps(name, index),
+        programs_above: place.programs_above,
+        rps: sysfs(name, index).and_then(|folder| rps(&folder)),
         rss: ethtool::rss(name),
         up: message.header.flags.contains(LinkFlags::Up),
         vlans: vlans.map(self::name).collect(),
@@ -71,14 +74,15 @@ fn native(index: u32, driver: Option<&str>, kernel: Option<Version>) -> Native {
     }
 }
 
-/// From sysfs, which shows the network namespace that it was mounted in: an interface of the same name but
-/// another index is not the one that we mean.
-fn rps(name: &str, index: u32) -> Option<(usize, usize)> {
+/// The interface's folder in sysfs, which shows the network namespace that it was mounted in: an interface of the
+/// same name but another index is not the one that we mean.
+fn sysfs(name: &str, index: u32) -> Option<PathBuf> {
     let folder = Path::new("/sys/class/net").join(name);
     let own = fs::read_to_string(folder.join("ifindex")).ok()?;
-    if own.trim().parse() != Ok(index) {
-        return None;
-    }
+    (own.trim().parse() == Ok(index)).then_some(folder)
+}
+
+fn rps(folder: &Path) -> Option<(usize, usize)> {
     let entries = fs::read_dir(folder.join("queues")).ok()?.filter_map(Result::ok);
     let queues = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-"));
     let masks: Vec<_> =

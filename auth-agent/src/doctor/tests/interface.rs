@@ -71,6 +71,55 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
 }
 
 #[test]
+fn what_keeps_the_filter_off_or_makes_room_for_it_is_foretold() {
+    each_row_has_one_finding(&[
+        (
+            |facts| {
+                facts.replace = true;
+                on_link(facts).program = program(Some("other"), Holder::Netlink);
+            },
+            Note,
+            "eth0 xdp",
+            "as kernel.replace says",
+            "",
+        ),
+        (
+            |facts| {
+                facts.replace = true;
+                on_link(facts).program = program(Some("other"), Holder::Link(7));
+            },
+            Problem,
+            "eth0 xdp",
+            "held by bpf_link 7",
+            "bpftool link detach id 7",
+        ),
+        (
+            |facts| on_link(facts).program = program(Some("xdp_dispatcher"), Holder::Netlink),
+            Problem,
+            "eth0 xdp",
+            "xdp_dispatcher",
+            "xdp-loader unload eth0 --all",
+        ),
+        (
+            |facts| on_link(facts).programs_above = vec!["eth0.7".to_owned()],
+            Problem,
+            "eth0 xdp",
+            "eth0.7 lies on it",
+            "auth-agent doctor --interface eth0.7",
+        ),
+        (
+            |facts| {
+                facts.pins.pinned = Ok(Pinned { elsewhere: vec!["eth3".to_owned()], here: Vec::new() });
+            },
+            Problem,
+            "bpffs",
+            "another network namespace, on eth3",
+            "set another kernel.pin_directory",
+        ),
+    ]);
+}
+
+#[test]
 fn bonds_bridges_and_vlans_are_told_where_the_filter_belongs() {
     each_row_has_one_finding(&[
         (
@@ -79,6 +128,16 @@ fn bonds_bridges_and_vlans_are_told_where_the_filter_belongs() {
             "eth0 interface",
             "no such interface",
             "ip -br link",
+        ),
+        (
+            |facts| {
+                facts.interfaces[0].link = None;
+                facts.interfaces[0].late = true;
+            },
+            Note,
+            "eth0 interface",
+            "as soon as it appears",
+            "",
         ),
         (|facts| on_link(facts).up = false, Warning, "eth0 interface", "down", "ip link set dev eth0 up"),
         (
