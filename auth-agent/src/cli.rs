@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod client;
+mod connections;
 mod events;
 mod network_list;
 mod pcap;

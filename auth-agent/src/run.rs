@@ -100,12 +100,15 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         Arc::clone(&filter) as _,
         Arc::clone(&counters),
         Arc::clone(&allowlist),
+        server.connections(),
         started,
     ));
     control.apply_rules(started)?;
     let watch = tokio::spawn(watch(unattached.attach()?));
 
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
+    let heartbeat = Arc::clone(&filter);
+    let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     let verify = Arc::new(Credentials { keys, tokens });
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
@@ -128,6 +131,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         .await;
     drop(stop_control);
     watch.abort();
+    heartbeat.abort();
     samples.abort();
     filter.end_samples();
     finish(control, upkeep, control_server).await

@@ -167,13 +167,13 @@ impl Setup {
         self.write("config.toml", &format!("{scene}\n{open}\n{more}"))
     }
 
-    /// Adds lines to the `[kernel]` section of the configuration.
+    /// Adds fields to `[kernel]`.
     ///
     /// # Errors
-    /// If it can't be written.
-    pub fn configure_kernel(&self, more: &str) -> Result<()> {
+    /// If the configuration can't be read or written.
+    pub fn configure_kernel(&self, fields: &str) -> Result<()> {
         let text = fs::read_to_string(self.path("config.toml"))?;
-        self.write("config.toml", &text.replacen("[kernel]", &format!("[kernel]\n{more}"), 1))
+        self.write("config.toml", &text.replacen("[kernel]\n", &format!("[kernel]\n{fields}\n"), 1))
     }
 
     /// Runs a verb of the CLI.

@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv6Net};
 use super::{Filter, FilterError};
 use crate::clock::{Monotonic, UnixTime};
 use crate::edge::{
-    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Rule, SourceView, SourcesStatus,
+    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Flow, Rule, SourceView, SourcesStatus,
 };
 use crate::events::{SubscribeError, Subscription, Wanted};
 
@@ -22,6 +22,14 @@ impl Edge for Filter {
 
     fn detach(&self) -> Result<Detached, EdgeError> {
         self.keeper.detach(&self.pin_directory).map_err(EdgeError::new)
+    }
+
+    fn forget_flows(&self) -> Result<(), EdgeError> {
+        self.flows().sweep(Monotonic::now()).map_err(EdgeError::new)
+    }
+
+    fn revoke_flows(&self, flows: &[Flow], until: Monotonic) -> Result<usize, EdgeError> {
+        self.revoke_flows(flows, until).map_err(EdgeError::new)
     }
 
     fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError> {
@@ -38,6 +46,7 @@ impl Edge for Filter {
         let (interfaces, warnings) = self.keeper.status().map_err(EdgeError::new)?;
         Ok(FilterStatus {
             counters: counters.collect(),
+            flows: self.flows().status(),
             interfaces,
             sources: SourcesStatus {
                 lines: self.sources.capacity() as u64,
