@@ -30,6 +30,16 @@ pub enum FilterError {
         /// The program.
         program: Program,
     },
+    /// A class on a part of what counts as one source.
+    #[error(
+        "limits for {network}: IPv6 sources are told apart by /{ipv6_prefix}, so that a longer network can't have limits of its own; write its /{ipv6_prefix}"
+    )]
+    ClassTooLong {
+        /// Of the source table in place.
+        ipv6_prefix: u8,
+        /// The network.
+        network: ipnet::IpNet,
+    },
     /// A directory can't be made or read.
     #[error("{}: {source}", path.display())]
     Directory {
@@ -111,6 +121,15 @@ pub enum FilterError {
         namespace: u64,
         /// The pin directory.
         path: PathBuf,
+    },
+    /// Too many classes.
+    #[error(
+        "{wanted} networks with limits of their own that all differ, the kernel table holds {}; give some the same limits",
+        auth_common::layout::MAX_CLASSES - 1
+    )]
+    TooManyClasses {
+        /// How many there would be.
+        wanted: usize,
     },
     /// Too many rules.
     #[error(

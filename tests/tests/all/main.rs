@@ -11,6 +11,7 @@ mod foreign;
 mod heartbeat;
 mod hotplug;
 mod lifecycle;
+mod limits;
 mod lists;
 mod refusals;
 mod reset;
