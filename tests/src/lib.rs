@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod bench;
 pub mod client;
+pub mod foreign;
 pub mod frames;
 pub mod host;
 pub mod issuer;

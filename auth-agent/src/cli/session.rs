@@ -45,8 +45,11 @@ impl Session<'_> {
     pub(super) fn run(&mut self, verb: Verb) -> Result<(), Failure> {
         let now = self.now;
         match verb {
-            Verb::Run => run::run(Config::load(self.config_path())?)
-                .map_err(|error| Failure::new(format!("{error:#}"))),
+            Verb::Run { replace } => {
+                let mut config = Config::load(self.config_path())?;
+                config.kernel.replace |= replace;
+                run::run(config).map_err(|error| Failure::new(format!("{error:#}")))
+            }
             Verb::Status => self.get("/v1/status", render::status),
             Verb::Key(KeyVerb::Create(key)) => self.create_key(key),
             Verb::Key(KeyVerb::List) => self.get("/v1/keys", |keys| render::keys(keys, now)),
