@@ -12,6 +12,7 @@ extern crate std;
 pub mod event;
 pub mod facts;
 pub mod filter;
+pub mod flood;
 pub mod gcra;
 pub mod layout;
 pub mod packet;

@@ -1,7 +1,6 @@
 //! What was found, as a table and as JSON.
 
 use std::fmt;
-use std::fs;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 use super::column::{COLUMNS, EMPTY, STILL};
 use super::memory::Memory;
 use super::subject::Subjects;
+use crate::bench::machine;
 use crate::bench::spread::Spread;
 
 /// The samples of a column.
@@ -81,22 +81,16 @@ pub fn build(subjects: &Subjects, measured: Vec<Measured>) -> Result<Report> {
     Ok(Report {
         costs: costs.collect(),
         skipped: skipped.into_iter().collect(),
-        cpu: cpu_model(),
+        cpu: machine::cpu(),
         // Eight bytes each.
         instructions: program.size_translated().context("the kernel does not say how long a program is")? / 8,
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        kernel: machine::kernel(),
         memory: Memory::of(subjects)?,
         rounds: measured.iter().map(|column| column.samples.len()).max().unwrap_or_default(),
         verified_instructions: program
             .verified_instruction_count()
             .context("the kernel does not say how much it verified")?,
     })
-}
-
-fn cpu_model() -> String {
-    let facts = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = facts.lines().find_map(|line| line.strip_prefix("model name"));
-    model.map_or("unknown", |model| model.trim_start_matches([' ', '\t', ':'])).to_owned()
 }
 
 impl Report {
