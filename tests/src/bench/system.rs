@@ -1,11 +1,15 @@
 //! System calls of the benchmarks.
 
-#![allow(unsafe_code, reason = "affinity, scheduling class, CPU clocks and an ethtool command")]
+#![allow(
+    unsafe_code,
+    reason = "affinity, scheduling class, CPU clocks, an ethtool command and perf_event_open"
+)]
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::time::Duration;
 
 /// The CPUs that this thread may use.
@@ -98,6 +102,90 @@ pub fn offload_receive(interface: &str) -> io::Result<()> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) })
 }
 
+/// What a [`Counter`] counts: `PERF_TYPE_*` and `PERF_COUNT_*` of linux/perf_event.h.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    kind: u32,
+    config: u64,
+}
+
+impl Event {
+    /// Cache misses, mostly of the last level.
+    pub const CACHE_MISSES: Self = Self { kind: 0, config: 3 };
+    /// Instructions.
+    pub const INSTRUCTIONS: Self = Self { kind: 0, config: 1 };
+}
+
+/// The first version of `struct perf_event_attr`; newer kernels take the rest as zero.
+#[repr(C)]
+#[derive(Default)]
+struct PerfAttributes {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup_events: u32,
+    breakpoint_type: u32,
+    breakpoint_address: u64,
+}
+
+/// Never off the counter for others' sake: then it fails instead.
+const PINNED: u64 = 1 << 2;
+/// `PERF_FLAG_FD_CLOEXEC`.
+const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
+/// BPF programs run in the kernel.
+const EXCLUDE_USER: u64 = 1 << 4;
+
+/// Counts what this thread does in the kernel.
+#[derive(Debug)]
+pub struct Counter(File);
+
+impl Counter {
+    /// Starts to count.
+    ///
+    /// # Errors
+    /// If the machine has no such counter (`ENOENT`), or keeps it from us.
+    pub fn start(event: Event) -> io::Result<Self> {
+        let size = size_of::<PerfAttributes>();
+        let attributes = PerfAttributes {
+            kind: event.kind,
+            size: u32::try_from(size).map_err(io::Error::other)?,
+            config: event.config,
+            flags: PINNED | EXCLUDE_USER,
+            ..PerfAttributes::default()
+        };
+        let (this_thread, any_cpu, no_group) = (0, -1, -1);
+        // SAFETY: the attributes outlive the call, and say how large they are.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_perf_event_open,
+                &raw const attributes,
+                this_thread,
+                any_cpu,
+                no_group,
+                CLOSE_ON_EXEC,
+            )
+        };
+        let descriptor = i32::try_from(result).map_err(io::Error::other)?;
+        check(descriptor.min(0))?;
+        // SAFETY: the kernel has just made the descriptor for us.
+        Ok(Self(unsafe { File::from_raw_fd(descriptor) }))
+    }
+
+    /// The count so far.
+    ///
+    /// # Errors
+    /// If it could not count all the time.
+    pub fn read(&self) -> io::Result<u64> {
+        let mut count = [0; 8];
+        (&self.0).read_exact(&mut count)?;
+        Ok(u64::from_ne_bytes(count))
+    }
+}
+
 fn check(result: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -105,6 +193,29 @@ fn check(result: i32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::privilege;
+
+    /// The kernel's own clock as a counter: every machine has it.
+    #[test]
+    fn a_counter_goes_on_while_its_thread_works() {
+        const TASK_CLOCK: Event = Event { kind: 1, config: 1 };
+        if !privilege::kernel_usable("performance counters") {
+            return;
+        }
+        let counts = |counter: Counter| -> io::Result<(u64, u64)> {
+            let first = counter.read()?;
+            while counter.read()? == first {}
+            Ok((first, counter.read()?))
+        };
+        let counted = Counter::start(TASK_CLOCK).and_then(counts);
+        assert!(counted.as_ref().is_ok_and(|(first, last)| last > first), "{counted:?}");
+    }
+
+    #[test]
+    fn a_counter_that_there_is_not_says_so() {
+        let counter = Counter::start(Event { kind: 1, config: u64::MAX });
+        assert!(counter.is_err(), "{counter:?}");
+    }
 
     #[test]
     fn the_clock_of_this_process_goes_on_while_it_works() {
