@@ -14,6 +14,7 @@
 
 mod events;
 mod maps;
+mod runtime;
 mod word;
 
 use auth_common::filter::{self, Maps};
@@ -235,13 +236,3 @@ fn token_bucket(frame: Cursor, now: u64) -> u32 {
     bucket.tokens = tokens - increment;
     XDP_PASS
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    // The verifier rejects a program in which this could be reached.
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

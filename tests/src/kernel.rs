@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
-use auth_agent::config::{Kernel, Limits};
+use auth_agent::config::{Kernel, Limits, XdpMode};
 use auth_agent::edge::Rule;
 use auth_agent::kernel::samples::{self, Ring, SampleSwitch};
 use auth_agent::kernel::{Filter, OBJECT};
@@ -48,6 +49,21 @@ impl Drop for PinDirectory {
         if let Err(error) = auth_agent::kernel::detach(&self.0) {
             eprintln!("left behind: {error}");
         }
+    }
+}
+
+/// What a [`FilterUnderTest`] is set up with, unless its test says otherwise: the defaults, but for a small table.
+pub fn configuration() -> Kernel {
+    Kernel {
+        allow: Vec::new(),
+        guarded_ports: vec![22],
+        interfaces: Vec::new(),
+        ipv6_prefix: 64,
+        ipv6_site: 48,
+        mode: XdpMode::Generic,
+        pin_directory: PathBuf::new(),
+        plaintext_ports: vec![80],
+        sources: const { NonZeroU32::new(8_192).unwrap() },
     }
 }
 

@@ -4,13 +4,12 @@ pub mod packets;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::Duration;
 
 use auth_agent::clock::Monotonic;
-use auth_agent::config::{ByteRate, HttpLimit, Kernel, Limits, Rate, XdpMode};
+use auth_agent::config::{ByteRate, HttpLimit, Kernel, Limits, Rate};
 use auth_agent::edge::{Action, Rule};
 use auth_agent::kernel::Budgets;
 use auth_common::gcra;
@@ -18,7 +17,7 @@ use auth_common::verdict::Reason;
 use auth_common::word::Word;
 use tests::frames::{ACK, Ip, tcp};
 use tests::host::HostMaps;
-use tests::kernel::FilterUnderTest;
+use tests::kernel::{FilterUnderTest, configuration};
 use tests::privilege;
 
 use packets::{Debt, Row};
@@ -55,17 +54,7 @@ pub fn limits() -> Limits {
 }
 
 pub fn kernel() -> Kernel {
-    Kernel {
-        allow: Vec::new(),
-        guarded_ports: vec![22],
-        interfaces: Vec::new(),
-        ipv6_prefix: 64,
-        ipv6_site: 48,
-        mode: XdpMode::Generic,
-        pin_directory: PathBuf::new(),
-        plaintext_ports: vec![80, 8_080],
-        sources: NonZeroU32::new(8_192).unwrap(),
-    }
+    Kernel { plaintext_ports: vec![80, 8_080], ..configuration() }
 }
 
 fn rule(network: &str, action: Action) -> Rule {

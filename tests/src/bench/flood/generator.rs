@@ -67,6 +67,8 @@ impl Generator {
         let packets = self.per_second / RUNS_PER_SECOND;
         let send = || {
             system::keep_on(0, self.cpu)?;
+            // Or it would be late whenever anything else runs there.
+            system::run_first(0)?;
             for _ in runs.take_while(|_| !stop.load(Ordering::Relaxed)) {
                 run(program, &frame, packets)?;
             }

@@ -133,7 +133,7 @@ impl fmt::Display for Report {
         writeln!(f, "{rounds} rounds of {} s, {rate} packets/s; medians\n", time.as_secs_f64())?;
         writeln!(
             f,
-            "{:<16}{:<12}{:>10}{:>8}{:>8}{:>8}{:>10}{:>10}{:>10}{:>8}{:>9}{:>8}",
+            "{:<16}{:<12}{:>11}{:>9}{:>9}{:>9}{:>12}{:>12}{:>12}{:>9}{:>9}{:>9}",
             "flood",
             "variant",
             "requests/s",
@@ -166,7 +166,7 @@ impl fmt::Display for Cell {
         let percent = |part: f64| format!("{:.1} %", part * 100.0);
         write!(
             f,
-            "{:<16}{:<12}{:>10.0}{:>8}{:>8}{:>8}{:>10.0}{:>10.0}{:>10.0}{:>8}{:>9}",
+            "{:<16}{:<12}{:>11.0}{:>9}{:>9}{:>9}{:>12.0}{:>12.0}{:>12.0}{:>9}{:>9}",
             self.flood,
             self.variant.name(),
             self.requests.median,
@@ -180,8 +180,8 @@ impl fmt::Display for Cell {
             percent(self.receive),
         )?;
         match self.nanoseconds.is_finite() && self.offered > 0.0 {
-            true => write!(f, "{:>8.0}", self.nanoseconds),
-            false => write!(f, "{:>8}", "-"),
+            true => write!(f, "{:>9.0}", self.nanoseconds),
+            false => write!(f, "{:>9}", "-"),
         }
     }
 }

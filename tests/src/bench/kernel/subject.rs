@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use auth_agent::config::{ByteRate, Kernel, Limits, Rate, XdpMode};
+use auth_agent::config::{ByteRate, Kernel, Limits, Rate};
 use auth_agent::edge::{Action, Rule};
 use auth_common::sequence::{ALL, Sequence};
 use auth_common::verdict::Verdict;
@@ -19,7 +18,7 @@ use super::column::{BANNED, BASE, Bed, Column, Outcome, Packet, Program};
 use super::counters::{Counters, Counts};
 use super::xdp_filter::XdpFilter;
 use crate::frames::{ACK, Ip, SYN, tcp};
-use crate::kernel::FilterUnderTest;
+use crate::kernel::{FilterUnderTest, configuration};
 use crate::system;
 
 const HTTPS: u16 = 443;
@@ -112,7 +111,9 @@ impl Subjects {
 
 impl Tables {
     fn new(scale: &Scale, object: &[u8], bed: Bed, rules: &[Rule]) -> Result<Self> {
-        let filter = FilterUnderTest::start(kernel(scale)?, &limits(), &[HTTPS], rules)?;
+        let sources = NonZeroU32::new(scale.sources).context("the source table needs lines")?;
+        let kernel = Kernel { sources, ..configuration() };
+        let filter = FilterUnderTest::start(kernel, &limits(), &[HTTPS], rules)?;
         let mut bench = filter.load_beside(object, &bed.programs(), [(BUCKETS, scale.sources)])?;
         let sequence = bench.take_map("SEQUENCE").context("the object has no map SEQUENCE")?;
         Ok(Self { filter, bench, sequence: sequence.try_into()? })
@@ -195,20 +196,6 @@ fn frame(column: &Column) -> Vec<u8> {
 fn ban(address: u32) -> Rule {
     let address = IpAddr::V4(address.into());
     Rule { action: Action::Ban { until: None }, network: address.into() }
-}
-
-fn kernel(scale: &Scale) -> Result<Kernel> {
-    Ok(Kernel {
-        allow: Vec::new(),
-        guarded_ports: vec![22],
-        interfaces: Vec::new(),
-        ipv6_prefix: 64,
-        ipv6_site: 48,
-        mode: XdpMode::Generic,
-        pin_directory: PathBuf::new(),
-        plaintext_ports: vec![80],
-        sources: NonZeroU32::new(scale.sources).context("the source table needs lines")?,
-    })
 }
 
 /// The defaults, but for what no machine can send: so the whole pipeline runs for each packet.
