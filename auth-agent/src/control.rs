@@ -6,6 +6,7 @@
 mod allows;
 mod bans;
 mod body;
+mod connections;
 mod events;
 mod filter;
 mod keys;
@@ -33,6 +34,7 @@ pub use self::socket::{ControlSocket, Peer, SocketError};
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
 use crate::clock::UnixTime;
+use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
 use crate::store::{Store, StoreError};
@@ -45,6 +47,7 @@ const REMARK_CHARACTERS: usize = 256;
 pub struct Control {
     allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
+    connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
     keys: Arc<KeyRing>,
@@ -62,10 +65,11 @@ impl Control {
         edge: Arc<dyn Edge>,
         counters: Arc<Counters>,
         allowlist: Arc<Allowlist>,
+        connections: Arc<Connections>,
         started: UnixTime,
     ) -> Self {
         let (changing, rules_error) = Default::default();
-        Self { allowlist, changing, counters, edge, keys, rules_error, started, store }
+        Self { allowlist, changing, connections, counters, edge, keys, rules_error, started, store }
     }
 
     /// Brings the kernel's rules in line with the store and the allowlist. Blocks.
@@ -80,7 +84,10 @@ impl Control {
         let _changing = self.changing();
         let expired = self.store.purge_expired(now)?;
         self.store_uses()?;
-        if expired > 0 || self.rules_error().is_some() { self.apply_rules_locked(now) } else { Ok(()) }
+        let stale = expired > 0 || self.rules_error().is_some();
+        let applied = if stale { self.apply_rules_locked(now) } else { Ok(()) };
+        self.edge.forget_flows().map_err(Problem::Edge)?;
+        applied
     }
 
     /// Stores when keys were last used; also for the last moment before the agent ends. Blocks.
@@ -145,6 +152,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/bans", get(bans::list).post(bans::add))
         .route("/v1/bans/import", post(bans::import).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)))
         .route("/v1/bans/{network}", delete(bans::remove))
+        .route("/v1/connections", get(connections::list))
+        .route("/v1/connections/end", post(connections::end))
         .route("/v1/detach", post(filter::detach))
         .route("/v1/events", get(events::stream))
         .route("/v1/keys", get(keys::list).post(keys::create))
@@ -201,7 +210,7 @@ fn remark(field: &'static str, text: Option<String>) -> Result<Option<String>, P
 }
 
 /// Control characters, and those that reorder or hide what stands around them.
-fn is_unprintable(character: char) -> bool {
+pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -99,12 +99,15 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         Arc::clone(&filter) as _,
         Arc::clone(&counters),
         Arc::clone(&allowlist),
+        server.connections(),
         started,
     ));
     control.apply_rules(started)?;
     unattached.attach()?;
 
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
+    let heartbeat = Arc::clone(&filter);
+    let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     let verify = Arc::new(Credentials { keys, tokens });
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
@@ -126,6 +129,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    heartbeat.abort();
     samples.abort();
     filter.end_samples();
     finish(control, upkeep, control_server).await

@@ -1,12 +1,12 @@
 //! The maps: their names, keys and values, and the version of all that together.
 //!
 //! A pinned map outlives the agent that made it. Whoever changes anything that lands in a map (here, in
-//! `rules`, in `table`, or the order of [`crate::verdict::Reason`]) raises [`VERSION`].
+//! `flow`, in `rules`, in `table`, or the order of [`crate::verdict::Reason`]) raises [`VERSION`].
 
 use crate::gcra::Limit;
 
 /// Version of everything that lies in the maps.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Array of one [`Meta`].
 pub const META: &str = "META";
@@ -14,10 +14,16 @@ pub const META: &str = "META";
 pub const POLICY: &str = "POLICY";
 /// Array of one word: theoretical arrival time of strangers' new connections.
 pub const BREAKER: &str = "BREAKER";
+/// Array of [`crate::cells::WORDS`] words, mapped into the agent's memory: see [`crate::cells`].
+pub const CELLS: &str = "CELLS";
+/// Array of one word: until when, in nanoseconds on `CLOCK_MONOTONIC`, the agent counts as alive.
+pub const HEARTBEAT: &str = "HEARTBEAT";
 /// Array of [`PORT_WORDS`] [`Ports`].
 pub const PORTS: &str = "PORTS";
 /// Trie of [`crate::rules::Rule`] by CIDR.
 pub const RULES: &str = "RULES";
+/// Hash of deadlines, nanoseconds on `CLOCK_MONOTONIC`, by [`crate::flow::Flow`].
+pub const FLOWS: &str = "FLOWS";
 /// Array of [`crate::table::Group`], mapped into the agent's memory.
 pub const SOURCES: &str = "SOURCES";
 /// Per-CPU array of packet counts, indexed by [`crate::verdict::Reason`].
@@ -25,6 +31,9 @@ pub const COUNTERS: &str = "COUNTERS";
 
 /// Entries that [`RULES`] can hold: 100,000 rules, with room for a marker beside each.
 pub const MAX_RULES: u32 = 262_144;
+
+/// Entries that [`FLOWS`] can hold.
+pub const MAX_FLOWS: u32 = 65_536;
 
 /// Words of 64 ports that [`PORTS`] holds.
 pub const PORT_WORDS: u32 = 65_536 / 64;
@@ -37,6 +46,11 @@ pub const BYTES_PER_BLOCK: u64 = 64;
 pub const PROGRAM: &str = "auth_filter";
 /// Name of the load-time global that holds the [`crate::table::Shape`].
 pub const SHAPE: &str = "SHAPE";
+/// Name of the load-time global that holds the [`Limit`] of resets sent from plaintext ports; an increment of 0:
+/// none is sent.
+pub const RESETS: &str = "RESETS";
+/// Array of one word: theoretical arrival time of those resets.
+pub const RESETS_SENT: &str = "RESETS_SENT";
 
 /// What a later agent has to know of the maps before it uses them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +70,8 @@ pub struct Meta {
 pub struct Policy {
     /// Counts changes of [`RULES`]: a cached outcome of another generation is looked up again.
     pub rules_generation: u64,
+    /// Not 0: when the agent is gone, packets pass every limit and ban (not the plaintext ports).
+    pub pass_when_agent_gone: u64,
     /// Packets per source.
     pub packets: Limit,
     /// Blocks of [`BYTES_PER_BLOCK`] per source.
@@ -74,6 +90,8 @@ pub struct Policy {
     pub request_threshold: u64,
     /// Nanoseconds of failed-authentication debt from which a source is dropped at protected ports.
     pub auth_failure_threshold: u64,
+    /// Nanoseconds on `CLOCK_MONOTONIC` until which [`FLOWS`] has something to say; before, it is not looked up.
+    pub flows_until: u64,
 }
 
 /// Sixty-four ports: bit `port % 64` of word `port / 64`.
@@ -99,6 +117,6 @@ impl Ports {
 }
 
 const _: () = assert!(size_of::<Meta>() == 48);
-const _: () = assert!(size_of::<Policy>() == 136);
+const _: () = assert!(size_of::<Policy>() == 152);
 const _: () = assert!(size_of::<Ports>() == 32);
 const _: () = assert!(size_of::<crate::rules::Rule>() == 16);

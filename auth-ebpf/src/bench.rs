@@ -2,8 +2,8 @@
 //! It is not part of what is shipped.
 //!
 //! `BPF_PROG_TEST_RUN` sends one packet over and over, and what a program wrote into it stays. So all programs
-//! that are measured but [`bench_still`] first write the next source of [`SEQUENCE`] into the packet; [`bench_empty`] does that
-//! and nothing else, and what a program costs is measured as its difference to that one.
+//! that are measured, but for [`bench_still`], first write the next source of [`SEQUENCE`] into the packet;
+//! [`bench_empty`] does that and nothing else, and what a program costs is measured as its difference to that one.
 
 #![no_std]
 #![no_main]
@@ -98,7 +98,7 @@ pub fn bench_filter(context: XdpContext) -> u32 {
         maps::count(reason);
         candidate.offer(reason);
         match reason.verdict() {
-            Verdict::Drop => XDP_DROP,
+            Verdict::Drop | Verdict::Reset => XDP_DROP,
             Verdict::Pass => XDP_PASS,
         }
     })

@@ -11,8 +11,10 @@ use super::table::table;
 use super::{check, duration, execute, render};
 use crate::clock::UnixTime;
 use crate::config::Listener;
+use crate::connections::Protocol;
 use crate::control::messages::{BanEntry, Bans, KeyEntry, Keys};
 use crate::control::testing::Desk;
+use crate::identity::{Method, Principal};
 
 /// Exit code, standard output, standard error.
 fn run(args: &[&str]) -> (u8, String, String) {
@@ -44,6 +46,11 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["ban", "add", "192.0.2.7", "--for", "0s"], 64, "above zero"),
         (&["ban", "remove", "192.0.2.7/24"], 64, "write 192.0.2.0/24"),
         (&["source", "show", "192.0.2.0/24"], 64, "invalid IP address"),
+        (&["connection", "end"], 64, "<ID|--source <CIDR>>"),
+        (&["connection", "end", "1", "--source", "192.0.2.7"], 64, "cannot be used with"),
+        (&["connection", "end", "x"], 64, "invalid digit"),
+        (&["connection", "end", "--help"], 0, "--drop-for <TIME>"),
+        (&["connection", "list", "--source", "192.0.2.7/24"], 64, "write 192.0.2.0/24"),
         (&["events", "--help"], 0, "--pcap <FILE>"),
         (&["token", "inspect"], 64, "<TOKEN>"),
         (&["config", "nonsense"], 64, "unrecognized subcommand"),
@@ -74,6 +81,8 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
         &["ban", "list"],
         &["ban", "remove", "192.0.2.7"],
         &["source", "show", "192.0.2.7"],
+        &["connection", "list"],
+        &["connection", "end", "1"],
         &["events"],
     ];
     for socket in [&absent, &stale] {
@@ -145,6 +154,38 @@ fn a_ban_is_added_listed_and_removed() {
 }
 
 #[test]
+fn connections_are_listed_and_ended() {
+    let desk = Desk::open(&[]);
+    assert_eq!(at(&desk, &["connection", "list"]), (0, "no open connections\n".into(), String::new()));
+    let enter = |peer: &str| {
+        desk.connections.enter("10.0.0.1:443".parse().unwrap(), peer.parse().unwrap(), UnixTime::now())
+    };
+    let (first, second) = (enter("192.0.2.7:5000"), enter("[2001:db8::7]:5001"));
+    second.connection().speaks(Protocol::Http1);
+    second.connection().identified(Principal { method: Method::ApiKey, subject: "ci".into() });
+    let head = "ID  SOURCE              LISTENER      PROTOCOL   ACCEPTED  REQUESTS  OPEN  SUBJECT\n";
+    let line = "2   [2001:db8::7]:5001  10.0.0.1:443  http/1.1   0s ago    0         0     ci\n";
+    let (_, list, _) = at(&desk, &["connection", "list"]);
+    assert!(list.starts_with(head) && list.ends_with(line), "{list}");
+    let (_, list, _) = at(&desk, &["connection", "list", "--source", "192.0.2.0/24"]);
+    assert!(list.contains("192.0.2.7:5000") && list.lines().count() == 2, "{list}");
+    let (_, list, _) = at(&desk, &["connection", "list", "--subject", "ci"]);
+    assert!(list.contains("[2001:db8::7]:5001") && list.lines().count() == 2, "{list}");
+
+    let (code, out, err) = at(&desk, &["connection", "end", "1", "--drop-for", "60s"]);
+    let ended = "\nended 1 connection; the kernel drops what still comes of them; that ends in ";
+    assert!(code == 0 && out.contains("192.0.2.7:5000") && out.contains(ended), "{out}{err}");
+    assert!(first.connection().is_ended() && !second.connection().is_ended());
+    let (code, _, err) = at(&desk, &["connection", "end", "1"]);
+    assert!(code == 1 && err.contains("there is no open connection 1"), "{err}");
+    let (_, out, _) = at(&desk, &["ban", "add", "2001:db8::/32"]);
+    assert!(out.ends_with("until it is removed\nended 1 live connection\n"), "{out}");
+    assert!(second.connection().is_ended());
+    let none = (0, "no connection to end\n".into(), String::new());
+    assert_eq!(at(&desk, &["connection", "end", "--source", "::/0"]), none);
+}
+
+#[test]
 fn json_is_the_agents_answer_as_it_is_refusals_too() {
     let desk = Desk::open(&[]);
     at(&desk, &["ban", "add", "192.0.2.7"]);
@@ -170,6 +211,7 @@ fn status_source_and_detach_are_readable() {
         "filter     eth0 (index 2), native, program 31\n",
         "rules      0 banned, 1 allowed\n",
         "sources    3 of 1024 lines used\n",
+        "flows      2 revoked; 1 had no room among 8, or made some",
         "PACKETS         VERDICT  COUNT\nplaintext-port  drop     12\n",
         "requests         -        0\n",
     ] {

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Limits, Rate, Sizes, Store, Timeouts};
+use super::{
+    ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer, Rate, Sizes,
+    Store, Timeouts, WhenAgentGone, XdpMode,
+};
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -36,6 +39,26 @@ impl Default for IdentityHeaders {
     }
 }
 
+impl Default for Kernel {
+    /// On no interface.
+    fn default() -> Self {
+        Self {
+            agent_gone_after: 10 * SECOND,
+            allow: Vec::new(),
+            guarded_ports: vec![22],
+            interfaces: Vec::new(),
+            ipv6_prefix: 64,
+            ipv6_site: 48,
+            mode: XdpMode::Auto,
+            pin_directory: PathBuf::from("/sys/fs/bpf/auth-agent"),
+            plaintext: PlaintextAnswer::Drop,
+            plaintext_ports: vec![80],
+            sources: nonzero(1 << 19),
+            when_agent_gone: WhenAgentGone::Filter,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -53,6 +76,7 @@ impl Default for Limits {
                 drop_for: Duration::from_secs(10),
                 rate: rate(100, MINUTE, 100),
             },
+            resets: rate(100, SECOND, 100),
             site_factor: nonzero(16),
         }
     }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use http::HeaderName;
 use jsonwebtoken::AlgorithmFamily;
 
-use super::defaults::{DAY, HOUR, MILLISECOND, SECOND, nonzero};
+use super::defaults::{DAY, HOUR, MILLISECOND, SECOND};
 use super::document::{Checked, Section, shown, wrong};
 use super::{
     ApiKeys, Auth, ByteRate, Config, Control, HttpLimit, IdentityHeaders, Issuer, Kernel, Limits, Listener,
-    Rate, Route, Sizes, Store, Timeouts, Upstream, XdpMode, values,
+    Rate, Route, Sizes, Store, Timeouts, Upstream, values,
 };
 
 /// A debt that takes longer to decay is a ban, and there is a verb for those.
@@ -51,16 +51,28 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
 
 fn kernel(mut section: Section<'_>) -> Kernel {
     let interfaces = section.required_list("interfaces", values::interface, r#"interfaces = ["eth0"]"#);
+    let default = Kernel::default();
     let kernel = Kernel {
-        allow: section.list("allow", values::network).unwrap_or_default(),
-        guarded_ports: section.list("guarded_ports", values::port).unwrap_or_else(|| vec![22]),
+        agent_gone_after: section.or(
+            "agent_gone_after",
+            values::duration(SECOND * 2..=HOUR),
+            default.agent_gone_after,
+        ),
+        allow: section.list("allow", values::network).unwrap_or(default.allow),
+        guarded_ports: section.list("guarded_ports", values::port).unwrap_or(default.guarded_ports),
         interfaces: interfaces.unwrap_or_default(),
-        ipv6_site: section.optional("ipv6_site", values::count(16..=48)).map_or(48, NonZeroU8::get),
-        ipv6_prefix: section.optional("ipv6_prefix", values::count(32..=64)).map_or(64, NonZeroU8::get),
-        mode: section.or("mode", values::mode, XdpMode::Auto),
-        pin_directory: section.or("pin_directory", values::absolute_path, "/sys/fs/bpf/auth-agent".into()),
-        plaintext_ports: section.list("plaintext_ports", values::port).unwrap_or_else(|| vec![80]),
-        sources: section.or("sources", values::count(1 << 10..=1 << 24), nonzero(1 << 19)),
+        ipv6_site: section
+            .optional("ipv6_site", values::count(16..=48))
+            .map_or(default.ipv6_site, NonZeroU8::get),
+        ipv6_prefix: section
+            .optional("ipv6_prefix", values::count(32..=64))
+            .map_or(default.ipv6_prefix, NonZeroU8::get),
+        mode: section.or("mode", values::mode, default.mode),
+        pin_directory: section.or("pin_directory", values::absolute_path, default.pin_directory),
+        plaintext: section.or("plaintext", values::plaintext, default.plaintext),
+        plaintext_ports: section.list("plaintext_ports", values::port).unwrap_or(default.plaintext_ports),
+        sources: section.or("sources", values::count(1 << 10..=1 << 24), default.sources),
+        when_agent_gone: section.or("when_agent_gone", values::when_agent_gone, default.when_agent_gone),
     };
     section.check("sources", power_of_two(kernel.sources));
     if let Some(port) = kernel.guarded_ports.iter().find(|port| kernel.plaintext_ports.contains(port)) {
@@ -285,6 +297,7 @@ fn limits(mut section: Section<'_>) -> Limits {
         site_factor: section.or("site_factor", values::count(1..=10_000), default.site_factor),
         connections: kernel_limit(section.section("connections"), default.connections),
         requests: http_limit(section.section("requests"), default.requests),
+        resets: kernel_limit(section.section("resets"), default.resets),
         auth_failures: http_limit(section.section("auth_failures"), default.auth_failures),
     };
     section.finish();

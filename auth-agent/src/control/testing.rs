@@ -16,7 +16,10 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
-use crate::edge::{Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus};
+use crate::clock::Monotonic;
+use crate::edge::{
+    Counter, Debt, Debts, Detached, FilterStatus, Flow, FlowsStatus, Interface, SourceView, SourcesStatus,
+};
 use crate::events::testing::FakeSwitch;
 use crate::events::{Hub, SubscribeError, Subscription, Wanted};
 use crate::network;
@@ -24,6 +27,7 @@ use crate::network;
 /// What a kernel half was told, and whether it fails.
 pub(crate) struct FakeEdge {
     pub(crate) broken: Mutex<bool>,
+    pub(crate) flows: Mutex<Vec<(Flow, Monotonic)>>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) rules: Mutex<Vec<Rule>>,
     pub(crate) switch: FakeSwitch,
@@ -33,7 +37,8 @@ impl Default for FakeEdge {
     fn default() -> Self {
         let switch = FakeSwitch::default();
         let hub = Hub::new(switch.clone());
-        Self { broken: Mutex::default(), hub, rules: Mutex::default(), switch }
+        let (broken, flows, rules) = Default::default();
+        Self { broken, flows, hub, rules, switch }
     }
 }
 
@@ -53,6 +58,17 @@ impl Edge for FakeEdge {
     fn detach(&self) -> Result<Detached, EdgeError> {
         self.check()?;
         Ok(Detached { interfaces: vec!["eth0".into()] })
+    }
+
+    fn forget_flows(&self) -> Result<(), EdgeError> {
+        self.flows.lock().unwrap().retain(|(_, until)| *until > Monotonic::now());
+        Ok(())
+    }
+
+    fn revoke_flows(&self, flows: &[Flow], until: Monotonic) -> Result<usize, EdgeError> {
+        self.check()?;
+        self.flows.lock().unwrap().extend(flows.iter().map(|flow| (*flow, until)));
+        Ok(flows.len())
     }
 
     fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError> {
@@ -78,6 +94,7 @@ impl Edge for FakeEdge {
     fn status(&self) -> Result<FilterStatus, EdgeError> {
         Ok(FilterStatus {
             counters: vec![Counter { packets: 12, reason: "plaintext-port".into(), verdict: "drop".into() }],
+            flows: FlowsStatus { capacity: 8, overflowed: 1, revoked: 2 },
             interfaces: vec![Interface {
                 index: 2,
                 mode: "native".into(),
@@ -95,6 +112,7 @@ impl Edge for FakeEdge {
 
 /// A running control API.
 pub(crate) struct Desk {
+    pub(crate) connections: Arc<Connections>,
     pub(crate) control: Arc<Control>,
     pub(crate) directory: TempDir,
     pub(crate) edge: Arc<FakeEdge>,
@@ -115,12 +133,14 @@ impl Desk {
         let keys = Arc::new(KeyRing::new(pepper, []));
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
+        let connections = Arc::<Connections>::default();
         let control = Control::new(
             store,
             Arc::clone(&keys),
             Arc::clone(&edge) as _,
             Arc::default(),
             Arc::new(Allowlist::new(allow)),
+            Arc::clone(&connections),
             UnixTime::now(),
         );
         let control = Arc::new(control);
@@ -128,7 +148,7 @@ impl Desk {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let bound = runtime.block_on(ControlSocket::bind(&socket, allow_uids)).unwrap();
         runtime.spawn(serve(bound, Arc::clone(&control), std::future::pending()));
-        Self { control, directory, edge, keys, socket, _runtime: runtime }
+        Self { connections, control, directory, edge, keys, socket, _runtime: runtime }
     }
 
     /// One request; the status and the JSON of the answer.

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use auth_agent::config::{ByteRate, Kernel, Limits, Rate};
+use auth_agent::config::{ByteRate, Kernel, Limits, Rate, XdpMode};
 use auth_agent::edge::{Action, Rule};
 use auth_common::sequence::{ALL, Sequence};
 use auth_common::verdict::Verdict;
@@ -18,7 +18,7 @@ use super::column::{BANNED, BASE, Bed, Column, Outcome, Packet, Program};
 use super::counters::{Counters, Counts};
 use super::xdp_filter::XdpFilter;
 use crate::frames::{ACK, Ip, SYN, tcp};
-use crate::kernel::{FilterUnderTest, configuration};
+use crate::kernel::FilterUnderTest;
 use crate::system;
 
 const HTTPS: u16 = 443;
@@ -111,9 +111,7 @@ impl Subjects {
 
 impl Tables {
     fn new(scale: &Scale, object: &[u8], bed: Bed, rules: &[Rule]) -> Result<Self> {
-        let sources = NonZeroU32::new(scale.sources).context("the source table needs lines")?;
-        let kernel = Kernel { sources, ..configuration() };
-        let filter = FilterUnderTest::start(kernel, &limits(), &[HTTPS], rules)?;
+        let filter = FilterUnderTest::start(kernel(scale)?, &limits(), &[HTTPS], rules)?;
         let mut bench = filter.load_beside(object, &bed.programs(), [(BUCKETS, scale.sources)])?;
         let sequence = bench.take_map("SEQUENCE").context("the object has no map SEQUENCE")?;
         Ok(Self { filter, bench, sequence: sequence.try_into()? })
@@ -154,7 +152,7 @@ fn judged(run: &Run<'_>, (sample, verdict): (Sample, u32)) -> Ran {
         Outcome::Drop => XDP_DROP,
         Outcome::Pass => XDP_PASS,
         Outcome::Reason(reason) => match reason.verdict() {
-            Verdict::Drop => XDP_DROP,
+            Verdict::Drop | Verdict::Reset => XDP_DROP,
             Verdict::Pass => XDP_PASS,
         },
     };
@@ -196,6 +194,14 @@ fn frame(column: &Column) -> Vec<u8> {
 fn ban(address: u32) -> Rule {
     let address = IpAddr::V4(address.into());
     Rule { action: Action::Ban { until: None }, network: address.into() }
+}
+
+fn kernel(scale: &Scale) -> Result<Kernel> {
+    Ok(Kernel {
+        mode: XdpMode::Generic,
+        sources: NonZeroU32::new(scale.sources).context("the source table needs lines")?,
+        ..Kernel::default()
+    })
 }
 
 /// The defaults, but for what no machine can send: so the whole pipeline runs for each packet.
