@@ -68,7 +68,7 @@ impl Facts {
     /// The source's cell of the rules' bitmap.
     #[inline(always)]
     pub fn cell(&self) -> Cell {
-        let [upper, lower] = self.source;
+        let [upper, lower] = self.flow.source();
         if self.has(IPV6) { Cell::v6((upper >> 32) as u32) } else { Cell::v4(lower as u32) }
     }
 
