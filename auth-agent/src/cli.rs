@@ -9,6 +9,7 @@ mod client;
 mod connections;
 mod duration;
 mod events;
+mod limit;
 mod network_list;
 mod pcap;
 mod render;

@@ -4,11 +4,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Monotonic, UnixTime};
+use crate::config::SourceLimits;
 use crate::events::{SubscribeError, Subscription, Wanted};
 use crate::network::as_text;
 
@@ -16,6 +18,9 @@ use crate::network::as_text;
 pub trait Edge: Send + Sync + 'static {
     /// Makes the kernel enforce exactly these rules; the allowlist wins over every ban.
     fn apply_rules(&self, rules: &[Rule]) -> Result<(), EdgeError>;
+
+    /// The prefix length by which IPv6 sources are told apart.
+    fn ipv6_prefix(&self) -> u8;
 
     /// Removes the filter and its pins; the agent goes on without it.
     fn detach(&self) -> Result<Detached, EdgeError>;
@@ -50,7 +55,7 @@ impl EdgeError {
 }
 
 /// One rule by source network.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rule {
     /// What happens to the packets of these sources.
     pub action: Action,
@@ -58,8 +63,18 @@ pub struct Rule {
     pub network: IpNet,
 }
 
+impl Rule {
+    /// The class that it puts its sources into.
+    pub fn class(&self) -> Option<&Arc<Class>> {
+        match &self.action {
+            Action::Limit(class) => Some(class),
+            Action::Allow | Action::Ban { .. } => None,
+        }
+    }
+}
+
 /// What a [`Rule`] does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
     /// Passes every limit and ban.
     Allow,
@@ -68,6 +83,17 @@ pub enum Action {
         /// The first second in which it no longer holds; `None`: until the rule is gone.
         until: Option<UnixTime>,
     },
+    /// Held to the limits of a class, unless a longer network is in another.
+    Limit(Arc<Class>),
+}
+
+/// Sources that have limits of their own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Class {
+    /// What each of them may do.
+    pub limits: SourceLimits,
+    /// Its name, for people.
+    pub name: String,
 }
 
 /// A TCP connection, as its packets show it.
@@ -141,6 +167,8 @@ pub struct SourcesStatus {
 pub struct SourceView {
     /// Until when it is banned; absent: it is not, or without end.
     pub banned_until: Option<UnixTime>,
+    /// The name of the class whose limits it is held to.
+    pub class: String,
     /// What it owes; if it has no line of its own, what all newcomers of its group owe together.
     pub debts: Debts,
     /// It has a line of its own; otherwise it owes nothing, or shares its group's overflow budget.

@@ -3,6 +3,7 @@
 pub mod allowlist;
 pub mod api_key;
 pub mod authenticate;
+pub mod classes;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -3,7 +3,7 @@
 use crate::facts::{Facts, NEIGHBOUR, OPENS, PORT, TCP};
 use crate::flow::Flow;
 use crate::gcra::{self, Limit};
-use crate::layout::{BYTES_PER_BLOCK, Policy, Ports};
+use crate::layout::{BYTES_PER_BLOCK, Class, Policy, Ports};
 use crate::packet::{self, Cursor, Frame};
 use crate::rules::{Cached, Outcome, Rule};
 use crate::table::{Group, Line, Place, Seat, Shape};
@@ -19,6 +19,8 @@ pub trait Maps {
     fn breaker(&self) -> Option<&Self::Word>;
     /// Word number `index` of the rules' bitmap.
     fn cells(&self, index: u32) -> Option<&Self::Word>;
+    /// Class number `number`.
+    fn class(&self, number: u32) -> Option<&Class>;
     /// Group number `index` of the source table.
     fn group(&self, index: u32) -> Option<&Group<Self::Word>>;
     /// The word that holds until when the agent counts as alive.
@@ -71,12 +73,13 @@ fn decide_ip(facts: &Facts, maps: &impl Maps) -> Result<Reason, Reason> {
         flow(facts, policy, now, maps)?;
     }
     let seat = group.seat(key, place, now);
-    rules(&seat, place, facts, policy, now, maps)?;
+    let class = rules(&seat, place, facts, policy, now, maps)?;
+    let class = maps.class(class).ok_or(Reason::Internal)?;
     if protected {
-        http_debts(seat.line(), policy, now)?;
+        http_debts(seat.line(), class, now)?;
     }
     let event = Event { blocks: facts.blocks, now, opens: facts.has(OPENS) };
-    let budgets = Budgets::of_source(policy);
+    let budgets = Budgets::of_source(class);
     let charged = budgets.charge(seat.line(), event);
     if seat.holds() {
         charged?;
@@ -85,7 +88,7 @@ fn decide_ip(facts: &Facts, maps: &impl Maps) -> Result<Reason, Reason> {
         budgets.charge(group.overflow(key).line(), event)?;
     }
     // The wider a budget, the later: what one source is refused must not eat up what others share.
-    site(facts, event, policy, shape, maps)?;
+    site(facts, event, class, shape, maps)?;
     if event.opens && seat.line().known_until.read() <= now {
         breaker(policy, now, maps)?;
     }
@@ -131,7 +134,7 @@ fn flow(facts: &Facts, policy: &Policy, now: u64, maps: &impl Maps) -> Result<()
     }
 }
 
-/// Allow and ban rules, asked once per source and generation.
+/// Allow and ban rules, asked once per source and generation. Says which class the source is in.
 #[inline(always)]
 fn rules<M: Maps>(
     seat: &Seat<M::Word>,
@@ -140,7 +143,7 @@ fn rules<M: Maps>(
     policy: &Policy,
     now: u64,
     maps: &M,
-) -> Result<(), Reason> {
+) -> Result<u32, Reason> {
     let line = seat.line();
     let generation = policy.rules_generation;
     let outcome = match Cached::from_bits(line.rules.read()).outcome(generation, place.tag, now) {
@@ -158,7 +161,7 @@ fn rules<M: Maps>(
     match outcome {
         Outcome::Allowed => Err(Reason::Allowed),
         Outcome::Banned => Err(Reason::Banned),
-        Outcome::None => Ok(()),
+        Outcome::Limited { class } => Ok(class),
     }
 }
 
@@ -175,11 +178,11 @@ fn look_up(facts: &Facts, maps: &impl Maps) -> Result<Rule, Reason> {
 
 /// Debts that the agent charged: far enough over, and the NIC answers for it.
 #[inline(always)]
-fn http_debts<W: Word>(line: &Line<W>, policy: &Policy, now: u64) -> Result<(), Reason> {
-    if gcra::debt(&line.requests, now) > policy.request_threshold {
+fn http_debts<W: Word>(line: &Line<W>, class: &Class, now: u64) -> Result<(), Reason> {
+    if gcra::debt(&line.requests, now) > class.request_threshold {
         return Err(Reason::RequestDebt);
     }
-    if gcra::debt(&line.auth_failures, now) > policy.auth_failure_threshold {
+    if gcra::debt(&line.auth_failures, now) > class.auth_failure_threshold {
         return Err(Reason::AuthFailureDebt);
     }
     Ok(())
@@ -194,14 +197,14 @@ fn breaker(policy: &Policy, now: u64, maps: &impl Maps) -> Result<(), Reason> {
 
 /// The budget that an IPv6 source shares with its site.
 #[inline(always)]
-fn site(facts: &Facts, event: Event, policy: &Policy, shape: Shape, maps: &impl Maps) -> Result<(), Reason> {
+fn site(facts: &Facts, event: Event, class: &Class, shape: Shape, maps: &impl Maps) -> Result<(), Reason> {
     let Some(key) = facts.site(shape.ipv6_site_mask) else { return Ok(()) };
     let place = shape.place(key);
     let group = maps.group(place.group).ok_or(Reason::Internal)?;
     // A site that shares its line with newcomers for want of one of its own is limited with them. Should its
     // line change hands in between, one event lands on the new owner.
     let seat = group.seat(key, place, event.now);
-    Budgets::of_site(policy).charge(seat.line(), event).map_err(|_| Reason::SiteBudget)
+    Budgets::of_site(class).charge(seat.line(), event).map_err(|_| Reason::SiteBudget)
 }
 
 /// What a packet costs.
@@ -221,13 +224,13 @@ struct Budgets {
 
 impl Budgets {
     #[inline(always)]
-    fn of_site(policy: &Policy) -> Self {
-        Self { bytes: policy.site_bytes, connections: policy.site_connections, packets: policy.site_packets }
+    fn of_site(class: &Class) -> Self {
+        Self { bytes: class.site_bytes, connections: class.site_connections, packets: class.site_packets }
     }
 
     #[inline(always)]
-    fn of_source(policy: &Policy) -> Self {
-        Self { bytes: policy.bytes, connections: policy.connections, packets: policy.packets }
+    fn of_source(class: &Class) -> Self {
+        Self { bytes: class.bytes, connections: class.connections, packets: class.packets }
     }
 
     /// Packets, then bytes, then new connections. What an earlier budget has been charged stays charged when a

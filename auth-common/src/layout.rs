@@ -12,6 +12,8 @@ pub const VERSION: u32 = 2;
 pub const META: &str = "META";
 /// Array of one [`Policy`].
 pub const POLICY: &str = "POLICY";
+/// Array of [`MAX_CLASSES`] [`Class`].
+pub const CLASSES: &str = "CLASSES";
 /// Array of one word: theoretical arrival time of strangers' new connections.
 pub const BREAKER: &str = "BREAKER";
 /// Array of [`crate::cells::WORDS`] words, mapped into the agent's memory: see [`crate::cells`].
@@ -34,6 +36,9 @@ pub const MAX_RULES: u32 = 262_144;
 
 /// Entries that [`FLOWS`] can hold.
 pub const MAX_FLOWS: u32 = 65_536;
+
+/// Classes that [`CLASSES`] holds; number 0 is that of every source which no rule puts into another.
+pub const MAX_CLASSES: u32 = 256;
 
 /// Words of 64 ports that [`PORTS`] holds.
 pub const PORT_WORDS: u32 = 65_536 / 64;
@@ -70,16 +75,24 @@ pub struct Meta {
 pub struct Policy {
     /// Counts changes of [`RULES`]: a cached outcome of another generation is looked up again.
     pub rules_generation: u64,
+    /// New connections of all strangers.
+    pub breaker: Limit,
+    /// Nanoseconds on `CLOCK_MONOTONIC` until which [`FLOWS`] has something to say; before, it is not looked up.
+    pub flows_until: u64,
     /// Not 0: when the agent is gone, packets pass every limit and ban (not the plaintext ports).
     pub pass_when_agent_gone: u64,
+}
+
+/// What the sources of a class may do. Changes while the program runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct Class {
     /// Packets per source.
     pub packets: Limit,
     /// Blocks of [`BYTES_PER_BLOCK`] per source.
     pub bytes: Limit,
     /// New connections per source.
     pub connections: Limit,
-    /// New connections of all strangers.
-    pub breaker: Limit,
     /// Packets per IPv6 site.
     pub site_packets: Limit,
     /// Blocks of [`BYTES_PER_BLOCK`] per IPv6 site.
@@ -90,8 +103,6 @@ pub struct Policy {
     pub request_threshold: u64,
     /// Nanoseconds of failed-authentication debt from which a source is dropped at protected ports.
     pub auth_failure_threshold: u64,
-    /// Nanoseconds on `CLOCK_MONOTONIC` until which [`FLOWS`] has something to say; before, it is not looked up.
-    pub flows_until: u64,
 }
 
 /// Sixty-four ports: bit `port % 64` of word `port / 64`.
@@ -117,6 +128,7 @@ impl Ports {
 }
 
 const _: () = assert!(size_of::<Meta>() == 48);
-const _: () = assert!(size_of::<Policy>() == 152);
+const _: () = assert!(size_of::<Class>() == 112);
+const _: () = assert!(size_of::<Policy>() == 40);
 const _: () = assert!(size_of::<Ports>() == 32);
 const _: () = assert!(size_of::<crate::rules::Rule>() == 16);

@@ -4,7 +4,7 @@ use auth_common::cells;
 use auth_common::facts::Facts;
 use auth_common::filter::Maps;
 use auth_common::flow::Flow;
-use auth_common::layout::{MAX_FLOWS, MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
+use auth_common::layout::{Class, MAX_CLASSES, MAX_FLOWS, MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
 use auth_common::rules::{ADDRESS_BITS, Rule};
 use auth_common::table::{Group, Shape};
 use auth_common::verdict::Reason;
@@ -23,6 +23,9 @@ static BREAKER: Array<KernelWord> = Array::pinned(1, 0);
 
 #[map]
 static CELLS: Array<KernelWord> = Array::pinned(cells::WORDS, BPF_F_MMAPABLE);
+
+#[map]
+static CLASSES: Array<Class> = Array::pinned(MAX_CLASSES, BPF_F_RDONLY_PROG);
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);
@@ -81,6 +84,11 @@ impl Maps for KernelMaps {
     #[inline(always)]
     fn cells(&self, index: u32) -> Option<&KernelWord> {
         CELLS.get(index)
+    }
+
+    #[inline(always)]
+    fn class(&self, number: u32) -> Option<&Class> {
+        CLASSES.get(number)
     }
 
     #[inline(always)]

@@ -7,13 +7,13 @@ use std::sync::atomic::AtomicU64;
 use auth_agent::clock::Monotonic;
 use auth_agent::config::{Kernel, Limits, WhenAgentGone};
 use auth_agent::edge::{self, Rule};
-use auth_agent::kernel::Budgets;
 use auth_agent::kernel::cells::Marks;
 use auth_agent::kernel::rules::{self, Prefix};
+use auth_agent::kernel::{Budgets, FilterError, Numbers};
 use auth_common::facts::Facts;
 use auth_common::filter::{Maps, decide};
 use auth_common::flow::Flow;
-use auth_common::layout::{PORT_WORDS, Policy, Ports};
+use auth_common::layout::{Class, PORT_WORDS, Policy, Ports};
 use auth_common::packet::Cursor;
 use auth_common::rules::{ADDRESS_BITS, Rule as Entry};
 use auth_common::source::ipv6_mask;
@@ -27,6 +27,7 @@ pub struct HostMaps {
     breaker: AtomicU64,
     cells: Vec<AtomicU64>,
     flows: HashMap<Flow, u64>,
+    classes: BTreeMap<u16, Class>,
     groups: Vec<Group<AtomicU64>>,
     heartbeat: AtomicU64,
     policy: Policy,
@@ -37,11 +38,21 @@ pub struct HostMaps {
 
 impl HostMaps {
     /// What the agent would put into the kernel's maps.
-    pub fn new(kernel: &Kernel, limits: &Limits, protected: &[u16], stated: &[Rule]) -> Self {
+    ///
+    /// # Errors
+    /// Rules that the agent would refuse.
+    pub fn new(
+        kernel: &Kernel,
+        limits: &Limits,
+        protected: &[u16],
+        stated: &[Rule],
+    ) -> Result<Self, FilterError> {
         let budgets = Budgets::from(limits);
+        let numbers = Numbers::default().assign(stated, &budgets)?;
+        let number = |class: &edge::Class| numbers.of(&budgets.of_class(&class.limits).class());
         let groups = 1_024_usize;
         let now = Monotonic::now();
-        let rules = rules::compile(stated, kernel.ipv6_prefix, |until| until.0);
+        let rules = rules::compile(stated, kernel.ipv6_prefix, number, |until| until.0)?;
         let pass_when_agent_gone = u64::from(kernel.when_agent_gone == WhenAgentGone::Pass);
         let mut ports = vec![Ports::default(); PORT_WORDS as usize];
         for port in &kernel.plaintext_ports {
@@ -56,10 +67,11 @@ impl HostMaps {
             let (word, bit) = Ports::locate(*port);
             ports[word as usize].protected |= bit;
         }
-        Self {
+        Ok(Self {
             breaker: AtomicU64::default(),
             cells: Marks::of(&rules).words().iter().map(|word| AtomicU64::new(*word)).collect(),
             flows: HashMap::new(),
+            classes: [(0, budgets.class())].into_iter().chain(numbers.iter()).collect(),
             groups: (0..groups).map(|_| Group::default()).collect(),
             heartbeat: AtomicU64::new(now.0),
             now,
@@ -72,7 +84,7 @@ impl HostMaps {
                 ipv6_site_mask: ipv6_mask(kernel.ipv6_site),
                 secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
             },
-        }
+        })
     }
 
     /// Decides on a frame.
@@ -107,6 +119,10 @@ impl Maps for HostMaps {
 
     fn cells(&self, index: u32) -> Option<&AtomicU64> {
         self.cells.get(index as usize)
+    }
+
+    fn class(&self, number: u32) -> Option<&Class> {
+        self.classes.get(&u16::try_from(number).ok()?)
     }
 
     fn group(&self, index: u32) -> Option<&Group<AtomicU64>> {

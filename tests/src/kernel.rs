@@ -58,6 +58,12 @@ impl Drop for PinDirectory {
 /// The program, to run packets through; several threads can at once.
 pub struct Program(Xdp);
 
+impl From<Xdp> for Program {
+    fn from(program: Xdp) -> Self {
+        Self(program)
+    }
+}
+
 impl Program {
     /// Runs one frame `repeat` times, and returns the last verdict.
     ///
@@ -80,7 +86,7 @@ pub struct FilterUnderTest {
     pub switch: SampleSwitch,
     // Dropped after the filter: the pins, then the namespace.
     pins: PinDirectory,
-    _namespace: Namespace,
+    namespace: Namespace,
 }
 
 impl FilterUnderTest {
@@ -89,8 +95,27 @@ impl FilterUnderTest {
     /// # Errors
     /// What the filter says.
     pub fn start(kernel: Kernel, limits: &Limits, protected: &[u16], rules: &[Rule]) -> Result<Self> {
-        let namespace = Namespace::new()?;
-        let pins = PinDirectory::new();
+        Self::open(Namespace::new()?, PinDirectory::new(), kernel, limits, protected, rules)
+    }
+
+    /// Another agent in its place, which adopts what is there.
+    ///
+    /// # Errors
+    /// What the filter says.
+    pub fn restart(self, kernel: Kernel, limits: &Limits, protected: &[u16], rules: &[Rule]) -> Result<Self> {
+        let Self { filter, pins, namespace, .. } = self;
+        drop(filter);
+        Self::open(namespace, pins, kernel, limits, protected, rules)
+    }
+
+    fn open(
+        namespace: Namespace,
+        pins: PinDirectory,
+        kernel: Kernel,
+        limits: &Limits,
+        protected: &[u16],
+        rules: &[Rule],
+    ) -> Result<Self> {
         let kernel =
             Kernel { interfaces: vec!["lo".to_owned()], pin_directory: pins.path().to_owned(), ..kernel };
         let filter = namespace.run(|| {
@@ -103,7 +128,7 @@ impl FilterUnderTest {
         let (switch, ring) = samples::take(&mut ebpf)?;
         let program = ebpf.program(layout::PROGRAM).context("no program")?.info()?;
         let program = Program(of(program)?);
-        Ok(Self { filter, program, ring, switch, pins, _namespace: namespace })
+        Ok(Self { filter, program, ring, switch, pins, namespace })
     }
 
     /// The program, for another thread.
@@ -111,7 +136,7 @@ impl FilterUnderTest {
     /// # Errors
     /// If it is gone.
     pub fn another_program(&self) -> Result<Program> {
-        Ok(Program(attached(&self._namespace)?))
+        Ok(Program(attached(&self.namespace)?))
     }
 
     /// Runs one frame, and returns the reason whose counter moved.

@@ -163,7 +163,7 @@ pub(super) fn added_ban(ban: &AddedBan, now: UnixTime) -> String {
 }
 
 pub(super) fn source(source: &SourceView, now: UnixTime) -> String {
-    let SourceView { banned_until, debts, in_table, known_until, rule, rule_cached, source } = source;
+    let SourceView { banned_until, class, debts, in_table, known_until, rule, rule_cached, source } = source;
     let future = |time: &Option<UnixTime>| match time.filter(|time| *time > now) {
         Some(until) => format!("yes, ends {}", relative(until, now)),
         None => "no".to_owned(),
@@ -182,7 +182,7 @@ pub(super) fn source(source: &SourceView, now: UnixTime) -> String {
         ("auth failures", debts.auth_failures),
     ];
     format!(
-        "source     {source}\nline       {line}\nrule       {rule}{cached}\nbanned     {banned}\nknown      {}\n\n{}",
+        "source     {source}\nline       {line}\nrule       {rule}{cached}\nclass      {class}\nbanned     {banned}\nknown      {}\n\n{}",
         future(known_until),
         table(["DEBT", "EVENTS", "BURST", "PAID IN", "STATE"], &rows.map(debt)),
     )

@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::args::{
     AddBan, AllowVerb, BanVerb, ConfigVerb, ConnectionVerb, CreateKey, EndConnections, ImportBans, KeyVerb,
-    SourceVerb, TokenVerb, Verb,
+    LimitVerb, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, connections, events, network_list, render};
+use super::{Failure, check, connections, events, limit, network_list, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -78,6 +78,22 @@ impl Session<'_> {
                 self.get(&target, |list| connections::list(list, now))
             }
             Verb::Connection(ConnectionVerb::End(which)) => self.end_connections(which),
+            Verb::Limit(LimitVerb::Show { address: None }) => {
+                self.get("/v1/limits", |limits| limit::all(limits, now))
+            }
+            Verb::Limit(LimitVerb::Show { address: Some(address) }) => {
+                self.get(&format!("/v1/limits/{address}"), |limits| limit::of(limits, now))
+            }
+            Verb::Limit(LimitVerb::Set(set)) => {
+                let body = self.ask(Method::POST, "/v1/limits", Some(limit::request(*set)))?;
+                self.show(&body, |entry| limit::set(entry, now))
+            }
+            Verb::Limit(LimitVerb::Remove { network }) => {
+                let body = self.ask(Method::DELETE, &item("/v1/limits", network), None::<()>)?;
+                self.show(&body, |limit: &messages::RemovedLimit| {
+                    format!("removed the limits of {}\n", limit.network)
+                })
+            }
             Verb::Source(SourceVerb::Show { address }) => {
                 self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))
             }

@@ -8,7 +8,7 @@ use http::HeaderName;
 
 use super::{
     ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer, Rate, Sizes,
-    Store, Timeouts, WhenAgentGone, XdpMode,
+    SourceLimits, Store, Timeouts, WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -62,12 +62,22 @@ impl Default for Kernel {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            breaker: rate(5_000, SECOND, 10_000),
+            resets: rate(100, SECOND, 100),
+            site_factor: nonzero(16),
+            source: SourceLimits::default(),
+        }
+    }
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        Self {
             auth_failures: HttpLimit {
                 drop_after: nonzero(20),
                 drop_for: MINUTE,
                 rate: rate(10, MINUTE, 20),
             },
-            breaker: rate(5_000, SECOND, 10_000),
             bytes: ByteRate { burst: 128 << 20, per_second: 64 << 20 },
             connections: rate(50, SECOND, 200),
             packets: rate(20_000, SECOND, 40_000),
@@ -76,8 +86,6 @@ impl Default for Limits {
                 drop_for: Duration::from_secs(10),
                 rate: rate(100, MINUTE, 100),
             },
-            resets: rate(100, SECOND, 100),
-            site_factor: nonzero(16),
         }
     }
 }

@@ -11,7 +11,7 @@ fn end_of(text: &str) -> SocketAddr {
 }
 
 fn source(number: u32) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::from_bits(10 << 24 | number % 100), (number / 100) as u16))
+    SocketAddr::from((Ipv4Addr::from_bits((10 << 24) | (number % 100)), (number / 100) as u16))
 }
 
 fn ids(list: &[Arc<Connection>]) -> Vec<u64> {

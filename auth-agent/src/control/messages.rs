@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
+use crate::config::Overrides;
 use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
 use crate::network::as_text;
@@ -296,6 +297,62 @@ pub struct EndedConnections {
     pub dropped_until: Option<UnixTime>,
     /// What they were.
     pub ended: Vec<ConnectionEntry>,
+}
+
+/// `POST /v1/limits`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetLimit {
+    /// The limits, as in a `[[class]]` of the configuration; at least one. What is absent is as in `[limits]`.
+    pub limits: Overrides,
+    /// An address or a CIDR.
+    pub network: String,
+    /// A remark.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/limits`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Limits {
+    /// The default first, then by network.
+    pub limits: Vec<LimitEntry>,
+}
+
+/// `GET /v1/limits/{address}`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct LimitsOf {
+    /// It is on the allowlist, so that no limit holds for it.
+    pub allowed: bool,
+    /// Everything that covers it: the first is what it is held to, the last is the default.
+    pub limits: Vec<LimitEntry>,
+}
+
+/// The limits of one network.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct LimitEntry {
+    /// Name of the class; of limits that were set, the network.
+    pub class: String,
+    /// They stand in the configuration, and so can only be changed there.
+    pub configured: bool,
+    /// When they were set.
+    pub created: Option<UnixTime>,
+    /// All limits in full.
+    pub limits: Overrides,
+    /// Whose limits they are; absent: everyone else's.
+    pub network: Option<String>,
+    /// Why they are not in force; absent: they are.
+    pub obstacle: Option<String>,
+    /// The operator's remark.
+    pub reason: Option<String>,
+}
+
+/// The answer to `DELETE /v1/limits/{network}`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RemovedLimit {
+    /// Whose limits are no longer those that were set for exactly this network.
+    #[serde(with = "as_text")]
+    pub network: IpNet,
 }
 
 /// Every error's body (RFC 9457).

@@ -83,6 +83,18 @@ pub enum Problem {
     /// No such key.
     #[error("there is no API key {0}: `auth-agent key list` shows them")]
     KeyMissing(KeyId),
+    /// Nothing to remove.
+    #[error("no limits were set for exactly {network}{}", if *configured {
+        ": they stand in a [[class]] of the configuration, change them there"
+    } else {
+        ": `auth-agent limit show` shows them"
+    })]
+    LimitMissing {
+        /// They stand in the configuration.
+        configured: bool,
+        /// As asked.
+        network: IpNet,
+    },
     /// Wrong method for this path.
     #[error("this path does not take that method")]
     Method,
@@ -97,7 +109,7 @@ pub enum Problem {
     },
     /// No such path.
     #[error(
-        "there is no such path: the paths start with /v1/ and are status, keys, bans, allows, connections, sources, events and detach"
+        "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, connections, sources, events and detach"
     )]
     Path,
     /// No random bytes.
@@ -160,6 +172,7 @@ impl Problem {
             Self::Internal => "internal",
             Self::KeyId(_) => "key-id-invalid",
             Self::KeyMissing(_) => "key-missing",
+            Self::LimitMissing { .. } => "limit-missing",
             Self::Method => "method-not-allowed",
             Self::Network(_) => "network-invalid",
             Self::Path => "path-missing",
@@ -185,6 +198,7 @@ impl Problem {
             | Self::BanMissing { .. }
             | Self::ConnectionMissing(_)
             | Self::KeyMissing(_)
+            | Self::LimitMissing { .. }
             | Self::Path => StatusCode::NOT_FOUND,
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,

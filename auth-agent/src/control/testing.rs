@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -17,6 +17,7 @@ use super::*;
 use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
 use crate::clock::Monotonic;
+use crate::config::Config;
 use crate::edge::{
     Counter, Debt, Debts, Detached, FilterStatus, Flow, FlowsStatus, Interface, SourceView, SourcesStatus,
 };
@@ -43,6 +44,13 @@ impl Default for FakeEdge {
 }
 
 impl FakeEdge {
+    /// The rules but for the class of the configuration.
+    pub(crate) fn told(&self) -> Vec<Rule> {
+        let rules = self.rules.lock().unwrap();
+        let configured = |rule: &&Rule| rule.class().is_some_and(|class| class.name == "partners");
+        rules.iter().filter(|rule| !configured(rule)).cloned().collect()
+    }
+
     fn check(&self) -> Result<(), EdgeError> {
         if *self.broken.lock().unwrap() { Err(EdgeError::new("the rule map is full")) } else { Ok(()) }
     }
@@ -53,6 +61,10 @@ impl Edge for FakeEdge {
         self.check()?;
         *self.rules.lock().unwrap() = rules.to_vec();
         Ok(())
+    }
+
+    fn ipv6_prefix(&self) -> u8 {
+        64
     }
 
     fn detach(&self) -> Result<Detached, EdgeError> {
@@ -76,6 +88,7 @@ impl Edge for FakeEdge {
         let requests = Debt { burst: 5, debt_events: 7, debt_ns: 4_000_000_001, dropped: false, over: true };
         Ok(SourceView {
             banned_until: None,
+            class: "default".into(),
             debts: Debts {
                 auth_failures: nothing,
                 bytes: nothing,
@@ -110,6 +123,13 @@ impl Edge for FakeEdge {
     }
 }
 
+/// With a class `partners` for 192.0.2.0/24.
+fn config() -> Config {
+    let more =
+        "[[class]]\nname = \"partners\"\nnetworks = [\"192.0.2.0/24\"]\nrequests = { rate = \"500/min\" }\n";
+    Config::parse(&format!("{}\n{more}", crate::config::tests::MINIMAL), Path::new("edge.toml")).unwrap()
+}
+
 /// A running control API.
 pub(crate) struct Desk {
     pub(crate) connections: Arc<Connections>,
@@ -134,16 +154,16 @@ impl Desk {
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
         let connections = Arc::<Connections>::default();
-        let control = Control::new(
+        let parts = Parts {
+            allowlist: Arc::new(Allowlist::new(allow)),
+            classes: Classes::new(&config()),
+            connections: Arc::clone(&connections),
+            counters: Arc::default(),
+            edge: Arc::clone(&edge) as _,
+            keys: Arc::clone(&keys),
             store,
-            Arc::clone(&keys),
-            Arc::clone(&edge) as _,
-            Arc::default(),
-            Arc::new(Allowlist::new(allow)),
-            Arc::clone(&connections),
-            UnixTime::now(),
-        );
-        let control = Arc::new(control);
+        };
+        let control = Arc::new(Control::new(parts, UnixTime::now()));
         let socket = directory.path().join("run/control.sock");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let bound = runtime.block_on(ControlSocket::bind(&socket, allow_uids)).unwrap();

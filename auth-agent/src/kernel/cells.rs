@@ -114,7 +114,8 @@ mod tests {
     fn marks(networks: &[&str]) -> Marks {
         let ban =
             |network: &&str| Rule { action: Action::Ban { until: None }, network: network.parse().unwrap() };
-        Marks::of(&compile(&networks.iter().map(ban).collect::<Vec<_>>(), 64, |until| until.0))
+        let rules: Vec<_> = networks.iter().map(ban).collect();
+        Marks::of(&compile(&rules, 64, |_| 0, |until| until.0).unwrap())
     }
 
     fn has(marks: &Marks, cell: Cell) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use auth_common::layout;
 use aya::maps::{Array, MapData};
 
+use super::budgets::nanoseconds;
 use super::error::FilterError;
 use crate::clock::Monotonic;
 
@@ -34,7 +35,7 @@ impl Heartbeat {
     /// # Errors
     /// [`FilterError::Map`].
     pub fn beat(&self, now: Monotonic) -> Result<(), FilterError> {
-        let until = now.0.saturating_add(super::nanoseconds(self.gone_after));
+        let until = now.0.saturating_add(nanoseconds(self.gone_after));
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         map.set(0, until, 0).map_err(|error| FilterError::map(layout::HEARTBEAT, error))
     }

@@ -4,13 +4,14 @@ pub mod packets;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::Duration;
 
 use auth_agent::clock::Monotonic;
-use auth_agent::config::{ByteRate, HttpLimit, Kernel, Limits, Rate, XdpMode};
-use auth_agent::edge::{Action, Rule};
+use auth_agent::config::{ByteRate, HttpLimit, Kernel, Limits, Rate, SourceLimits, XdpMode};
+use auth_agent::edge::{Action, Class, Rule};
 use auth_agent::kernel::Budgets;
 use auth_common::gcra;
 use auth_common::verdict::Reason;
@@ -44,14 +45,16 @@ pub fn limits() -> Limits {
     let drop_after = NonZeroU32::new(HTTP).unwrap();
     let http = HttpLimit { drop_after, drop_for: HOUR, rate: rate(HTTP) };
     Limits {
-        auth_failures: http,
         breaker: rate(STRANGERS),
-        bytes: ByteRate { burst: BYTES, per_second: 1 },
-        connections: rate(CONNECTIONS),
-        packets: rate(PACKETS),
-        requests: http,
         resets: rate(RESETS),
         site_factor: NonZeroU32::new(SITE).unwrap(),
+        source: SourceLimits {
+            auth_failures: http,
+            bytes: ByteRate { burst: BYTES, per_second: 1 },
+            connections: rate(CONNECTIONS),
+            packets: rate(PACKETS),
+            requests: http,
+        },
     }
 }
 
@@ -68,15 +71,42 @@ fn rule(network: &str, action: Action) -> Rule {
     Rule { action, network: network.parse().unwrap() }
 }
 
+/// A class whose sources have so many times half of what others have.
+pub fn class(name: &str, halves: u32) -> Action {
+    let times = |number: u32| NonZeroU32::new(number * halves / 2).unwrap();
+    let SourceLimits { auth_failures, bytes, connections, packets, requests } = limits().source;
+    let rate = |rate: Rate| Rate { burst: times(rate.burst.get()), ..rate };
+    let http = |http: HttpLimit| HttpLimit {
+        drop_after: times(http.drop_after.get()),
+        rate: rate(http.rate),
+        ..http
+    };
+    let limits = SourceLimits {
+        auth_failures: http(auth_failures),
+        bytes,
+        connections: rate(connections),
+        packets: rate(packets),
+        requests: http(requests),
+    };
+    Action::Limit(Arc::new(Class { limits, name: name.to_owned() }))
+}
+
 pub fn rules() -> Vec<Rule> {
-    let ban = Action::Ban { until: None };
+    let ban = || Action::Ban { until: None };
     vec![
-        rule("198.51.100.0/24", ban),
+        rule("198.51.100.0/24", ban()),
         rule("198.51.100.7/32", Action::Allow),
         rule("203.0.113.0/24", Action::Allow),
-        rule("2001:db8:bad::/48", ban),
-        rule("2001:db8:1::bad/128", ban),
+        rule("2001:db8:bad::/48", ban()),
+        rule("2001:db8:1::bad/128", ban()),
         rule("2001:db8:900d::/48", Action::Allow),
+        // More than others, and in a part of it less.
+        rule("192.0.3.0/24", class("more", 4)),
+        rule("192.0.3.128/25", class("less", 1)),
+        rule("192.0.3.77/32", Action::Ban { until: Some(auth_agent::clock::UnixTime(1)) }),
+        rule("2001:db8:c1a5::/48", class("more", 4)),
+        rule("2001:db8:c1a5:1::/64", class("less", 1)),
+        rule("2001:db8:c1a5:2::bad/128", ban()),
     ]
 }
 
@@ -111,7 +141,7 @@ fn source(row: &Row) -> IpAddr {
 
 #[test]
 fn every_packet_of_the_table_gets_its_verdict_on_the_host() {
-    let mut maps = HostMaps::new(&kernel(), &limits(), &[HTTPS], &rules());
+    let mut maps = HostMaps::new(&kernel(), &limits(), &[HTTPS], &rules()).unwrap();
     maps.revoke(&packets::revoked(), Monotonic(maps.now.0 + 1));
     let budgets = Budgets::from(&limits());
     for row in packets::table() {

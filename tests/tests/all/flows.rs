@@ -47,7 +47,7 @@ fn filter() -> FilterUnderTest {
 
 #[test]
 fn a_flow_is_dropped_until_its_deadline_and_passes_from_then_on() {
-    let mut maps = HostMaps::new(&kernel(), &limits(), &[HTTPS], &[]);
+    let mut maps = HostMaps::new(&kernel(), &limits(), &[HTTPS], &[]).unwrap();
     let start = maps.now.0;
     maps.revoke(&[flow(ENDS[0])], Monotonic(start + 100));
     maps.revoke(&[flow(ENDS[1])], Monotonic(start + 200));

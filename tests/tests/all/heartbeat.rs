@@ -35,7 +35,7 @@ fn frames() -> Vec<(Vec<u8>, Reason, Reason)> {
 
 #[test]
 fn without_a_heartbeat_limits_and_bans_are_off_and_plaintext_stays_closed() {
-    let mut maps = HostMaps::new(&passing(), &limits(), &[HTTPS], &rules());
+    let mut maps = HostMaps::new(&passing(), &limits(), &[HTTPS], &rules()).unwrap();
     for (frame, alive, _) in frames() {
         assert_eq!(maps.run(&frame).name(), alive.name());
     }
@@ -47,7 +47,7 @@ fn without_a_heartbeat_limits_and_bans_are_off_and_plaintext_stays_closed() {
 
 #[test]
 fn nobody_is_missed_where_the_filter_is_to_stay() {
-    let mut maps = HostMaps::new(&kernel(), &limits(), &[HTTPS], &rules());
+    let mut maps = HostMaps::new(&kernel(), &limits(), &[HTTPS], &rules()).unwrap();
     maps.now.0 += 1 << 60;
     for (frame, alive, _) in frames() {
         assert_eq!(maps.run(&frame).name(), alive.name());

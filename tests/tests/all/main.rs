@@ -9,6 +9,7 @@ mod filter;
 mod flows;
 mod heartbeat;
 mod lifecycle;
+mod limits;
 mod lists;
 mod refusals;
 mod reset;

@@ -256,6 +256,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     let group = |name: &str, endpoints: Vec<Uri>| Group { endpoints, name: name.into() };
     Config {
         api_keys: ApiKeys { header: HeaderName::from_static("x-api-key") },
+        classes: vec![],
         control: Control { allow_uids: vec![], socket: PathBuf::new() },
         identity_headers: IdentityHeaders {
             method: HeaderName::from_static("x-auth-method"),
@@ -265,10 +266,13 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         issuers: vec![],
         kernel: Kernel::default(),
         limits: Limits {
-            auth_failures: http,
-            connections: rate,
-            packets: rate,
-            requests: http,
+            source: SourceLimits {
+                auth_failures: http,
+                connections: rate,
+                packets: rate,
+                requests: http,
+                ..SourceLimits::default()
+            },
             ..Limits::default()
         },
         listeners: vec![Listener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), certificate, key }],

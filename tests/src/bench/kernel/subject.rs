@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use auth_agent::config::{ByteRate, Kernel, Limits, Rate, XdpMode};
+use auth_agent::config::{ByteRate, Kernel, Limits, Rate, SourceLimits, XdpMode};
 use auth_agent::edge::{Action, Rule};
 use auth_common::sequence::{ALL, Sequence};
 use auth_common::verdict::Verdict;
@@ -208,5 +208,6 @@ fn kernel(scale: &Scale) -> Result<Kernel> {
 fn limits() -> Limits {
     let packets = Rate { burst: NonZeroU32::MAX, events: NonZeroU32::MAX, period: Duration::from_secs(1) };
     let bytes = ByteRate { burst: u64::from(u32::MAX) << 6, per_second: u64::from(u32::MAX) << 6 };
-    Limits { breaker: packets, bytes, packets, ..Limits::default() }
+    let source = SourceLimits { bytes, packets, ..SourceLimits::default() };
+    Limits { breaker: packets, source, ..Limits::default() }
 }

@@ -8,6 +8,12 @@ use tests::frames::{ACK, Ip, SYN, tcp, udp};
 
 use super::{CONNECTIONS, HTTPS, PACKETS};
 
+/// The budgets of the two classes.
+const MORE_PACKETS: u32 = PACKETS * 2;
+/// As many as a slow machine is late: what is paid in between must not count.
+const BEYOND: u32 = 50;
+const LESS_PACKETS: u32 = PACKETS / 2;
+
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -357,6 +363,34 @@ fn policy() -> Vec<Row> {
             Reason::WithinBudget,
         ),
         from("a /64 shares its budget: second half", "2001:db8:5::2", ack(HTTPS), 1, Reason::PacketBudget),
+        from("a class with more: within", "192.0.3.1", ack(HTTPS), MORE_PACKETS, Reason::WithinBudget),
+        from("a class with more: beyond", "192.0.3.1", ack(HTTPS), BEYOND, Reason::PacketBudget),
+        from("a class with less: within", "192.0.3.129", ack(HTTPS), LESS_PACKETS, Reason::WithinBudget),
+        from("a class with less: beyond", "192.0.3.129", ack(HTTPS), BEYOND, Reason::PacketBudget),
+        from(
+            "a ban that is over leaves the class",
+            "192.0.3.77",
+            ack(HTTPS),
+            MORE_PACKETS,
+            Reason::WithinBudget,
+        ),
+        from("an IPv6 class with less", "2001:db8:c1a5:1::1", ack(HTTPS), LESS_PACKETS, Reason::WithinBudget),
+        from("the same /64, beyond", "2001:db8:c1a5:1::2", ack(HTTPS), BEYOND, Reason::PacketBudget),
+        from("an IPv6 class with more", "2001:db8:c1a5:2::1", ack(HTTPS), MORE_PACKETS, Reason::WithinBudget),
+        from("a /64 with a banned address", "2001:db8:c1a5:2::2", ack(HTTPS), BEYOND, Reason::PacketBudget),
+        Row {
+            // Known, so that the breaker is left as it is.
+            debt: Debt::Known,
+            ..from(
+                "a class with less, one connection more",
+                "192.0.3.130",
+                syn(HTTPS),
+                2,
+                Reason::ConnectionBudget,
+            )
+        },
+        owing("far over, for its class as well", "192.0.3.131", Debt::Requests, HTTPS, Reason::RequestDebt),
+        owing("far over, but not for its class", "192.0.3.2", Debt::Requests, HTTPS, Reason::WithinBudget),
         from("as many bytes as a budget has", "192.0.2.17", large(), 700, Reason::WithinBudget),
         from("more bytes", "192.0.2.18", large(), 720, Reason::ByteBudget),
         from("the last new connection", "192.0.2.13", syn(HTTPS), CONNECTIONS, Reason::WithinBudget),
