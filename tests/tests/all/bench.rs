@@ -105,11 +105,14 @@ fn every_cell_of_the_flood_benchmark_is_measured_and_floods_are_dropped() {
                 ["packets_per_second", "received_per_second", "dropped_per_second"]
                     .map(|field| cell[field].as_f64().unwrap());
             match (*flood, *variant) {
-                ("none", _) => assert_eq!((sent, received, dropped), (0.0, 0.0, 0.0), "{variant}: {cell}"),
-                (_, "unfiltered") => assert!(received > 0.0 && dropped == 0.0, "{flood}: {cell}"),
-                // All of them; both are counts over the same span.
+                ("none", _) => assert_eq!(sent, 0.0, "{variant}: {cell}"),
+                (_, "unfiltered") => {
+                    assert!(received > 0.0, "{flood}: {cell}");
+                    assert_eq!(dropped, 0.0, "{flood}: {cell}");
+                }
+                // All but what hosts tell each other by themselves; both are counts over the same span.
                 ("one_80" | "spoofed_80", _) => {
-                    assert!(received > 0.0 && dropped >= received, "{flood}, {variant}: {cell}");
+                    assert!(received > 0.0 && dropped > 0.9 * received, "{flood}, {variant}: {cell}");
                 }
                 ("one_443_syn", _) => assert!(dropped > 0.0, "{flood}, {variant}: {cell}"),
                 // The budget of all strangers may last that long.
