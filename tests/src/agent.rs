@@ -267,6 +267,11 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9.
     ///
     /// # Errors
