@@ -152,8 +152,8 @@ fn reasons_have_the_names_that_the_counters_have() {
     }
     let (drop, pass) = (parse_reasons("drop").unwrap(), parse_reasons("pass").unwrap());
     for reason in Reason::ALL {
-        let drops = reason.verdict() == Verdict::Drop;
-        assert_eq!((drop & bit(reason) != 0, pass & bit(reason) != 0), (drops, !drops), "{}", reason.name());
+        let expected = [Verdict::Drop, Verdict::Pass].map(|verdict| reason.verdict() == verdict);
+        assert_eq!([drop, pass].map(|set| set & bit(reason) != 0), expected, "{}", reason.name());
     }
     assert_eq!(Wanted::new(0, Vec::new(), 1).reasons, drop);
     let error = parse_reasons("plaintext-prot").unwrap_err().to_string();
