@@ -9,9 +9,9 @@ use crate::{build, process, tidy};
 
 pub fn run() -> Result<()> {
     let mut steps = Steps::default();
-    let toolchain = steps.run("setup", || {
+    let (toolchain, guest) = steps.run("setup", || {
         setup::tools()?;
-        setup::toolchain()
+        Ok((setup::toolchain()?, setup::guest()))
     })?;
     let agent = steps.run("build", || build::everything(&toolchain))?;
     steps.run("format", || process::run(process::cargo().args(["fmt", "--all", "--check"])))?;
@@ -20,6 +20,7 @@ pub fn run() -> Result<()> {
     steps.run("tests", || {
         process::run(
             process::cargo()
+                .envs(guest.iter().map(|folder| ("AUTH_GUEST", folder)))
                 .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
                 .env("AUTH_AGENT_BIN", &agent)
                 .env("AUTH_BENCH_OBJECT", build::bench_object())
