@@ -7,6 +7,7 @@ pub mod agent;
 pub mod bench;
 pub mod client;
 pub mod frames;
+pub mod guest;
 pub mod host;
 pub mod issuer;
 pub mod kernel;

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod bench;
+mod devices;
 mod doctor;
 mod events;
 mod filter;
+mod guest;
 mod lifecycle;
 mod lists;
 mod refusals;
