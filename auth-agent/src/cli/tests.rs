@@ -45,6 +45,7 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["ban", "remove", "192.0.2.7/24"], 64, "write 192.0.2.0/24"),
         (&["source", "show", "192.0.2.0/24"], 64, "invalid IP address"),
         (&["limit", "set", "192.0.2.7/24", "--packets", "1/s"], 64, "write 192.0.2.0/24"),
+        (&["allow", "add", "192.0.2.7", "--confirm-within", "2"], 64, "like 90s, 10m"),
         (&["limit", "set", "--help"], 0, "--requests-drop-after <N>"),
         (&["events", "--help"], 0, "--pcap <FILE>"),
         (&["token", "inspect"], 64, "<TOKEN>"),
@@ -75,7 +76,9 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
         &["ban", "add", "192.0.2.7"],
         &["ban", "list"],
         &["ban", "remove", "192.0.2.7"],
+        &["confirm"],
         &["limit", "show"],
+        &["pending"],
         &["limit", "remove", "192.0.2.7"],
         &["source", "show", "192.0.2.7"],
         &["events"],
@@ -206,6 +209,37 @@ fn limits_are_set_shown_and_removed_in_the_words_of_the_configuration() {
         let (code, _, err) = at(&desk, args);
         assert!(code == 1 && err.contains(words), "{args:?}: {err}");
     }
+}
+
+#[test]
+fn a_change_to_be_confirmed_says_how_and_is_kept_by_confirm() {
+    let desk = Desk::open(&[]);
+    let (code, out, err) = at(&desk, &["ban", "add", "203.0.113.0/24", "--confirm-within", "2m"]);
+    let (banned, notice) = out.split_once('\n').unwrap();
+    assert_eq!((code, banned), (0, "banned 203.0.113.0/24 until it is removed"), "{err}");
+    assert!(
+        notice.starts_with("undone in ") && notice.ends_with(" unless you run: auth-agent confirm 1\n"),
+        "{out}"
+    );
+    let (_, listed, _) = at(&desk, &["pending"]);
+    assert!(listed.lines().nth(1).unwrap().starts_with("1   ban.add  203.0.113.0/24  "), "{listed}");
+    let (_, status, _) = at(&desk, &["status"]);
+    assert!(status.contains("pending    ban.add 203.0.113.0/24: undone in "), "{status}");
+
+    at(&desk, &["allow", "remove", "10.0.0.1", "--confirm-within", "2m"]);
+    at(&desk, &["limit", "set", "10.0.0.0/8", "--packets", "5/s", "--confirm-within", "1h"]);
+    let (code, _, err) = at(&desk, &["confirm"]);
+    assert_eq!(
+        (code, &*err),
+        (1, "auth-agent: changes 1, 2 wait to be confirmed: name one (`auth-agent pending` shows them)\n")
+    );
+    assert_eq!(at(&desk, &["confirm", "1"]), (0, "confirmed change 1\n".into(), String::new()));
+    assert_eq!(at(&desk, &["confirm"]), (0, "confirmed change 2\n".into(), String::new()));
+    assert_eq!(at(&desk, &["pending"]), (0, "no change waits to be confirmed\n".into(), String::new()));
+    assert_eq!(
+        at(&desk, &["confirm"]),
+        (1, String::new(), "auth-agent: no change waits to be confirmed\n".into())
+    );
 }
 
 #[test]

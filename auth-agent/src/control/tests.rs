@@ -74,6 +74,32 @@ fn bad_requests_get_a_problem_with_a_reason_and_a_cure() {
         ("DELETE", "/v1/bans/10.0.0.1", "", 404, "ban-missing", "ban list"),
         ("DELETE", "/v1/bans/nonsense", "", 400, "network-invalid", "192.0.2.7"),
         ("GET", "/v1/sources/nonsense", "", 400, "source-invalid", "192.0.2.7"),
+        ("POST", "/v1/pending/7/confirm", "", 404, "pending-missing", "auth-agent pending"),
+        ("POST", "/v1/pending/x/confirm", "", 404, "pending-missing", "auth-agent pending"),
+        (
+            "POST",
+            "/v1/bans?confirm_within_seconds=0",
+            r#"{"network":"10.0.0.1"}"#,
+            400,
+            "field-invalid",
+            "between a second and a day",
+        ),
+        (
+            "DELETE",
+            "/v1/bans/10.0.0.1?confirm_within_seconds=86401",
+            "",
+            400,
+            "field-invalid",
+            "between a second and a day",
+        ),
+        (
+            "POST",
+            "/v1/allows?confirm=1",
+            r#"{"network":"10.0.0.1"}"#,
+            400,
+            "field-invalid",
+            "unknown field `confirm`",
+        ),
         ("GET", "/v1/limits/10.0.0.0%2F8", "", 400, "source-invalid", "192.0.2.7"),
         ("DELETE", "/v1/limits/10.0.0.1", "", 404, "limit-missing", "limit show"),
         ("DELETE", "/v1/limits/192.0.2.0%2F24", "", 404, "limit-missing", "[[class]]"),
@@ -361,6 +387,47 @@ fn a_ban_that_the_kernel_did_not_take_is_stored_told_and_retried() {
         desk.ask("GET", "/v1/status", "").1["rules"],
         json!({ "allowed": 1, "banned": 1, "error": null })
     );
+}
+
+#[test]
+fn a_change_that_is_not_confirmed_in_time_is_taken_back_from_list_and_kernel() {
+    let desk = Desk::open(&[]);
+    let within = |target: &str| format!("{target}?confirm_within_seconds=120");
+    let (status, added) = desk.ask("POST", &within("/v1/bans"), r#"{"network":"203.0.113.0/24"}"#);
+    assert_eq!(
+        (status, &added["network"], &added["pending"]["id"]),
+        (201, &json!("203.0.113.0/24"), &json!(1))
+    );
+    let (_, kept) = desk.ask("POST", &within("/v1/allows"), r#"{"network":"10.0.0.7"}"#);
+    let limit = r#"{"network":"10.0.0.0/8","limits":{"packets":{"rate":"5/s"}}}"#;
+    assert_eq!(desk.ask("POST", &within("/v1/limits"), limit).1["pending"]["kind"], "limit.set");
+    assert_eq!(desk.ask("DELETE", &within("/v1/limits/10.0.0.0%2F8"), "").1["pending"]["id"], 4);
+    let (_, pending) = desk.ask("GET", "/v1/pending", "");
+    assert_eq!(pending["pending"].as_array().unwrap().len(), 4);
+    assert_eq!(pending["pending"], desk.ask("GET", "/v1/status", "").1["pending"]);
+
+    let kept = format!("/v1/pending/{}/confirm", kept["pending"]["id"]);
+    assert_eq!(desk.ask("POST", &kept, ""), (200, json!({ "id": 2 })));
+    assert_eq!(desk.ask("POST", &kept, "").1["reason"], "pending-missing");
+    let networks = || desk.edge.told().iter().map(|rule| rule.network.to_string()).collect::<Vec<_>>();
+    assert_eq!(networks(), ["198.51.100.0/24", "10.0.0.7/32", "203.0.113.0/24"]);
+
+    let now = UnixTime::now();
+    let next = desk.control.upkeep(now).unwrap().unwrap();
+    assert!((100..=120).contains(&next.as_secs()), "{next:?}");
+    assert_eq!(networks().len(), 3, "too early");
+    assert_eq!(desk.control.upkeep(UnixTime(now.0 + 121)).unwrap(), None);
+    assert_eq!(networks(), ["198.51.100.0/24", "10.0.0.7/32"]);
+    assert_eq!(desk.ask("GET", "/v1/pending", "").1, json!({ "pending": [] }));
+}
+
+#[test]
+fn at_the_start_what_nobody_confirmed_is_undone_before_the_kernel_is_told() {
+    let desk = Desk::open(&[]);
+    desk.ask("POST", "/v1/bans?confirm_within_seconds=60", r#"{"network":"203.0.113.0/24"}"#);
+    desk.control.apply_rules(UnixTime(UnixTime::now().0 + 61)).unwrap();
+    assert_eq!(desk.edge.told().len(), 1);
+    assert_eq!(desk.ask("GET", "/v1/bans", "").1, json!({ "bans": [] }));
 }
 
 #[test]
