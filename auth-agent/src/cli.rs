@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod client;
+mod connections;
 mod duration;
 mod events;
 mod limit;

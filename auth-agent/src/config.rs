@@ -147,6 +147,8 @@ pub struct Issuer {
 /// `[kernel]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Kernel {
+    /// Without a sign of life for so long, the agent counts as gone.
+    pub agent_gone_after: Duration,
     /// Sources that pass every limit and ban (not the plaintext drop).
     pub allow: Vec<IpNet>,
     /// Ports (TCP and UDP) that are never limited or banned.
@@ -161,10 +163,32 @@ pub struct Kernel {
     pub mode: XdpMode,
     /// Directory in bpffs that holds the pinned links and maps.
     pub pin_directory: PathBuf,
+    /// What senders to plaintext ports are told.
+    pub plaintext: PlaintextAnswer,
     /// TCP ports that never reach a socket.
     pub plaintext_ports: Vec<u16>,
     /// Lines of the source table: a power of two, 1024 to 2^24.
     pub sources: NonZeroU32,
+    /// What becomes of packets when the agent is gone.
+    pub when_agent_gone: WhenAgentGone,
+}
+
+/// `kernel.plaintext`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PlaintextAnswer {
+    /// Nothing: the packet vanishes.
+    Drop,
+    /// That nobody listens: a TCP reset.
+    Reset,
+}
+
+/// `kernel.when_agent_gone`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WhenAgentGone {
+    /// They are filtered as before.
+    Filter,
+    /// They pass every limit and ban (not the plaintext drop).
+    Pass,
 }
 
 /// `kernel.mode`
@@ -183,6 +207,8 @@ pub enum XdpMode {
 pub struct Limits {
     /// New TCP connections of all strangers together, counted in the kernel.
     pub breaker: Rate,
+    /// Resets sent from plaintext ports, all together, counted in the kernel.
+    pub resets: Rate,
     /// How many times the budget of one source all sources of an IPv6 site have together.
     pub site_factor: NonZeroU32,
     /// Of every source that is in no class.

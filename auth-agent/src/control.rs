@@ -7,6 +7,7 @@ mod allows;
 mod bans;
 mod body;
 mod confirm;
+mod connections;
 mod events;
 mod filter;
 mod keys;
@@ -37,6 +38,7 @@ use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
 use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
+use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
 use crate::store::{Limit, Store, StoreError};
@@ -45,11 +47,30 @@ use crate::store::{Limit, Store, StoreError};
 const LONGEST_SECONDS: u64 = 3650 * 24 * 60 * 60;
 const REMARK_CHARACTERS: usize = 256;
 
+/// What the control API is put together from.
+pub struct Parts {
+    /// Who passes every limit and ban.
+    pub allowlist: Arc<Allowlist>,
+    /// The limits that the configuration states.
+    pub classes: Classes,
+    /// The public connections.
+    pub connections: Arc<Connections>,
+    /// What the request path counts.
+    pub counters: Arc<Counters>,
+    /// The kernel half.
+    pub edge: Arc<dyn Edge>,
+    /// API keys, for the request path.
+    pub keys: Arc<KeyRing>,
+    /// What survives.
+    pub store: Arc<Store>,
+}
+
 /// What the control API works on.
 pub struct Control {
     allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
     classes: Classes,
+    connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
     keys: Arc<KeyRing>,
@@ -61,17 +82,10 @@ pub struct Control {
 
 impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
-    pub fn new(
-        store: Arc<Store>,
-        keys: Arc<KeyRing>,
-        edge: Arc<dyn Edge>,
-        counters: Arc<Counters>,
-        allowlist: Arc<Allowlist>,
-        classes: Classes,
-        started: UnixTime,
-    ) -> Self {
+    pub fn new(parts: Parts, started: UnixTime) -> Self {
+        let Parts { allowlist, classes, connections, counters, edge, keys, store } = parts;
         let (changing, rules_error) = Default::default();
-        Self { allowlist, changing, classes, counters, edge, keys, rules_error, started, store }
+        Self { allowlist, changing, classes, connections, counters, edge, keys, rules_error, started, store }
     }
 
     /// Brings the kernel's rules in line with the store and the configuration; first what nobody confirmed in time
@@ -90,9 +104,10 @@ impl Control {
         let undone = self.undo_locked(now)?;
         let expired = self.store.purge_expired(now)?;
         self.store_uses()?;
-        if undone || expired > 0 || self.rules_error().is_some() {
-            self.apply_rules_locked(now)?;
-        }
+        let stale = undone || expired > 0 || self.rules_error().is_some();
+        let applied = if stale { self.apply_rules_locked(now) } else { Ok(()) };
+        self.edge.forget_flows().map_err(Problem::Edge)?;
+        applied?;
         let next = self.store.pending()?.into_iter().map(|pending| pending.deadline).min();
         Ok(next.map(|deadline| Duration::from_secs(deadline.0.saturating_sub(now.0))))
     }
@@ -121,9 +136,9 @@ impl Control {
         let bans =
             bans.iter().map(|ban| Rule { action: Action::Ban { until: ban.until }, network: ban.network });
         let limits = self.limits(self.store.limits()?);
-        for entry in &limits {
-            if let (Some(obstacle), true) = (&entry.obstacle, entry.set.is_some()) {
-                tracing::warn!(network = %entry.network, obstacle, "limits that were set are not in force");
+        for classes::Entry { network, obstacle, .. } in limits.iter().filter(|entry| !entry.is_replaced()) {
+            if let Some(obstacle) = obstacle {
+                tracing::warn!(%network, obstacle, "limits that are not in force");
             }
         }
         Ok(allow.chain(bans).chain(classes::rules(&limits)).collect())
@@ -170,6 +185,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/bans", get(bans::list).post(bans::add))
         .route("/v1/bans/import", post(bans::import).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)))
         .route("/v1/bans/{network}", delete(bans::remove))
+        .route("/v1/connections", get(connections::list))
+        .route("/v1/connections/end", post(connections::end))
         .route("/v1/detach", post(filter::detach))
         .route("/v1/events", get(events::stream))
         .route("/v1/keys", get(keys::list).post(keys::create))
@@ -230,7 +247,7 @@ fn remark(field: &'static str, text: Option<String>) -> Result<Option<String>, P
 }
 
 /// Control characters, and those that reorder or hide what stands around them.
-fn is_unprintable(character: char) -> bool {
+pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -3,13 +3,13 @@
 //! A trait, so that this side is tested without a kernel.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::UnixTime;
+use crate::clock::{Monotonic, UnixTime};
 use crate::config::SourceLimits;
 use crate::events::{SubscribeError, Subscription, Wanted};
 use crate::network::as_text;
@@ -24,6 +24,13 @@ pub trait Edge: Send + Sync + 'static {
 
     /// Removes the filter and its pins; the agent goes on without it.
     fn detach(&self) -> Result<Detached, EdgeError>;
+
+    /// Forgets revoked flows that are over. To be called now and then; the kernel knows by itself.
+    fn forget_flows(&self) -> Result<(), EdgeError>;
+
+    /// Has the kernel drop what comes by these flows until then, at least. Says how many of them it holds: where its
+    /// map is full, what ends soonest goes, or does not come in.
+    fn revoke_flows(&self, flows: &[Flow], until: Monotonic) -> Result<usize, EdgeError>;
 
     /// What is known of one source address.
     fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError>;
@@ -89,15 +96,37 @@ pub struct Class {
     pub name: String,
 }
 
+/// A TCP connection, as its packets show it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Flow {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The client's end.
+    pub peer: SocketAddr,
+}
+
 /// The state of the filter.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FilterStatus {
     /// Packets by reason.
     pub counters: Vec<Counter>,
+    /// Revoked flows.
+    pub flows: FlowsStatus,
     /// The interfaces it was put on.
     pub interfaces: Vec<Interface>,
     /// The source table.
     pub sources: SourcesStatus,
+}
+
+/// Revoked flows.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FlowsStatus {
+    /// How many the kernel can hold.
+    pub capacity: u64,
+    /// How many found no room since the agent started, or had to make some.
+    pub overflowed: u64,
+    /// How many it holds.
+    pub revoked: u64,
 }
 
 /// Packets that one reason decided.

@@ -4,8 +4,11 @@
 //! [`Unattached::attach`] adopt what is there.
 
 mod budgets;
+pub mod cells;
 mod classes;
 pub mod error;
+mod flows;
+mod heartbeat;
 pub mod interfaces;
 mod links;
 mod memory;
@@ -29,23 +32,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use auth_common::layout::{self, Class as Numbered, Policy, Ports};
 use auth_common::rules::Rule as Entry;
+use auth_common::table::Shape;
 use auth_common::verdict::Reason;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 
-pub use budgets::Budgets;
+pub use budgets::{Budgets, resets};
 pub use classes::Numbers;
 pub use error::FilterError;
-pub use object::OBJECT;
+pub use object::{OBJECT, verify};
 pub use pins::on_bpffs;
 pub use sources::SourceTable;
 
 use crate::clock::{Monotonic, UnixTime};
-use crate::config;
+use crate::config::{self, WhenAgentGone};
 use crate::edge::{Class, Detached, Rule};
 use crate::events::Hub;
+use cells::{Cells, Marks};
 use classes::{ByAddress, DEFAULT_CLASS};
-use memory::SharedGroups;
+use flows::Flows;
+use heartbeat::Heartbeat;
+use memory::{Atomic, Shared};
 use pins::Pins;
 use rules::Prefix;
 use samples::Ring;
@@ -61,6 +68,9 @@ pub struct Filter {
     classes: ArcSwap<ByAddress>,
     counters: PerCpuArray<MapData, u64>,
     events: Arc<Hub>,
+    /// Where packets are to pass when the agent is gone.
+    heartbeat: Option<Heartbeat>,
+    flows: Mutex<Flows>,
     interfaces: Vec<String>,
     _lock: File,
     pin_directory: PathBuf,
@@ -73,6 +83,7 @@ pub struct Filter {
 struct Rules {
     /// What [`layout::RULES`] holds.
     applied: BTreeMap<Prefix, Entry>,
+    cells: Cells,
     budgets: Budgets,
     class_map: Array<MapData, Value<Numbered>>,
     ipv6_prefix: u8,
@@ -95,23 +106,29 @@ impl Filter {
     ) -> Result<(Self, Unattached), FilterError> {
         let pins = Pins::open(&kernel.pin_directory)?;
         let lock = pins.lock()?;
-        let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel)?;
-        let ipv6_prefix = shape.ipv6_mask.leading_ones() as u8;
+        let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel, resets(kernel, limits))?;
         warn_of_other_shape(kernel, &shape);
 
         set_ports(&mut ebpf, kernel, protected_ports)?;
         let budgets = Budgets::from(limits);
+        let pass_when_agent_gone = u64::from(kernel.when_agent_gone == WhenAgentGone::Pass);
+        let policy = Policy { pass_when_agent_gone, ..budgets.policy(0) };
         let (switch, ring) = samples::take(&mut ebpf)?;
+        let flows = Flows::open(&mut ebpf)?;
+        let policy = Policy { flows_until: flows.latest(), ..policy };
+        let rules = Rules::open(&mut ebpf, budgets, policy, &shape)?;
         let filter = Self {
             budgets,
             classes: ArcSwap::from_pointee(ByAddress::default()),
             counters: counters(&mut ebpf)?,
             events: Hub::new(switch),
+            heartbeat: heartbeat(&mut ebpf, kernel)?,
+            flows: Mutex::new(flows),
             interfaces: kernel.interfaces.clone(),
             _lock: lock,
             pin_directory: kernel.pin_directory.clone(),
             ring: Mutex::new(Some(ring)),
-            rules: Mutex::new(Rules::open(&mut ebpf, &budgets, ipv6_prefix)?),
+            rules: Mutex::new(rules),
             sources: source_table(&mut ebpf, shape)?,
         };
         let interfaces = kernel.interfaces.clone();
@@ -145,6 +162,19 @@ impl Filter {
         match ring {
             Some(ring) => samples::pump(ring, Arc::clone(&self.events)).await,
             None => Ok(()),
+        }
+    }
+
+    /// Shows the kernel that somebody tends the filter, until it is dropped; at once done where that makes no
+    /// difference.
+    pub async fn beat(&self) {
+        let Some(heartbeat) = &self.heartbeat else { return };
+        let mut beats = tokio::time::interval(heartbeat.interval());
+        loop {
+            beats.tick().await;
+            if let Err(error) = heartbeat.beat(Monotonic::now()) {
+                tracing::error!(%error, "heartbeat; without one, packets soon pass unlimited");
+            }
         }
     }
 
@@ -229,7 +259,12 @@ pub fn pinned(pin_directory: &Path) -> Result<Vec<u32>, FilterError> {
 }
 
 impl Rules {
-    fn open(ebpf: &mut aya::Ebpf, budgets: &Budgets, ipv6_prefix: u8) -> Result<Self, FilterError> {
+    fn open(
+        ebpf: &mut aya::Ebpf,
+        budgets: Budgets,
+        policy: Policy,
+        shape: &Shape,
+    ) -> Result<Self, FilterError> {
         let failed = |error: &dyn std::fmt::Display| FilterError::map(layout::RULES, error);
         let trie = LpmTrie::<_, [u8; 16], Value<Entry>>::try_from(object::take(ebpf, layout::RULES)?)
             .map_err(|error| failed(&error))?;
@@ -249,8 +284,10 @@ impl Rules {
         let policy_map = object::array::<Policy>(ebpf, layout::POLICY)?;
         let earlier = policy_map.get(&0, 0).map_err(|error| FilterError::map(layout::POLICY, error))?.0;
         // Goes on from where an earlier agent stopped, so that no outcome cached then counts as new.
-        let policy = budgets.policy(earlier.rules_generation);
-        Ok(Self { applied, budgets: *budgets, class_map, ipv6_prefix, numbers, policy, policy_map, trie })
+        let policy = Policy { rules_generation: earlier.rules_generation, ..policy };
+        let cells = Cells::new(shared(ebpf, layout::CELLS, cells::COUNT)?);
+        let ipv6_prefix = shape.ipv6_mask.leading_ones() as u8;
+        Ok(Self { applied, budgets, cells, class_map, ipv6_prefix, numbers, policy, policy_map, trie })
     }
 
     fn apply(&mut self, rules: &[Rule]) -> Result<(), FilterError> {
@@ -261,16 +298,28 @@ impl Rules {
         if wanted.len() > layout::MAX_RULES as usize {
             return Err(FilterError::TooManyRules { wanted: wanted.len() });
         }
+        let marks = Marks::of(&wanted);
+        self.cells.mark(&marks);
         // What a class may do is in place before anyone is put into it, and until nobody is in it any more.
         self.set_classes(&numbers)?;
         let changed = self.change(&wanted);
+        if changed.is_ok() {
+            self.cells.set(&marks);
+        }
         self.numbers = if changed.is_ok() { numbers } else { numbers.beside(&self.numbers) };
         // Even after a failure: what did change must not be hidden behind cached outcomes.
         self.policy.rules_generation += 1;
-        self.policy_map
-            .set(0, Value(self.policy), 0)
-            .map_err(|error| FilterError::map(layout::POLICY, error))?;
+        self.set_policy()?;
         changed
+    }
+
+    fn set_flows_until(&mut self, until: u64) -> Result<(), FilterError> {
+        self.policy.flows_until = until;
+        self.set_policy()
+    }
+
+    fn set_policy(&mut self) -> Result<(), FilterError> {
+        self.policy_map.set(0, Value(self.policy), 0).map_err(|error| FilterError::map(layout::POLICY, error))
     }
 
     fn set_classes(&mut self, numbers: &Numbers) -> Result<(), FilterError> {
@@ -329,7 +378,7 @@ fn deadline(until: UnixTime, wall: UnixTime, now: Monotonic) -> u64 {
     }
 }
 
-fn warn_of_other_shape(kernel: &config::Kernel, shape: &auth_common::table::Shape) {
+fn warn_of_other_shape(kernel: &config::Kernel, shape: &Shape) {
     let wanted = object::shape(kernel, shape.secret);
     if wanted != *shape {
         tracing::warn!(
@@ -365,12 +414,31 @@ fn counters(ebpf: &mut aya::Ebpf) -> Result<PerCpuArray<MapData, u64>, FilterErr
         .map_err(|error| FilterError::map(layout::COUNTERS, error))
 }
 
-fn source_table(ebpf: &mut aya::Ebpf, shape: auth_common::table::Shape) -> Result<SourceTable, FilterError> {
-    let failed = |error: &dyn std::fmt::Display| FilterError::map(layout::SOURCES, error);
-    let Map::Array(data) = object::take(ebpf, layout::SOURCES)? else {
-        return Err(failed(&"not an array"));
+fn source_table(ebpf: &mut aya::Ebpf, shape: Shape) -> Result<SourceTable, FilterError> {
+    let groups = NonZeroUsize::MIN.saturating_add(shape.group_mask as usize);
+    Ok(SourceTable::new(shared(ebpf, layout::SOURCES, groups)?, shape))
+}
+
+/// The memory of a map of `count` elements.
+fn shared<T: Atomic>(
+    ebpf: &mut aya::Ebpf,
+    name: &'static str,
+    count: NonZeroUsize,
+) -> Result<Shared<T>, FilterError> {
+    let Map::Array(data) = object::take(ebpf, name)? else {
+        return Err(FilterError::map(name, "not an array"));
     };
-    let count = NonZeroUsize::MIN.saturating_add(shape.group_mask as usize);
-    let groups = SharedGroups::map(data.fd().as_fd(), count).map_err(|error| failed(&error))?;
-    Ok(SourceTable::new(groups, shape))
+    Shared::map(data.fd().as_fd(), count).map_err(|error| FilterError::map(name, error))
+}
+
+/// Beats for the first time, so that nothing passes for want of it.
+fn heartbeat(ebpf: &mut aya::Ebpf, kernel: &config::Kernel) -> Result<Option<Heartbeat>, FilterError> {
+    if kernel.when_agent_gone == WhenAgentGone::Filter {
+        return Ok(None);
+    }
+    let map = Array::try_from(object::take(ebpf, layout::HEARTBEAT)?)
+        .map_err(|error| FilterError::map(layout::HEARTBEAT, error))?;
+    let heartbeat = Heartbeat::new(map, kernel.agent_gone_after);
+    heartbeat.beat(Monotonic::now())?;
+    Ok(Some(heartbeat))
 }

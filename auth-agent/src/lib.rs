@@ -7,6 +7,7 @@ pub mod classes;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connections;
 pub mod control;
 pub mod counters;
 pub mod credential;

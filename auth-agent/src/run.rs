@@ -94,19 +94,22 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let filter = Arc::new(filter);
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
-    let control = Arc::new(Control::new(
+    let parts = control::Parts {
+        allowlist: Arc::clone(&allowlist),
+        classes: Classes::new(&config),
+        connections: server.connections(),
+        counters: Arc::clone(&counters),
+        edge: Arc::clone(&filter) as _,
+        keys: Arc::clone(&keys),
         store,
-        Arc::clone(&keys),
-        Arc::clone(&filter) as _,
-        Arc::clone(&counters),
-        Arc::clone(&allowlist),
-        Classes::new(&config),
-        started,
-    ));
+    };
+    let control = Arc::new(Control::new(parts, started));
     control.apply_rules(started)?;
     unattached.attach()?;
 
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
+    let heartbeat = Arc::clone(&filter);
+    let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     let verify = Arc::new(Credentials { keys, tokens });
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
@@ -128,6 +131,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    heartbeat.abort();
     samples.abort();
     filter.end_samples();
     finish(control, upkeep, control_server).await

@@ -79,7 +79,7 @@ pub fn bench_filter(context: XdpContext) -> u32 {
         let reason = filter::decide(frame, &KernelMaps);
         maps::count(reason);
         match reason.verdict() {
-            Verdict::Drop => XDP_DROP,
+            Verdict::Drop | Verdict::Reset => XDP_DROP,
             Verdict::Pass => XDP_PASS,
         }
     })

@@ -46,6 +46,9 @@ pub(super) enum Verb {
     /// Ban addresses and networks in the kernel
     #[command(subcommand)]
     Ban(BanVerb),
+    /// List who is connected, and end connections
+    #[command(subcommand)]
+    Connection(ConnectionVerb),
     /// Show, set and remove the limits of networks
     #[command(subcommand)]
     Limit(LimitVerb),
@@ -170,6 +173,35 @@ pub(super) enum ConfigVerb {
     Check,
     /// Print a commented example
     Example,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConnectionVerb {
+    /// List the open connections, oldest first
+    List {
+        /// Only those from this address or network
+        #[arg(long, value_name = "CIDR", value_parser = parse_network)]
+        source: Option<IpNet>,
+        /// Only those whose last client had this subject
+        #[arg(long, value_name = "NAME")]
+        subject: Option<String>,
+    },
+    /// End a connection, or all from a source, at once: their requests break off
+    End(EndConnections),
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct EndConnections {
+    /// The connection's number, as `connection list` shows it
+    #[arg(value_name = "ID", conflicts_with = "source", required_unless_present = "source")]
+    pub(super) id: Option<u64>,
+    /// All from this address or network, allowlisted or not
+    #[arg(long, value_name = "CIDR", value_parser = parse_network)]
+    pub(super) source: Option<IpNet>,
+    /// Drop what still comes from the same address and port to the same, new connections too, up to 1d
+    /// [default: the host answers it with a reset]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(super) drop_for: Option<Duration>,
 }
 
 #[derive(Arguments, Debug)]

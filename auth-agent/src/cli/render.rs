@@ -9,7 +9,7 @@ use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, KeyEntry, Keys, Status};
 use crate::counters::Snapshot;
 use crate::doctor::{Finding, Report, Severity};
-use crate::edge::{Debt, Detached, FilterStatus, Interface, SourceView};
+use crate::edge::{Debt, Detached, FilterStatus, FlowsStatus, Interface, SourceView};
 
 pub(super) fn status(status: &Status, now: UnixTime) -> String {
     let Status { filter, http, keys, pending: changes, pid, rules, uptime_seconds, version, .. } = status;
@@ -22,9 +22,22 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
     }
     out.extend(changes.iter().map(|entry| pending::line(entry, now)));
     let _ = writeln!(out, "keys       {keys} valid");
+    out += &flows(&filter.flows);
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);
     out += &packets(filter);
     out + "\n" + &requests(http)
+}
+
+/// Empty in normal times.
+fn flows(flows: &FlowsStatus) -> String {
+    match flows {
+        FlowsStatus { overflowed: 0, revoked: 0, .. } => String::new(),
+        FlowsStatus { overflowed: 0, revoked, .. } => format!("flows      {revoked} revoked\n"),
+        FlowsStatus { capacity, overflowed, revoked } => format!(
+            "flows      {revoked} revoked; {overflowed} had no room among {capacity}, or made some: \
+             what still comes by them is not dropped\n"
+        ),
+    }
 }
 
 fn packets(filter: &FilterStatus) -> String {
@@ -132,14 +145,23 @@ pub(super) fn imported_bans(bans: &ImportedBans, now: UnixTime) -> String {
         Some(until) => format!("they end {}", relative(until, now)),
         None => "until they are removed".to_owned(),
     };
-    format!("banned {} networks, {ends}\n", bans.imported)
+    format!("banned {} networks, {ends}\n{}", bans.imported, ended_with_ban(bans.ended))
+}
+
+fn ended_with_ban(connections: usize) -> String {
+    match connections {
+        0 => String::new(),
+        1 => "ended 1 live connection\n".to_owned(),
+        count => format!("ended {count} live connections\n"),
+    }
 }
 
 pub(super) fn added_ban(ban: &AddedBan, now: UnixTime) -> String {
-    match ban.entry.until {
+    let banned = match ban.entry.until {
         Some(until) => format!("banned {}, ends {}\n", ban.entry.network, relative(until, now)),
         None => format!("banned {} until it is removed\n", ban.entry.network),
-    }
+    };
+    banned + &ended_with_ban(ban.ended)
 }
 
 pub(super) fn source(source: &SourceView, now: UnixTime) -> String {

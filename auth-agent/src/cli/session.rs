@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::args::{
-    AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, CreateKey, ImportBans, KeyVerb, LimitVerb,
-    Remove, SourceVerb, TokenVerb, Verb,
+    AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, CreateKey, EndConnections,
+    ImportBans, KeyVerb, LimitVerb, Remove, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, events, limit, network_list, pending, render};
+use super::{Failure, check, connections, events, limit, network_list, pending, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -76,6 +76,11 @@ impl Session<'_> {
             }
             Verb::Confirm { id } => self.confirm(id),
             Verb::Pending => self.get("/v1/pending", |list| pending::list(list, now)),
+            Verb::Connection(ConnectionVerb::List { source, subject }) => {
+                let target = connections::target(source, subject.as_deref());
+                self.get(&target, |list| connections::list(list, now))
+            }
+            Verb::Connection(ConnectionVerb::End(which)) => self.end_connections(which),
             Verb::Limit(LimitVerb::Show { address: None }) => {
                 self.get("/v1/limits", |limits| limit::all(limits, now))
             }
@@ -134,6 +139,17 @@ impl Session<'_> {
             self.say(&format!("note: {note}\n"));
         }
         Ok(())
+    }
+
+    fn end_connections(&mut self, which: EndConnections) -> Result<(), Failure> {
+        let request = messages::EndConnections {
+            drop_for_seconds: which.drop_for.map(|time| time.as_secs()),
+            id: which.id,
+            source: which.source.map(|source| source.to_string()),
+        };
+        let now = self.now;
+        let body = self.ask(Method::POST, "/v1/connections/end", Some(request))?;
+        self.show(&body, |ended| connections::ended(ended, now))
     }
 
     fn import_bans(&mut self, ImportBans { file, options }: ImportBans) -> Result<(), Failure> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{
-    ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Limits, Rate, Sizes, SourceLimits, Store,
-    Timeouts,
+    ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer, Rate, Sizes,
+    SourceLimits, Store, Timeouts, WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -39,10 +39,31 @@ impl Default for IdentityHeaders {
     }
 }
 
+impl Default for Kernel {
+    /// On no interface.
+    fn default() -> Self {
+        Self {
+            agent_gone_after: 10 * SECOND,
+            allow: Vec::new(),
+            guarded_ports: vec![22],
+            interfaces: Vec::new(),
+            ipv6_prefix: 64,
+            ipv6_site: 48,
+            mode: XdpMode::Auto,
+            pin_directory: PathBuf::from("/sys/fs/bpf/auth-agent"),
+            plaintext: PlaintextAnswer::Drop,
+            plaintext_ports: vec![80],
+            sources: nonzero(1 << 19),
+            when_agent_gone: WhenAgentGone::Filter,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             breaker: rate(5_000, SECOND, 10_000),
+            resets: rate(100, SECOND, 100),
             site_factor: nonzero(16),
             source: SourceLimits::default(),
         }

@@ -80,13 +80,12 @@ impl Overrides {
     /// What is wrong, each as `field: what; cure`.
     pub fn resolve(&self, default: &SourceLimits) -> Result<SourceLimits, String> {
         let text = toml::to_string(self).map_err(|error| error.to_string())?;
-        document::parse(&text, Path::new(""), |section| sections::overrides(section, default)).map_err(
-            |errors| {
+        document::parse(&text, Path::new(""), |section| sections::limits::overrides(section, default))
+            .map_err(|errors| {
                 let problems =
                     errors.iter().map(|error| format!("{}: {}; {}", error.field, error.what, error.cure));
                 problems.collect::<Vec<_>>().join("\n")
-            },
-        )
+            })
     }
 }
 
@@ -138,7 +137,7 @@ fn rate(rate: &Rate) -> String {
 /// In the largest unit that divides it.
 fn size(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    match units.into_iter().find(|(_, shift)| bytes != 0 && bytes % (1_u64 << shift) == 0) {
+    match units.into_iter().find(|(_, shift)| bytes != 0 && bytes.is_multiple_of(1_u64 << shift)) {
         Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
         None => format!("{bytes}B"),
     }
@@ -148,7 +147,7 @@ fn size(bytes: u64) -> String {
 fn duration(duration: Duration) -> String {
     let units = [("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND)];
     let ms = duration.as_millis();
-    match units.into_iter().find(|(_, unit)| ms != 0 && ms % unit.as_millis() == 0) {
+    match units.into_iter().find(|(_, unit)| ms != 0 && ms.is_multiple_of(unit.as_millis())) {
         Some((name, unit)) => format!("{}{name}", ms / unit.as_millis()),
         None => format!("{ms}ms"),
     }

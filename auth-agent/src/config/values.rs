@@ -13,7 +13,7 @@ use toml::de::DeValue;
 
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Auth, Rate, XdpMode};
+use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::path::is_plain;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -241,6 +241,14 @@ pub(super) fn interface(value: &DeValue<'_>) -> Checked<String> {
 /// `"auto"`, `"generic"` or `"native"`
 pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
     choice(value, &[("auto", XdpMode::Auto), ("generic", XdpMode::Generic), ("native", XdpMode::Native)])
+}
+
+pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
+    choice(value, &[("drop", PlaintextAnswer::Drop), ("reset", PlaintextAnswer::Reset)])
+}
+
+pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {
+    choice(value, &[("filter", WhenAgentGone::Filter), ("pass", WhenAgentGone::Pass)])
 }
 
 /// A short name that is safe in a log line and a metric label.

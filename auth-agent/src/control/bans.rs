@@ -46,9 +46,11 @@ pub(super) async fn add(
     blocking(control, move |control| {
         let _changing = control.changing();
         let ban = control.store.add_ban(network, until, reason.as_deref(), when)?;
-        control.apply_rules_locked(now)?;
+        let applied = control.apply_rules_locked(now);
+        let ended = control.end_banned(&[network]);
+        applied?;
         let notes = notes(network, &control.allowed()?);
-        let answer = AddedBan { entry: entry(ban), notes };
+        let answer = AddedBan { ended, entry: entry(ban), notes };
         Ok((StatusCode::CREATED, Json(control.changed(answer, when)?)))
     })
     .await
@@ -71,8 +73,10 @@ pub(super) async fn import(
     blocking(control, move |control| {
         let _changing = control.changing();
         control.store.import_bans(&networks, until, reason.as_deref(), when)?;
-        control.apply_rules_locked(now)?;
-        let answer = ImportedBans { imported: networks.len(), until };
+        let applied = control.apply_rules_locked(now);
+        let ended = control.end_banned(&networks);
+        applied?;
+        let answer = ImportedBans { ended, imported: networks.len(), until };
         Ok((StatusCode::CREATED, Json(control.changed(answer, when)?)))
     })
     .await

@@ -49,6 +49,9 @@ pub enum Problem {
     /// Too long, or broken off.
     #[error("the request's body is too long, or broke off")]
     BodyUnread,
+    /// Nothing to end.
+    #[error("there is no open connection {0}: `auth-agent connection list` shows them")]
+    ConnectionMissing(u64),
     /// Too many listeners.
     #[error("{}", SubscribeError::Full)]
     EventsFull,
@@ -62,6 +65,14 @@ pub enum Problem {
         cure: String,
         /// Its name.
         field: &'static str,
+    },
+    /// The agent's part is done, and the kernel's is not.
+    #[error("{ended} connections were ended, but the kernel does not drop what still comes of them: {error}")]
+    FlowsNotDropped {
+        /// How many.
+        ended: usize,
+        /// Why.
+        error: EdgeError,
     },
     /// The work for the request ended without an answer.
     #[error("the agent failed at this request: look at its log, then check the state before trying again")]
@@ -101,8 +112,8 @@ pub enum Problem {
     PendingMissing(String),
     /// No such path.
     #[error(
-        "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, pending, sources, events \
-         and detach"
+        "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, pending, \
+         connections, sources, events and detach"
     )]
     Path,
     /// No random bytes.
@@ -157,9 +168,11 @@ impl Problem {
             Self::BanTooWide(_) => "ban-too-wide",
             Self::BodyInvalid(_) => "body-invalid",
             Self::BodyUnread => "body-unread",
+            Self::ConnectionMissing(_) => "connection-missing",
             Self::Edge(_) => "kernel-failed",
             Self::EventsFull => "events-full",
             Self::Field { .. } => "field-invalid",
+            Self::FlowsNotDropped { .. } => "flows-not-dropped",
             Self::Internal => "internal",
             Self::KeyId(_) => "key-id-invalid",
             Self::KeyMissing(_) => "key-missing",
@@ -188,6 +201,7 @@ impl Problem {
             | Self::SourceInvalid(_) => StatusCode::BAD_REQUEST,
             Self::AllowMissing { .. }
             | Self::BanMissing { .. }
+            | Self::ConnectionMissing(_)
             | Self::KeyMissing(_)
             | Self::LimitMissing { .. }
             | Self::Path
@@ -198,9 +212,12 @@ impl Problem {
             Self::EventsFull | Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => {
                 StatusCode::CONFLICT
             }
-            Self::Edge(_) | Self::Internal | Self::Random(_) | Self::RulesPending(_) | Self::Store(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Edge(_)
+            | Self::FlowsNotDropped { .. }
+            | Self::Internal
+            | Self::Random(_)
+            | Self::RulesPending(_)
+            | Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

@@ -1,3 +1,6 @@
+mod confirm;
+mod limits;
+
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -223,7 +226,7 @@ fn what_is_listed_is_what_the_kernel_was_told() {
         let (status, removed) = desk.ask("DELETE", &format!("/v1/bans/{}", asked.replace('/', "%2F")), "");
         assert_eq!(status, 200, "{removed}");
     }
-    assert_eq!(desk.edge.told(), [allow.clone()]);
+    assert_eq!(desk.edge.told(), *std::slice::from_ref(allow));
 }
 
 #[test]
@@ -262,82 +265,6 @@ fn the_allowlist_is_what_is_configured_and_what_was_added_and_the_kernel_is_told
     assert_eq!(desk.ask("DELETE", "/v1/allows/203.0.113.7", "").0, 200);
     assert_eq!(desk.edge.told().len(), 1);
     assert_eq!(desk.ask("POST", "/v1/allows", r#"{"network":"0.0.0.0/0"}"#).1["reason"], "allow-everyone");
-}
-
-/// The classes that the kernel was told of, as `network: requests per period`.
-fn classes(desk: &Desk) -> Vec<String> {
-    let rules = desk.edge.rules.lock().unwrap().clone();
-    let class =
-        |rule: &Rule| Some(format!("{}: {}", rule.network, rule.class()?.limits.requests.rate.events));
-    rules.iter().filter_map(class).collect()
-}
-
-#[test]
-fn limits_that_are_set_win_over_those_of_the_configuration_until_they_are_removed() {
-    let desk = Desk::open(&[]);
-    desk.control.apply_rules(UnixTime::now()).unwrap();
-    assert_eq!(classes(&desk), ["192.0.2.0/24: 500"]);
-    let set = |network: &str, rate: &str| {
-        let body =
-            json!({ "network": network, "limits": { "requests": { "rate": rate } }, "reason": "partner" });
-        desk.ask("POST", "/v1/limits", &body.to_string())
-    };
-    let (status, entry) = set("192.0.2.0/24", "7/min");
-    assert_eq!((status, &entry["limits"]["requests"]["rate"]), (201, &json!("7/min")), "{entry}");
-    assert_eq!(entry["limits"]["packets"]["rate"], "20000/s", "what is left out is as in [limits]");
-    set("192.0.2.7", "8/min");
-    set("192.0.2.7", "9/min");
-    assert_eq!(classes(&desk), ["192.0.2.0/24: 7", "192.0.2.7/32: 9"]);
-
-    let (_, listed) = desk.ask("GET", "/v1/limits", "");
-    let listed: Vec<_> = listed["limits"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|entry| {
-            (entry["network"].as_str(), entry["class"].as_str().unwrap(), entry["obstacle"].is_null())
-        })
-        .collect();
-    assert_eq!(
-        listed,
-        [
-            (None, "default", true),
-            (Some("192.0.2.0/24"), "partners", false),
-            (Some("192.0.2.0/24"), "192.0.2.0/24", true),
-            (Some("192.0.2.7/32"), "192.0.2.7/32", true),
-        ]
-    );
-    let of = |address: &str| {
-        let (_, answer) = desk.ask("GET", &format!("/v1/limits/{address}"), "");
-        let limits = answer["limits"].as_array().unwrap();
-        (answer["allowed"] == true, limits.iter().map(|entry| entry["class"].clone()).collect::<Vec<_>>())
-    };
-    assert_eq!(
-        of("192.0.2.7"),
-        (false, vec![json!("192.0.2.7/32"), json!("192.0.2.0/24"), json!("default")])
-    );
-    assert_eq!(of("::ffff:192.0.2.9"), (false, vec![json!("192.0.2.0/24"), json!("default")]));
-    assert_eq!(of("198.51.100.1"), (true, vec![json!("default")]));
-
-    assert_eq!(desk.ask("DELETE", "/v1/limits/192.0.2.0%2F24", "").0, 200);
-    assert_eq!(desk.ask("DELETE", "/v1/limits/192.0.2.7", "").0, 200);
-    assert_eq!(classes(&desk), ["192.0.2.0/24: 500"]);
-}
-
-#[test]
-fn more_different_limits_than_the_kernel_tells_apart_are_refused_before_they_are_stored() {
-    let desk = Desk::open(&[]);
-    let set = |n: u32| {
-        let limits = json!({ "packets": { "burst": 1_000_000 + n } });
-        let body = json!({ "network": format!("10.0.{n}.0/24"), "limits": limits });
-        desk.ask("POST", "/v1/limits", &body.to_string())
-    };
-    for n in 0..254 {
-        assert_eq!(set(n).0, 201);
-    }
-    let (status, problem) = set(254);
-    assert_eq!((status, &problem["reason"]), (400, &json!("field-invalid")));
-    assert_eq!(desk.control.store.limits().unwrap().len(), 254);
 }
 
 #[test]
@@ -387,47 +314,6 @@ fn a_ban_that_the_kernel_did_not_take_is_stored_told_and_retried() {
         desk.ask("GET", "/v1/status", "").1["rules"],
         json!({ "allowed": 1, "banned": 1, "error": null })
     );
-}
-
-#[test]
-fn a_change_that_is_not_confirmed_in_time_is_taken_back_from_list_and_kernel() {
-    let desk = Desk::open(&[]);
-    let within = |target: &str| format!("{target}?confirm_within_seconds=120");
-    let (status, added) = desk.ask("POST", &within("/v1/bans"), r#"{"network":"203.0.113.0/24"}"#);
-    assert_eq!(
-        (status, &added["network"], &added["pending"]["id"]),
-        (201, &json!("203.0.113.0/24"), &json!(1))
-    );
-    let (_, kept) = desk.ask("POST", &within("/v1/allows"), r#"{"network":"10.0.0.7"}"#);
-    let limit = r#"{"network":"10.0.0.0/8","limits":{"packets":{"rate":"5/s"}}}"#;
-    assert_eq!(desk.ask("POST", &within("/v1/limits"), limit).1["pending"]["kind"], "limit.set");
-    assert_eq!(desk.ask("DELETE", &within("/v1/limits/10.0.0.0%2F8"), "").1["pending"]["id"], 4);
-    let (_, pending) = desk.ask("GET", "/v1/pending", "");
-    assert_eq!(pending["pending"].as_array().unwrap().len(), 4);
-    assert_eq!(pending["pending"], desk.ask("GET", "/v1/status", "").1["pending"]);
-
-    let kept = format!("/v1/pending/{}/confirm", kept["pending"]["id"]);
-    assert_eq!(desk.ask("POST", &kept, ""), (200, json!({ "id": 2 })));
-    assert_eq!(desk.ask("POST", &kept, "").1["reason"], "pending-missing");
-    let networks = || desk.edge.told().iter().map(|rule| rule.network.to_string()).collect::<Vec<_>>();
-    assert_eq!(networks(), ["198.51.100.0/24", "10.0.0.7/32", "203.0.113.0/24"]);
-
-    let now = UnixTime::now();
-    let next = desk.control.upkeep(now).unwrap().unwrap();
-    assert!((100..=120).contains(&next.as_secs()), "{next:?}");
-    assert_eq!(networks().len(), 3, "too early");
-    assert_eq!(desk.control.upkeep(UnixTime(now.0 + 121)).unwrap(), None);
-    assert_eq!(networks(), ["198.51.100.0/24", "10.0.0.7/32"]);
-    assert_eq!(desk.ask("GET", "/v1/pending", "").1, json!({ "pending": [] }));
-}
-
-#[test]
-fn at_the_start_what_nobody_confirmed_is_undone_before_the_kernel_is_told() {
-    let desk = Desk::open(&[]);
-    desk.ask("POST", "/v1/bans?confirm_within_seconds=60", r#"{"network":"203.0.113.0/24"}"#);
-    desk.control.apply_rules(UnixTime(UnixTime::now().0 + 61)).unwrap();
-    assert_eq!(desk.edge.told().len(), 1);
-    assert_eq!(desk.ask("GET", "/v1/bans", "").1, json!({ "bans": [] }));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use auth_common::gcra::{Escalation, Limit};
 use auth_common::layout::{BYTES_PER_BLOCK, Class, Policy};
 
-use crate::config::{ByteRate, HttpLimit, Limits, Rate, SourceLimits};
+use crate::config::{ByteRate, HttpLimit, Kernel, Limits, PlaintextAnswer, Rate, SourceLimits};
 
 /// Nanoseconds between two ticks of a kernel with `CONFIG_HZ=100`, the lowest there is.
 const LONGEST_TICK: u64 = 10_000_000;
@@ -31,7 +31,7 @@ pub struct Budgets {
 
 impl From<&Limits> for Budgets {
     fn from(limits: &Limits) -> Self {
-        let Limits { breaker, site_factor, source } = limits;
+        let Limits { breaker, resets: _, site_factor, source } = limits;
         Self::new(source, ticking(limit(breaker)), site_factor.get())
     }
 }
@@ -56,7 +56,7 @@ impl Budgets {
 
     /// What the kernel is told of everyone. The generation is that of the rules in place.
     pub fn policy(&self, rules_generation: u64) -> Policy {
-        Policy { breaker: self.breaker, rules_generation }
+        Policy { breaker: self.breaker, flows_until: 0, pass_when_agent_gone: 0, rules_generation }
     }
 
     /// What the kernel is told of the class.
@@ -72,6 +72,14 @@ impl Budgets {
             site_connections: site(self.connections),
             site_packets: site(self.packets),
         }
+    }
+}
+
+/// The limit of resets that plaintext ports send; none goes out where the operator wants segments to them dropped.
+pub fn resets(kernel: &Kernel, limits: &Limits) -> Limit {
+    match kernel.plaintext {
+        PlaintextAnswer::Drop => Limit { increment: 0, tolerance: 0 },
+        PlaintextAnswer::Reset => ticking(limit(&limits.resets)),
     }
 }
 
@@ -99,7 +107,8 @@ fn escalating(http: &HttpLimit) -> (Limit, Escalation) {
     (limit, Escalation { threshold, sentence: nanoseconds(http.drop_for) })
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+/// At most what the kernel's clock can say.
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -12,7 +12,8 @@ use super::{Filter, FilterError, interfaces};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::DEFAULT_CLASS_NAME as DEFAULT;
 use crate::edge::{
-    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Interface, Rule, SourceView, SourcesStatus,
+    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Flow, Interface, Rule, SourceView,
+    SourcesStatus,
 };
 use crate::events::{SubscribeError, Subscription, Wanted};
 
@@ -29,6 +30,14 @@ impl Edge for Filter {
         super::detach(&self.pin_directory).map_err(EdgeError::new)
     }
 
+    fn forget_flows(&self) -> Result<(), EdgeError> {
+        self.flows().sweep(Monotonic::now()).map_err(EdgeError::new)
+    }
+
+    fn revoke_flows(&self, flows: &[Flow], until: Monotonic) -> Result<usize, EdgeError> {
+        self.revoke_flows(flows, until).map_err(EdgeError::new)
+    }
+
     fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError> {
         self.view(address.to_canonical(), Monotonic::now(), UnixTime::now()).map_err(EdgeError::new)
     }
@@ -42,6 +51,7 @@ impl Edge for Filter {
         });
         Ok(FilterStatus {
             counters: counters.collect(),
+            flows: self.flows().status(),
             interfaces: self.attachments().map_err(EdgeError::new)?,
             sources: SourcesStatus {
                 lines: self.sources.capacity() as u64,

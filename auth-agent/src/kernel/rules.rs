@@ -53,7 +53,8 @@ impl Prefix {
         self.length <= other.length && Self::cut(other.address, self.length) == self
     }
 
-    fn is_v4(self) -> bool {
+    /// Whether it lies in the mapped IPv4 space.
+    pub fn is_v4(self) -> bool {
         V4_SPACE.covers(self)
     }
 }

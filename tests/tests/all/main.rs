@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod bench;
+mod confirm;
 mod doctor;
 mod events;
 mod filter;
+mod flows;
+mod heartbeat;
 mod lifecycle;
 mod limits;
 mod lists;
 mod refusals;
+mod reset;
 mod rules;
 mod shared;
 mod story;

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -142,7 +141,7 @@ fn judged(run: &Run<'_>, (nanoseconds, verdict): (f64, u32)) -> Ran {
         Outcome::Drop => XDP_DROP,
         Outcome::Pass => XDP_PASS,
         Outcome::Reason(reason) => match reason.verdict() {
-            Verdict::Drop => XDP_DROP,
+            Verdict::Drop | Verdict::Reset => XDP_DROP,
             Verdict::Pass => XDP_PASS,
         },
     };
@@ -176,15 +175,9 @@ fn ban(address: u32) -> Rule {
 
 fn kernel(scale: &Scale) -> Result<Kernel> {
     Ok(Kernel {
-        allow: Vec::new(),
-        guarded_ports: vec![22],
-        interfaces: Vec::new(),
-        ipv6_prefix: 64,
-        ipv6_site: 48,
         mode: XdpMode::Generic,
-        pin_directory: PathBuf::new(),
-        plaintext_ports: vec![80],
         sources: NonZeroU32::new(scale.sources).context("the source table needs lines")?,
+        ..Kernel::default()
     })
 }
 
