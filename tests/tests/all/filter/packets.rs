@@ -485,7 +485,7 @@ fn shared() -> Vec<Row> {
     vec![
         six("a site's first /64", "2001:db8:7:1::1", PACKETS, Reason::WithinBudget),
         six("a site's second /64", "2001:db8:7:2::1", PACKETS, Reason::WithinBudget),
-        six("rotating to a third /64 does not help", "2001:db8:7:3::1", 1, Reason::SiteBudget),
+        six("rotating to a third /64 does not help", "2001:db8:7:3::1", BEYOND, Reason::SiteBudget),
         six("another site is not concerned", "2001:db8:8:3::1", 1, Reason::WithinBudget),
         opens("the last stranger", "192.0.2.21", Debt::None, 2, Reason::WithinBudget),
         opens("one stranger more", "192.0.2.22", Debt::None, 1, Reason::Breaker),
