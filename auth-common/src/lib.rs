@@ -14,6 +14,7 @@ pub mod facts;
 pub mod filter;
 pub mod gcra;
 pub mod layout;
+pub mod lookup;
 pub mod packet;
 pub mod rules;
 pub mod sequence;

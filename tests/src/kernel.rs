@@ -54,6 +54,12 @@ impl Drop for PinDirectory {
 /// The program, to run packets through; several threads can at once.
 pub struct Program(Xdp);
 
+impl From<Xdp> for Program {
+    fn from(program: Xdp) -> Self {
+        Self(program)
+    }
+}
+
 impl Program {
     /// Runs one frame `repeat` times, and returns the last verdict.
     ///

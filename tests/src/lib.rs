@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod bench;
 pub mod client;
+pub mod effort;
 pub mod frames;
 pub mod host;
 pub mod issuer;
@@ -18,3 +19,5 @@ pub mod stage;
 pub mod story;
 pub mod system;
 pub mod upstream;
+pub mod wire;
+pub mod witness;

@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod bench;
+mod clock;
+mod differential;
 mod doctor;
+mod enforced;
 mod events;
+mod exact;
 mod filter;
 mod lifecycle;
 mod lists;
@@ -12,3 +16,4 @@ mod refusals;
 mod rules;
 mod shared;
 mod story;
+mod stream;

@@ -15,7 +15,7 @@ use tests::privilege;
 use super::filter::{kernel, limits};
 
 /// Few bits, so that rules and addresses meet.
-fn networks() -> impl Strategy<Value = IpNet> {
+pub fn networks() -> impl Strategy<Value = IpNet> {
     prop_oneof![
         (0u32..8, 8u8..=32)
             .prop_map(|(bits, length)| IpNet::new(IpAddr::V4((10 << 24 | bits << 16 | bits).into()), length)),
@@ -26,7 +26,7 @@ fn networks() -> impl Strategy<Value = IpNet> {
     .prop_map(|network| network.unwrap().trunc())
 }
 
-fn addresses() -> impl Strategy<Value = IpAddr> {
+pub fn addresses() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         (0u32..8, 0u32..8).prop_map(|(high, low)| IpAddr::V4((10 << 24 | high << 16 | low).into())),
         (0u128..8, 0u128..8, 0u128..8).prop_map(|(high, middle, low)| {
@@ -57,7 +57,7 @@ fn meant(rules: &[Rule], address: IpAddr) -> Reason {
     }
 }
 
-fn frame(address: IpAddr) -> Vec<u8> {
+pub fn frame(address: IpAddr) -> Vec<u8> {
     let here = if address.is_ipv4() { "10.255.0.1" } else { "fd00::1" };
     Ip::new(&address.to_string(), here, 6, tcp(40_000, 9_000, ACK)).frame()
 }
