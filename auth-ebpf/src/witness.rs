@@ -39,7 +39,10 @@ pub fn auth_witness(context: SkLookupContext) -> u32 {
     let lookup = context.lookup;
     let family = field!(lookup.family);
     let (local, remote) = if family == AF_INET {
-        ([field!(lookup.local_ip4), 0, 0, 0].map(u32::to_ne_bytes), [field!(lookup.remote_ip4), 0, 0, 0].map(u32::to_ne_bytes))
+        (
+            [field!(lookup.local_ip4), 0, 0, 0].map(u32::to_ne_bytes),
+            [field!(lookup.remote_ip4), 0, 0, 0].map(u32::to_ne_bytes),
+        )
     } else {
         (field!(lookup.local_ip6[]), field!(lookup.remote_ip6[]))
     };

@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
 /// TCP SYN.
 pub const SYN: u8 = 0x02;
 /// TCP ACK.
@@ -66,6 +69,27 @@ impl Ip {
             protocol,
             source: parse(source),
         }
+    }
+
+    /// With the right checksum in its TCP or UDP header.
+    pub fn summed(mut self) -> Self {
+        let at = match self.protocol {
+            TCP => 16,
+            UDP => 6,
+            _ => return self,
+        };
+        let mut summed = match (self.source, self.destination) {
+            (IpAddr::V4(source), destination) => [source.octets(), as_v4(destination).octets()].concat(),
+            (IpAddr::V6(source), destination) => [source.octets(), as_v6(destination).octets()].concat(),
+        };
+        summed.extend([0, self.protocol]);
+        summed.extend((self.payload.len() as u16).to_be_bytes());
+        summed.extend(&self.payload);
+        let sum = checksum(&summed);
+        if let Some(field) = self.payload.get_mut(at..at + 2) {
+            field.copy_from_slice(&sum.to_be_bytes());
+        }
+        self
     }
 
     /// As bytes.

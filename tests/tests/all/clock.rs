@@ -51,7 +51,10 @@ impl Reading {
         let paid = earlier.debt.checked_sub(self.debt).unwrap();
         let least = self.before - earlier.after;
         let most = self.after - earlier.before;
-        assert!(self.debt > Duration::ZERO && (least..=most).contains(&paid), "{what}: {paid:?}, not {least:?}..={most:?}");
+        assert!(
+            self.debt > Duration::ZERO && (least..=most).contains(&paid),
+            "{what}: {paid:?}, not {least:?}..={most:?}"
+        );
     }
 }
 

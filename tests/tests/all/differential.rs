@@ -28,7 +28,7 @@ use super::filter;
 
 /// Each case is a packet, or one in fragments.
 const CASES: u32 = 6_000;
-const LONG: u32 = 1_000_000;
+const LONG: u32 = 200_000;
 const SEED: [u8; 32] = *b"what Linux sees the filter sees!";
 
 const HTTPS: u16 = 8_443;
@@ -37,10 +37,16 @@ const PLAINTEXT: [u16; 2] = [80, 8_080];
 /// Where the filter drops what Linux takes, each with its reason. It never takes for one thing what Linux takes for
 /// another.
 const STRICTER: [(Reason, &str); 5] = [
-    (Reason::FragmentOverlap, "RFC 3128: Linux drops such fragments when their first is there, and not before"),
+    (
+        Reason::FragmentOverlap,
+        "RFC 3128: Linux drops such fragments when their first is there, and not before",
+    ),
     (Reason::FragmentTiny, "RFC 1858, RFC 7112: nothing that is honest cuts a transport header in two"),
     (Reason::Ipv6ExtensionChain, "longer than RFC 8200 4.1 has it; Linux has no limit"),
-    (Reason::SourceInvalid, "a v4-mapped source would be taken for the IPv4 host, and be banned or allowed as that"),
+    (
+        Reason::SourceInvalid,
+        "a v4-mapped source would be taken for the IPv4 host, and be banned or allowed as that",
+    ),
     (Reason::VlanTooDeep, "Linux takes off priority tags without end"),
 ];
 

@@ -24,8 +24,8 @@ use super::rules::{addresses, frame, networks};
 
 const UPSTREAM: &str = "http://127.0.0.1:9000";
 /// Each is a sequence of changes.
-const CASES: u32 = 8;
-const LONG: u32 = 400;
+const CASES: u32 = 4;
+const LONG: u32 = 200;
 const SEED: [u8; 32] = *b"what is listed is what is so....";
 /// A ban is over when its second has come; the kernel may know of it a second later, and asks once a second.
 const LATE: u64 = 2;
@@ -98,7 +98,8 @@ impl Host {
     }
 
     fn listed(&self) -> anyhow::Result<Listed> {
-        let network = |entry: &serde_json::Value| entry["network"].as_str().unwrap().parse::<IpNet>().unwrap();
+        let network =
+            |entry: &serde_json::Value| entry["network"].as_str().unwrap().parse::<IpNet>().unwrap();
         let allows = self.setup.json(&["allow", "list"])?;
         let bans = self.setup.json(&["ban", "list"])?;
         Ok(Listed {
@@ -180,7 +181,8 @@ impl Host {
     /// Waits until every ban that was to end soon is over, also in the kernel.
     fn outwait(&self) -> anyhow::Result<()> {
         let soon = UnixTime::now().0 + 20;
-        let ends = self.listed()?.banned.iter().filter_map(|(_, until)| *until).filter(|until| *until < soon).max();
+        let ends =
+            self.listed()?.banned.iter().filter_map(|(_, until)| *until).filter(|until| *until < soon).max();
         let deadline = Instant::now() + PATIENCE;
         while ends.is_some_and(|end| UnixTime::now().0 < end + LATE) {
             anyhow::ensure!(Instant::now() < deadline, "the clock stands still");
@@ -195,7 +197,8 @@ fn reason(program: &Program, pins: &Path, address: IpAddr) -> anyhow::Result<Rea
     let before = counters(pins)?;
     program.run(&frame(address), 1)?;
     let after = counters(pins)?;
-    let moved: Vec<_> = Reason::ALL.into_iter().filter(|reason| before[reason.name()] != after[reason.name()]).collect();
+    let moved: Vec<_> =
+        Reason::ALL.into_iter().filter(|reason| before[reason.name()] != after[reason.name()]).collect();
     anyhow::ensure!(moved.len() == 1, "one packet moved {moved:?}");
     Ok(moved[0])
 }

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use auth_agent::config::Limits;
+use auth_agent::config::{ByteRate, Limits, Rate};
 use auth_agent::kernel::Budgets;
 use auth_common::gcra::Limit;
 use auth_common::layout::BYTES_PER_BLOCK;
@@ -19,17 +19,15 @@ use super::filter;
 /// Of a kernel with `CONFIG_HZ=100`: the filter's clock may be so late.
 const TICK: Duration = Duration::from_millis(10);
 const ROUNDS: usize = 10;
-const MANY: NonZeroU32 = NonZeroU32::MAX;
+const HOUR: Duration = Duration::from_secs(3_600);
 
-/// One budget, and packets that use it up.
+/// One budget, and packets that use it up before any other.
 struct Row {
     /// What one of the packets costs.
     cost: u64,
     /// The limit, as the kernel has it.
     limit: fn(&Budgets) -> Limit,
-    /// What the operator set: everything but this one budget is out of reach.
-    limits: Limits,
-    /// The packets of one CPU, from these sources in turn.
+    /// The packets of one CPU, sent in turn; each row's are from sources of its own.
     packets: Vec<Vec<u8>>,
     reason: Reason,
     /// Times that each packet is sent, on all CPUs together.
@@ -37,89 +35,76 @@ struct Row {
     what: &'static str,
 }
 
-/// No budget within reach.
-fn without_end() -> Limits {
-    let mut limits = filter::limits();
-    for rate in [&mut limits.breaker, &mut limits.connections, &mut limits.packets] {
-        (rate.burst, rate.events) = (MANY, MANY);
+/// So many per `period`, and at once.
+fn rate(events: u32, burst: u32, period: Duration) -> Rate {
+    let [events, burst] = [events, burst].map(|number| NonZeroU32::new(number).unwrap());
+    Rate { burst, events, period }
+}
+
+/// Next to nothing comes back while the test runs.
+fn slow() -> Limits {
+    Limits {
+        breaker: rate(u32::MAX, u32::MAX, HOUR),
+        bytes: ByteRate { burst: 1 << 22, per_second: 1 },
+        connections: rate(1_000, 1_000, HOUR),
+        packets: rate(5_000, 5_000, HOUR),
+        ..filter::limits()
     }
-    (limits.bytes.burst, limits.bytes.per_second) = (1 << 40, 1 << 40);
-    limits
 }
 
-/// So many per hour, and at once: next to nothing comes back while the test runs.
-fn few(burst: u32) -> auth_agent::config::Rate {
-    let events = NonZeroU32::new(burst).unwrap();
-    auth_agent::config::Rate { burst: events, events, period: Duration::from_secs(3_600) }
+/// A thousand packets come back per second.
+fn quick() -> Limits {
+    Limits {
+        breaker: rate(2_000, 2_000, HOUR),
+        connections: rate(u32::MAX, u32::MAX, HOUR),
+        packets: rate(1_000, 100, Duration::from_secs(1)),
+        ..slow()
+    }
 }
 
-/// A thousand a second: much comes back.
-fn quick(burst: u32) -> auth_agent::config::Rate {
-    let events = NonZeroU32::new(1_000).unwrap();
-    auth_agent::config::Rate { burst: NonZeroU32::new(burst).unwrap(), events, period: Duration::from_secs(1) }
-}
-
-fn rows() -> Vec<Row> {
+/// Rows, by the limits that they need.
+fn rows() -> [(Limits, Vec<Row>); 2] {
     let frame = |source: &str, flags, payload: usize| {
         let here = if source.contains(':') { "fd00::1" } else { "10.0.0.1" };
         let segment = [tcp(40_000, 9_000, flags), vec![0; payload]].concat();
         Ip::new(source, here, 6, segment).frame()
     };
-    let one = |flags, payload| vec![frame("192.0.2.1", flags, payload)];
-    let site: Vec<_> = (0..8).map(|network| frame(&format!("2001:db8:1:{network}::1"), ACK, 0)).collect();
-    let crowd: Vec<_> = (0..40).map(|host| frame(&format!("192.0.2.{host}"), SYN, 0)).collect();
-    let large = one(ACK, 1_400);
-    let blocks = (large[0].len() as u64).div_ceil(BYTES_PER_BLOCK);
-    let row = |what, reason, limits, limit, packets| Row { cost: 1, limit, limits, packets, reason, times: 40_000, what };
-    let mut bytes = without_end();
-    (bytes.bytes.burst, bytes.bytes.per_second) = (1 << 22, 1);
-    vec![
+    let large = frame("192.0.2.2", ACK, 1_400);
+    let site = (0..8).map(|network| frame(&format!("2001:db8:1:{network}::1"), ACK, 0)).collect();
+    let crowd = (0..100).map(|host| frame(&format!("198.51.100.{host}"), SYN, 0)).collect();
+    let row = |what, reason, limit, times, packets| Row { cost: 1, limit, packets, reason, times, what };
+    let slow_rows = vec![
         row(
             "packets",
             Reason::PacketBudget,
-            Limits { packets: few(5_000), ..without_end() },
             |budgets| budgets.packets,
-            one(ACK, 0),
-        ),
-        row(
-            "packets, of which many come back",
-            Reason::PacketBudget,
-            Limits { packets: quick(100), ..without_end() },
-            |budgets| budgets.packets,
-            one(ACK, 0),
+            40_000,
+            vec![frame("192.0.2.1", ACK, 0)],
         ),
         Row {
-            cost: blocks,
-            ..row("bytes", Reason::ByteBudget, bytes, |budgets| budgets.bytes, large)
+            cost: (large.len() as u64).div_ceil(BYTES_PER_BLOCK),
+            ..row("bytes", Reason::ByteBudget, |budgets| budgets.bytes, 5_000, vec![large])
         },
         row(
             "connections",
             Reason::ConnectionBudget,
-            Limits { connections: few(5_000), ..without_end() },
             |budgets| budgets.connections,
-            one(SYN, 0),
+            5_000,
+            vec![frame("192.0.2.3", SYN, 0)],
         ),
-        Row {
-            times: 2_000,
-            ..row(
-                "packets of a site",
-                Reason::SiteBudget,
-                Limits { packets: few(2_000), ..without_end() },
-                |budgets| budgets.policy(0).site_packets,
-                site,
-            )
-        },
-        Row {
-            times: 1_000,
-            ..row(
-                "connections of strangers",
-                Reason::Breaker,
-                Limits { breaker: few(5_000), ..without_end() },
-                |budgets| budgets.breaker,
-                crowd,
-            )
-        },
-    ]
+        row("packets of a site", Reason::SiteBudget, |budgets| budgets.policy(0).site_packets, 4_000, site),
+    ];
+    let quick_rows = vec![
+        row(
+            "packets, of which many come back",
+            Reason::PacketBudget,
+            |budgets| budgets.packets,
+            1_000_000,
+            vec![frame("192.0.2.4", ACK, 0)],
+        ),
+        row("connections of strangers", Reason::Breaker, |budgets| budgets.breaker, 100, crowd),
+    ];
+    [(slow(), slow_rows), (quick(), quick_rows)]
 }
 
 /// Sends the packets on every CPU at once, and returns how long it took.
@@ -155,21 +140,29 @@ fn a_source_on_every_cpu_at_once_gets_its_budget_and_not_one_packet_more() {
         eprintln!("skipped: budgets on every CPU: there is but one");
         return;
     }
-    for row in rows() {
-        let filter = FilterUnderTest::start(filter::kernel(), &row.limits, &[], &[]).unwrap();
-        let turn = row.times / (ROUNDS * cpus) as u32;
-        let elapsed = drive(&filter, &row, cpus, turn);
-        let Limit { increment, tolerance } = (row.limit)(filter.filter.budgets());
-        let burst = tolerance / (increment * row.cost);
-        let refilled = (elapsed + TICK).as_nanos() as u64 / (increment * row.cost);
-        let counts = filter.counts().unwrap();
-        let admitted = counts[&(Reason::WithinBudget as usize)];
-        let refused = counts[&(row.reason as usize)];
-        let sent = u64::from(turn) * (ROUNDS * cpus * row.packets.len()) as u64;
-        println!("{}: {admitted} of {sent}, burst {burst}, at most {refilled} refilled", row.what);
-        assert_eq!(admitted + refused, sent, "{}: {counts:?}", row.what);
-        // One more where the burst is no whole number of packets.
-        let bounds = burst..=burst + refilled + 1;
-        assert!(bounds.contains(&admitted), "{}: {admitted} admitted, not {bounds:?}", row.what);
+    for (limits, rows) in rows() {
+        let filter = FilterUnderTest::start(filter::kernel(), &limits, &[], &[]).unwrap();
+        for row in rows {
+            check(&filter, &row, cpus);
+        }
     }
+}
+
+fn check(filter: &FilterUnderTest, row: &Row, cpus: usize) {
+    let turn = row.times / (ROUNDS * cpus) as u32;
+    let before = filter.counts().unwrap();
+    let elapsed = drive(filter, row, cpus, turn);
+    let after = filter.counts().unwrap();
+    let counted = |reason: Reason| after[&(reason as usize)] - before[&(reason as usize)];
+
+    let Limit { increment, tolerance } = (row.limit)(filter.filter.budgets());
+    let burst = tolerance / (increment * row.cost);
+    let refilled = (elapsed + TICK).as_nanos() as u64 / (increment * row.cost);
+    let sent = u64::from(turn) * (ROUNDS * cpus * row.packets.len()) as u64;
+    let (admitted, refused) = (counted(Reason::WithinBudget), counted(row.reason));
+    println!("{}: {admitted} of {sent}, burst {burst}, at most {refilled} refilled", row.what);
+    assert_eq!(admitted + refused, sent, "{}: {before:?}, then {after:?}", row.what);
+    // One more where the burst is no whole number of packets.
+    let bounds = burst..=burst + refilled + 1;
+    assert!(bounds.contains(&admitted), "{}: {admitted} admitted, not {bounds:?}", row.what);
 }

@@ -65,11 +65,27 @@ pub enum Extension {
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// IPv4's authentication header, and a segment behind it.
-    Authenticated { destination: u16 },
+    Authenticated {
+        destination: u16,
+    },
     /// Another protocol's number over a segment.
-    Other { destination: u16, protocol: u8 },
-    Tcp { destination: u16, flags: u8, length: usize, source: u16, words: u8 },
-    Udp { destination: u16, length: usize, lie: i8, source: u16 },
+    Other {
+        destination: u16,
+        protocol: u8,
+    },
+    Tcp {
+        destination: u16,
+        flags: u8,
+        length: usize,
+        source: u16,
+        words: u8,
+    },
+    Udp {
+        destination: u16,
+        length: usize,
+        lie: i8,
+        source: u16,
+    },
 }
 
 /// How it is fragmented.
@@ -166,11 +182,10 @@ impl Case {
     /// IP packets, and where each one's extension headers are.
     fn packets(&self, serial: u32) -> Vec<(Ip, Vec<usize>)> {
         let v6 = matches!(self.network, Network::V6(..));
-        let [source, destination] =
-            [self.source.text(v6, serial), self.destination.text(v6, serial)];
+        let [source, destination] = [self.source.text(v6, serial), self.destination.text(v6, serial)];
         let (protocol, transport) = self.payload.bytes();
-        let mut whole = Ip::new(&source, &destination, protocol, transport);
-        self.payload.sum(&mut whole);
+        // Linux looks for the socket of a longer packet also where the transport's checksum is wrong.
+        let whole = Ip::new(&source, &destination, protocol, transport).summed();
         match &self.network {
             Network::V4(options) => self.v4(&Ip { extra: options.clone(), ..whole }),
             Network::V6(extensions, behind) => self.v6(&whole, extensions, *behind),
@@ -226,7 +241,9 @@ impl Address {
     fn text(self, v6: bool, serial: u32) -> String {
         let [_, _, high, low] = serial.to_be_bytes();
         match self {
-            Self::Own(network) if v6 => Ipv6Addr::from(0xfd00 << 112 | u128::from(network) << 80 | u128::from(serial)).to_string(),
+            Self::Own(network) if v6 => {
+                Ipv6Addr::from(0xfd00 << 112 | u128::from(network) << 80 | u128::from(serial)).to_string()
+            }
             Self::Own(network) => Ipv4Addr::new(10, network, high, low).to_string(),
             Self::Odd(_, address) if v6 => address.to_string(),
             Self::Odd(address, _) => address.to_string(),
@@ -287,29 +304,6 @@ impl Payload {
                 (UDP, datagram)
             }
         }
-    }
-
-    /// Puts the right checksum into the packet. Linux looks for the socket of a longer one without it.
-    fn sum(&self, whole: &mut Ip) {
-        let at = match self {
-            Self::Authenticated { .. } | Self::Other { .. } => return,
-            Self::Tcp { .. } => 16,
-            Self::Udp { .. } => 6,
-        };
-        let mut summed = match (whole.source, whole.destination) {
-            (std::net::IpAddr::V4(source), std::net::IpAddr::V4(destination)) => {
-                [source.octets(), destination.octets()].concat()
-            }
-            (std::net::IpAddr::V6(source), std::net::IpAddr::V6(destination)) => {
-                [source.octets(), destination.octets()].concat()
-            }
-            _ => return,
-        };
-        summed.extend([0, whole.protocol]);
-        summed.extend((whole.payload.len() as u16).to_be_bytes());
-        summed.extend(&whole.payload);
-        let sum = checksum(&summed).to_be_bytes();
-        whole.payload[at..at + 2].copy_from_slice(&sum);
     }
 }
 
@@ -380,7 +374,9 @@ impl Built {
 
     /// Makes the IPv4 header's checksum right, as long as that header says it is.
     fn sum(&mut self) {
-        let Some(first) = self.bytes.get(self.network).copied().filter(|first| first >> 4 == 4) else { return };
+        let Some(first) = self.bytes.get(self.network).copied().filter(|first| first >> 4 == 4) else {
+            return;
+        };
         let end = self.network + usize::from(first & 0x0f) * 4;
         if end < self.network + 20 || end > self.bytes.len() {
             return;

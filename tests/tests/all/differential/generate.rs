@@ -44,7 +44,8 @@ pub fn cases() -> impl Strategy<Value = Case> {
 
 /// Linux takes off any number of tags of VLAN 0, which stand for a priority, where it has no VLAN devices.
 fn tags() -> impl Strategy<Value = Vec<[u8; 4]>> {
-    let tag = (select(vec![VLAN, SERVICE]), select(vec![[0, 0], [0, 0], [0xe0, 0], [0xe0, 0], [0, 0], [0, 7]]));
+    let tag =
+        (select(vec![VLAN, SERVICE]), select(vec![[0, 0], [0, 0], [0xe0, 0], [0xe0, 0], [0, 0], [0, 7]]));
     let tag = tag.prop_map(|([a, b], [c, d])| [a, b, c, d]);
     prop_oneof![4 => Just(vec![]), 1 => prop::collection::vec(tag, 1..=3)]
 }
@@ -59,10 +60,7 @@ fn networks() -> impl Strategy<Value = Network> {
             options
         }),
     ];
-    prop_oneof![
-        options.prop_map(Network::V4),
-        chains(),
-    ]
+    prop_oneof![options.prop_map(Network::V4), chains(),]
 }
 
 /// Mostly as RFC 8200 4.1 wants them: hop-by-hop options first, nothing that Linux refuses by itself.
@@ -174,6 +172,10 @@ fn mutations() -> impl Strategy<Value = Mutation> {
         telling.prop_map(Change::Set),
         any::<u8>().prop_map(Change::Set),
     ];
-    (index(), change, prop::bool::weighted(0.8), index())
-        .prop_map(|(at, change, field, frame)| Mutation { at, change, field, frame })
+    (index(), change, prop::bool::weighted(0.8), index()).prop_map(|(at, change, field, frame)| Mutation {
+        at,
+        change,
+        field,
+        frame,
+    })
 }

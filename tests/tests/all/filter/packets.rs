@@ -310,7 +310,8 @@ fn fragments() -> Vec<Row> {
         ),
         row(
             "a first fragment that cuts an extension header in two",
-            chain("2001:db8::3", &[(FRAGMENT, fragment(0, true))], DESTINATION, options(2)[..8].to_vec()).frame(),
+            chain("2001:db8::3", &[(FRAGMENT, fragment(0, true))], DESTINATION, options(2)[..8].to_vec())
+                .frame(),
             Reason::FragmentTiny,
         ),
     ]
