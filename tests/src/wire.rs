@@ -24,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The port, and source port, of the packet that marks the end of what was sent. Nothing else may use both.
 pub const MARK: u16 = 9;
 
+const FRAGMENT_MEMORY: &str = "268435456";
+/// Longer than a test waits between two fragments, unless the machine stalls.
+const FRAGMENT_SECONDS: &str = "15";
+
 const MARKED: &str = "10.255.255.254";
 
 /// The wire, its host and the witness.
@@ -74,7 +78,7 @@ impl Wire {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         loop {
-            match self.witness.next()? {
+            match self.witness.take()? {
                 Some(view) if is_mark(&view) => return Ok(seen),
                 Some(view) => seen.push(view),
                 None if Instant::now() < deadline => std::thread::yield_now(),
@@ -105,13 +109,22 @@ fn join(host: &Namespace, far: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// Any source will do.
+/// Any source will do. Fragments whose rest never comes are kept for a while, and must not crowd out others.
 fn accept_everything() -> Result<()> {
-    for (setting, value) in [("accept_local", "1"), ("rp_filter", "0")] {
-        for interface in ["all", NEAR] {
-            let path = format!("/proc/sys/net/ipv4/conf/{interface}/{setting}");
-            fs::write(&path, value).with_context(|| path.clone())?;
-        }
+    let near = |setting: &str| format!("ipv4/conf/{NEAR}/{setting}");
+    let settings = [
+        ("ipv4/conf/all/accept_local", "1"),
+        (&near("accept_local"), "1"),
+        ("ipv4/conf/all/rp_filter", "0"),
+        (&near("rp_filter"), "0"),
+        ("ipv4/ipfrag_high_thresh", FRAGMENT_MEMORY),
+        ("ipv4/ipfrag_time", FRAGMENT_SECONDS),
+        ("ipv6/ip6frag_high_thresh", FRAGMENT_MEMORY),
+        ("ipv6/ip6frag_time", FRAGMENT_SECONDS),
+    ];
+    for (setting, value) in settings {
+        let path = format!("/proc/sys/net/{setting}");
+        fs::write(&path, value).with_context(|| path.clone())?;
     }
     let ipv6 = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{NEAR}/disable_ipv6"))?;
     ensure!(ipv6.trim() == "0", "IPv6 is off on this host");

@@ -92,11 +92,11 @@ impl Witness {
         Ok(Self { _ebpf: ebpf, lookups })
     }
 
-    /// The next lookup that has not been told.
+    /// The oldest lookup that has not been taken.
     ///
     /// # Errors
     /// If it makes no sense.
-    pub fn next(&mut self) -> Result<Option<View>> {
+    pub fn take(&mut self) -> Result<Option<View>> {
         let Some(item) = self.lookups.next() else { return Ok(None) };
         View::asked(&Lookup::from_bytes(&item).context("not a lookup")?).map(Some)
     }
