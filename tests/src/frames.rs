@@ -7,6 +7,7 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
 
 /// TCP SYN.
 pub const SYN: u8 = 0x02;
@@ -71,9 +72,10 @@ impl Ip {
         }
     }
 
-    /// With the right checksum in its TCP or UDP header.
+    /// With the right checksum in its TCP, UDP or ICMPv6 header.
     pub fn summed(mut self) -> Self {
         let at = match self.protocol {
+            ICMPV6 => 2,
             TCP => 16,
             UDP => 6,
             _ => return self,
@@ -84,10 +86,10 @@ impl Ip {
         };
         summed.extend([0, self.protocol]);
         summed.extend((self.payload.len() as u16).to_be_bytes());
-        summed.extend(&self.payload);
-        let sum = checksum(&summed);
         if let Some(field) = self.payload.get_mut(at..at + 2) {
-            field.copy_from_slice(&sum.to_be_bytes());
+            field.fill(0);
+            summed.extend(&self.payload);
+            self.payload[at..at + 2].copy_from_slice(&checksum(&summed).to_be_bytes());
         }
         self
     }

@@ -15,6 +15,7 @@ pub mod listener;
 pub mod netns;
 pub mod pki;
 pub mod privilege;
+pub mod raw;
 pub mod stage;
 pub mod story;
 pub mod system;

@@ -1,6 +1,6 @@
 //! System calls that std has no name for.
 
-#![allow(unsafe_code, reason = "setns, kill, sched_setaffinity, clock_gettime and packet sockets")]
+#![allow(unsafe_code, reason = "setns, kill, sched_setaffinity, clock_gettime, packet and raw sockets")]
 
 use std::fs::File;
 use std::io;
@@ -100,6 +100,21 @@ pub fn packet_socket(interface: u32, protocol: u16) -> io::Result<File> {
     // SAFETY: the address is as long as stated.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
     Ok(socket.into())
+}
+
+/// A socket of this thread's namespace for every packet of one protocol, however it is addressed. Reading does not
+/// wait for one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn raw_socket(ipv6: bool, protocol: u8) -> io::Result<File> {
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the call takes numbers.
+    let socket = unsafe { libc::socket(family, kind, protocol.into()) };
+    check(socket.min(0))?;
+    // SAFETY: the descriptor has just been made, and nothing else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(socket) }.into())
 }
 
 fn check(result: i32) -> io::Result<()> {

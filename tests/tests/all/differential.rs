@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use auth_agent::config::{Kernel, Limits, XdpMode};
 use auth_agent::edge::{Action, Rule};
 use auth_agent::kernel::Filter;
-use auth_common::packet::{self, Cursor, Frame};
+use auth_common::packet::{self, Address, Cursor, Frame, Transport};
 use auth_common::verdict::{Reason, Verdict};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -20,6 +20,7 @@ use tests::effort;
 use tests::host::HostMaps;
 use tests::kernel::PinDirectory;
 use tests::privilege;
+use tests::raw::{self, Heard, RawSockets};
 use tests::wire::{MARK, NEAR, Wire};
 use tests::witness::View;
 
@@ -36,12 +37,13 @@ const PLAINTEXT: [u16; 2] = [80, 8_080];
 
 /// Where the filter drops what Linux takes, each with its reason. It never takes for one thing what Linux takes for
 /// another.
-const STRICTER: [(Reason, &str); 5] = [
+const STRICTER: [(Reason, &str); 6] = [
     (
         Reason::FragmentOverlap,
         "RFC 3128: Linux drops such fragments when their first is there, and not before",
     ),
     (Reason::FragmentTiny, "RFC 1858, RFC 7112: nothing that is honest cuts a transport header in two"),
+    (Reason::IcmpTruncated, "Linux drops it too, when raw sockets have had it"),
     (Reason::Ipv6ExtensionChain, "longer than RFC 8200 4.1 has it; Linux has no limit"),
     (
         Reason::SourceInvalid,
@@ -49,6 +51,10 @@ const STRICTER: [(Reason, &str); 5] = [
     ),
     (Reason::VlanTooDeep, "Linux takes off priority tags without end"),
 ];
+
+/// Of each, Linux must have taken some.
+const KINDS: [&str; 10] =
+    ["fragmented", "IPv4", "IPv6", "mutated", "other", "plaintext", "tagged", "TCP", "truncated", "UDP"];
 
 /// A filter with no budget that a test can use up.
 struct Filtered {
@@ -128,6 +134,8 @@ struct Laboratory {
     filtered: Filtered,
     /// The decision on the host.
     maps: HostMaps,
+    /// Who hears of other protocols, in the host without a filter.
+    raw: RawSockets,
     serial: u32,
     /// Cases of each kind that Linux took.
     taken: HashMap<&'static str, u32>,
@@ -137,8 +145,10 @@ struct Laboratory {
 
 impl Laboratory {
     fn new() -> anyhow::Result<Self> {
+        let bare = Wire::new()?;
         Ok(Self {
-            bare: Wire::new()?,
+            raw: RawSockets::new(&bare.host)?,
+            bare,
             filtered: Filtered::new()?,
             maps: HostMaps::new(&kernel(), &limits(), &[HTTPS], &rules()),
             serial: 0,
@@ -152,40 +162,54 @@ impl Laboratory {
         let frames = case.frames(self.serial);
         let told = |error: anyhow::Error| TestCaseError::fail(format!("{error:#}"));
         let linux = self.bare.send(&frames).map_err(told)?;
+        let heard = self.raw.heard().map_err(told)?;
         let (behind, reasons) = self.filtered.send(&frames).map_err(told)?;
 
         let decided: Vec<_> = frames.iter().map(|frame| self.maps.run(frame)).collect();
         let mut expected = [decided.as_slice(), &[Reason::Guarded]].concat();
         expected.sort_by_key(|reason| *reason as usize);
         prop_assert_eq!(&reasons, &expected, "counted by the object, and decided on the host");
-        self.compare(case, &frames, &linux, &decided)?;
+        let parsed: Vec<_> = frames.iter().map(|frame| packet::parse(Cursor::new(frame))).collect();
+        self.compare(case, &parsed, &linux)?;
+        self.compare_others(&parsed, &heard)?;
         assert_nothing_slips_through(&frames, &linux, &behind, &decided)
     }
 
     /// What Linux takes for something, the parser takes for the same, or refuses for a reason of the table.
-    fn compare(
-        &mut self,
-        case: &Case,
-        frames: &[Vec<u8>],
-        linux: &[View],
-        decided: &[Reason],
-    ) -> Result<(), TestCaseError> {
-        let parsed: Vec<_> = frames.iter().map(|frame| packet::parse(Cursor::new(frame))).collect();
+    fn compare(&mut self, case: &Case, parsed: &[Parsed], linux: &[View]) -> Result<(), TestCaseError> {
         for view in linux {
-            let known = parsed.iter().any(|parsed| of(parsed) == Some(*view));
-            let mut refused = parsed.iter().filter_map(|parsed| parsed.err());
-            let stricter = refused.find(|refused| STRICTER.iter().any(|(reason, _)| reason == refused));
-            self.stricter.extend(stricter.filter(|_| !known || frames.len() == 1));
+            let same = parsed.iter().any(|parsed| of(parsed) == Some(*view));
             prop_assert!(
-                known || stricter.is_some(),
-                "Linux sees {:?}, and the parser {:?}, decided {:?}",
+                same || self.is_stricter(parsed),
+                "Linux looks for the socket of {:?}, and the parser sees {:?}",
                 view,
-                parsed,
-                decided
+                parsed
             );
             self.count(case, *view);
         }
         Ok(())
+    }
+
+    /// The same for protocols without ports.
+    fn compare_others(&mut self, parsed: &[Parsed], heard: &[Heard]) -> Result<(), TestCaseError> {
+        for one in heard {
+            let same = parsed.iter().any(|parsed| other(parsed) == Some(*one));
+            prop_assert!(
+                same || self.is_stricter(parsed),
+                "Linux takes it for {:?}, and the parser sees {:?}",
+                one,
+                parsed
+            );
+            *self.taken.entry("other").or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn is_stricter(&mut self, parsed: &[Parsed]) -> bool {
+        let mut refused = parsed.iter().filter_map(|parsed| parsed.err());
+        let stricter = refused.find(|refused| STRICTER.iter().any(|(reason, _)| reason == refused));
+        self.stricter.extend(stricter);
+        stricter.is_some()
     }
 
     fn count(&mut self, case: &Case, view: View) {
@@ -206,7 +230,20 @@ impl Laboratory {
     }
 }
 
-fn of(parsed: &Result<Frame, Reason>) -> Option<View> {
+type Parsed = Result<Frame, Reason>;
+
+/// A protocol without ports, as raw sockets tell it.
+fn other(parsed: &Parsed) -> Option<Heard> {
+    let Ok(Frame::Ip(packet)) = parsed else { return None };
+    let protocol = match packet.transport {
+        Transport::NeighbourDiscovery => raw::ICMPV6,
+        Transport::Other { protocol } => protocol,
+        _ => return None,
+    };
+    Some(Heard { ipv6: matches!(packet.source, Address::V6(_)), protocol })
+}
+
+fn of(parsed: &Parsed) -> Option<View> {
     match parsed {
         Ok(Frame::Ip(packet)) => View::of(packet),
         _ => None,
@@ -260,7 +297,7 @@ fn linux_and_the_filter_see_the_same_in_generated_packets_and_nothing_gets_aroun
 
     let Laboratory { stricter, taken, .. } = laboratory.into_inner();
     println!("of {cases} cases, Linux took {taken:?}");
-    for kind in ["fragmented", "IPv4", "IPv6", "mutated", "plaintext", "tagged", "TCP", "truncated", "UDP"] {
+    for kind in KINDS {
         let count = taken.get(kind).copied().unwrap_or(0);
         assert!(count >= cases / 200, "{count} cases that are {kind}: the test shows little");
     }

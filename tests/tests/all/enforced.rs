@@ -25,7 +25,7 @@ use super::rules::{addresses, frame, networks};
 const UPSTREAM: &str = "http://127.0.0.1:9000";
 /// Each is a sequence of changes.
 const CASES: u32 = 4;
-const LONG: u32 = 200;
+const LONG: u32 = 40;
 const SEED: [u8; 32] = *b"what is listed is what is so....";
 /// A ban is over when its second has come; the kernel may know of it a second later, and asks once a second.
 const LATE: u64 = 2;

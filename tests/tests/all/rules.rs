@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tests::frames::{ACK, Ip, tcp};
 use tests::kernel::FilterUnderTest;
-use tests::privilege;
+use tests::{effort, privilege};
 
 use super::filter::{kernel, limits};
 
@@ -72,7 +72,11 @@ fn any_sequence_of_rules_is_enforced_exactly() {
     limits.packets.burst = std::num::NonZeroU32::MAX;
     let filter = std::cell::RefCell::new(FilterUnderTest::start(kernel(), &limits, &[], &[]).unwrap());
     let steps = prop::collection::vec((rules(), prop::collection::vec(addresses(), 1..12)), 1..6);
-    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: effort::cases(60, 2_000),
+        failure_persistence: None,
+        ..Config::default()
+    });
     let outcome = runner.run(&steps, |steps| {
         let mut filter = filter.borrow_mut();
         for (rules, addresses) in steps {

@@ -27,6 +27,7 @@ pub struct Case {
     pub destination: Address,
     /// One in a few has its IPv4 header checksum left wrong.
     pub honest_checksum: bool,
+    pub hop_limit: u8,
     pub mutations: Vec<Mutation>,
     pub network: Network,
     pub padding: usize,
@@ -68,9 +69,11 @@ pub enum Payload {
     Authenticated {
         destination: u16,
     },
-    /// Another protocol's number over a segment.
+    /// Another protocol's number over a segment, whose first byte tells the kind of an ICMP message.
     Other {
         destination: u16,
+        kind: u8,
+        length: usize,
         protocol: u8,
     },
     Tcp {
@@ -186,6 +189,7 @@ impl Case {
         let (protocol, transport) = self.payload.bytes();
         // Linux looks for the socket of a longer packet also where the transport's checksum is wrong.
         let whole = Ip::new(&source, &destination, protocol, transport).summed();
+        let whole = Ip { hop_limit: self.hop_limit, ..whole };
         match &self.network {
             Network::V4(options) => self.v4(&Ip { extra: options.clone(), ..whole }),
             Network::V6(extensions, behind) => self.v6(&whole, extensions, *behind),
@@ -290,7 +294,12 @@ impl Payload {
                 header[..2].copy_from_slice(&[TCP, 4]);
                 (AUTHENTICATION, [header, segment(destination)].concat())
             }
-            Self::Other { destination, protocol } => (protocol, segment(destination)),
+            Self::Other { destination, kind, length, protocol } => {
+                let mut segment = segment(destination);
+                segment[0] = kind;
+                segment.truncate(length);
+                (protocol, segment)
+            }
             Self::Tcp { destination, flags, length, source, words } => {
                 let mut header = tcp(source, destination, flags);
                 header[12] = words << 4;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use proptest::sample::select;
 use tests::frames::{ACK, SYN};
+use tests::raw;
 
 use super::case::{
     ALLOWED, Address, BANNED, Case, Change, Cut, Extension, Mutation, Network, Payload, Pieces,
@@ -19,17 +20,19 @@ pub fn cases() -> impl Strategy<Value = Case> {
         prop::option::weighted(0.2, cuts()),
         prop_oneof![3 => Just(0), 1 => 1_usize..30],
         prop::bool::weighted(0.97),
+        select(vec![64, 64, 255]),
     );
     let whole = (networks(), payloads(), prop::option::weighted(0.3, pieces()), tags());
     (whole, sources(), destinations(), rough).prop_map(
         |((network, payload, pieces, tags), source, destination, rough)| {
-            let (mutations, cut, padding, honest_checksum) = rough;
+            let (mutations, cut, padding, honest_checksum, hop_limit) = rough;
             // Fragments of all who share an address would be put together.
             let source = if pieces.is_some() { Address::Own(1) } else { source };
             Case {
                 cut,
                 destination,
                 honest_checksum,
+                hop_limit,
                 mutations,
                 network,
                 padding,
@@ -101,6 +104,9 @@ fn payloads() -> impl Strategy<Value = Payload> {
     let length = || prop_oneof![4 => 80_usize..120, 1 => 0_usize..40];
     let flags = select(vec![SYN, ACK, SYN | ACK, 0, 0x3f, 0x04]);
     let words = prop_oneof![8 => Just(5), 4 => 6_u8..=15, 1 => 0_u8..5];
+    // Echo, what IPv6 can't do without, and no ICMP message.
+    let kinds = select(vec![8, 128, 135, 136, 0x9c]);
+    let protocols = prop_oneof![4 => select(raw::PROTOCOLS.to_vec()), 1 => any::<u8>()];
     let lie = prop_oneof![8 => Just(0), 1 => -20_i8..20];
     prop_oneof![
         9 => (ports(), flags, length(), ports(), words).prop_map(
@@ -108,7 +114,9 @@ fn payloads() -> impl Strategy<Value = Payload> {
         ),
         5 => (ports(), length(), lie, ports())
             .prop_map(|(destination, length, lie, source)| Payload::Udp { destination, length, lie, source }),
-        1 => (ports(), any::<u8>()).prop_map(|(destination, protocol)| Payload::Other { destination, protocol }),
+        2 => (ports(), kinds, select(vec![110, 110, 110, 4]), protocols).prop_map(
+            |(destination, kind, length, protocol)| Payload::Other { destination, kind, length, protocol },
+        ),
         1 => ports().prop_map(|destination| Payload::Authenticated { destination }),
     ]
 }
