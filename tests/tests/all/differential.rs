@@ -187,6 +187,17 @@ impl Laboratory {
             );
             self.count(case, *view);
         }
+        // Of a datagram as its sender made it, each frame must be seen for what it is.
+        for parsed in parsed.iter().filter(|_| case.is_untouched() && !linux.is_empty()) {
+            let same = of(parsed).is_none_or(|view| linux.contains(&view));
+            let refused = parsed.err().is_some_and(|reason| !stricter(reason));
+            prop_assert!(
+                same && !refused,
+                "Linux takes it for {:?}, and the parser sees {:?}",
+                linux,
+                parsed
+            );
+        }
         Ok(())
     }
 
@@ -206,10 +217,9 @@ impl Laboratory {
     }
 
     fn is_stricter(&mut self, parsed: &[Parsed]) -> bool {
-        let mut refused = parsed.iter().filter_map(|parsed| parsed.err());
-        let stricter = refused.find(|refused| STRICTER.iter().any(|(reason, _)| reason == refused));
-        self.stricter.extend(stricter);
-        stricter.is_some()
+        let refused = parsed.iter().filter_map(|parsed| parsed.err()).find(|reason| stricter(*reason));
+        self.stricter.extend(refused);
+        refused.is_some()
     }
 
     fn count(&mut self, case: &Case, view: View) {
@@ -228,6 +238,10 @@ impl Laboratory {
             *self.taken.entry(kind).or_default() += 1;
         }
     }
+}
+
+fn stricter(reason: Reason) -> bool {
+    STRICTER.iter().any(|(stricter, _)| *stricter == reason)
 }
 
 type Parsed = Result<Frame, Reason>;

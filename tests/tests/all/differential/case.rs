@@ -28,6 +28,8 @@ pub struct Case {
     /// One in a few has its IPv4 header checksum left wrong.
     pub honest_checksum: bool,
     pub hop_limit: u8,
+    /// The IP header says that its length is 0, which stands for a jumbogram before hop-by-hop options (RFC 2675).
+    pub lengthless: bool,
     pub mutations: Vec<Mutation>,
     pub network: Network,
     pub padding: usize,
@@ -155,6 +157,9 @@ impl Case {
             cut.apply(&mut built[index]);
         }
         for frame in &mut built {
+            if self.lengthless && frame.bytes.len() >= frame.network + 20 {
+                frame.set(frame.network + if self.is_v6() { 4 } else { 2 }, 0);
+            }
             if self.honest_checksum {
                 frame.sum();
             }
@@ -164,9 +169,18 @@ impl Case {
         built.into_iter().map(|built| built.bytes).collect()
     }
 
+    /// Whether its frames are what a sender would make of it.
+    pub fn is_untouched(&self) -> bool {
+        self.cut.is_none() && self.mutations.is_empty() && !self.lengthless
+    }
+
     /// Whether it goes in fragments.
     pub fn is_fragmented(&self) -> bool {
         self.pieces.is_some()
+    }
+
+    fn is_v6(&self) -> bool {
+        matches!(self.network, Network::V6(..))
     }
 
     fn build(&self, ip: &Ip, extensions: &[usize], network: usize) -> Built {
@@ -184,7 +198,7 @@ impl Case {
 
     /// IP packets, and where each one's extension headers are.
     fn packets(&self, serial: u32) -> Vec<(Ip, Vec<usize>)> {
-        let v6 = matches!(self.network, Network::V6(..));
+        let v6 = self.is_v6();
         let [source, destination] = [self.source.text(v6, serial), self.destination.text(v6, serial)];
         let (protocol, transport) = self.payload.bytes();
         // Linux looks for the socket of a longer packet also where the transport's checksum is wrong.

@@ -21,11 +21,12 @@ pub fn cases() -> impl Strategy<Value = Case> {
         prop_oneof![3 => Just(0), 1 => 1_usize..30],
         prop::bool::weighted(0.97),
         select(vec![64, 64, 255]),
+        prop::bool::weighted(0.04),
     );
     let whole = (networks(), payloads(), prop::option::weighted(0.3, pieces()), tags());
     (whole, sources(), destinations(), rough).prop_map(
         |((network, payload, pieces, tags), source, destination, rough)| {
-            let (mutations, cut, padding, honest_checksum, hop_limit) = rough;
+            let (mutations, cut, padding, honest_checksum, hop_limit, lengthless) = rough;
             // Fragments of all who share an address would be put together.
             let source = if pieces.is_some() { Address::Own(1) } else { source };
             Case {
@@ -33,6 +34,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
                 destination,
                 honest_checksum,
                 hop_limit,
+                lengthless,
                 mutations,
                 network,
                 padding,
