@@ -9,32 +9,32 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
+use crate::network::NetworkSet;
+
 /// The allowlist.
 #[derive(Debug)]
 pub struct Allowlist {
     configured: Vec<IpNet>,
-    /// Both parts, merged: disjoint networks in order, so that a look-up is a binary search.
-    merged: ArcSwap<Vec<IpNet>>,
+    /// Both parts, merged.
+    merged: ArcSwap<NetworkSet>,
 }
 
 impl Allowlist {
     /// The networks of `kernel.allow`.
     pub fn new(configured: Vec<IpNet>) -> Self {
-        let merged = ArcSwap::from_pointee(IpNet::aggregate(&configured));
+        let merged = ArcSwap::from_pointee(NetworkSet::new(&configured));
         Self { configured, merged }
     }
 
     /// Replaces what was added while running.
     pub fn set_added(&self, added: impl IntoIterator<Item = IpNet>) {
         let all: Vec<_> = self.configured.iter().copied().chain(added).collect();
-        self.merged.store(Arc::new(IpNet::aggregate(&all)));
+        self.merged.store(Arc::new(NetworkSet::new(&all)));
     }
 
     /// Whether `address` passes every limit and ban.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let merged = self.merged.load();
-        let behind = merged.partition_point(|network| network.network() <= address);
-        behind.checked_sub(1).is_some_and(|last| merged[last].contains(&address))
+        self.merged.load().contains(address)
     }
 
     /// What the configuration says.

@@ -6,8 +6,10 @@
 mod args;
 mod check;
 mod client;
+mod connections;
 mod duration;
 mod events;
+mod limit;
 mod network_list;
 mod pcap;
 mod render;

@@ -7,9 +7,10 @@
 mod defaults;
 mod document;
 mod error;
+mod overrides;
 mod sections;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod values;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 
 /// A configuration that names every field, with its default where it has one.
 pub const EXAMPLE: &str = include_str!("config/example.toml");
@@ -31,6 +33,8 @@ pub const EXAMPLE: &str = include_str!("config/example.toml");
 pub struct Config {
     /// How an API key is sent.
     pub api_keys: ApiKeys,
+    /// Networks whose sources have limits of their own.
+    pub classes: Vec<Class>,
     /// The control socket.
     pub control: Control,
     /// Names of the headers that carry the identity to the upstream.
@@ -84,6 +88,20 @@ pub struct ApiKeys {
     pub header: HeaderName,
 }
 
+/// The name of the class of every source that is in no other.
+pub const DEFAULT_CLASS_NAME: &str = "default";
+
+/// `[[class]]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Class {
+    /// What each of its sources may do; what the section leaves out is as in `[limits]`.
+    pub limits: SourceLimits,
+    /// Its name, for people.
+    pub name: String,
+    /// Whose limits these are; at least one. Where networks of several classes overlap, the longest one decides.
+    pub networks: Vec<IpNet>,
+}
+
 /// `[control]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Control {
@@ -129,6 +147,8 @@ pub struct Issuer {
 /// `[kernel]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Kernel {
+    /// Without a sign of life for so long, the agent counts as gone.
+    pub agent_gone_after: Duration,
     /// Sources that pass every limit and ban (not the plaintext drop).
     pub allow: Vec<IpNet>,
     /// Ports (TCP and UDP) that are never limited or banned.
@@ -143,10 +163,32 @@ pub struct Kernel {
     pub mode: XdpMode,
     /// Directory in bpffs that holds the pinned links and maps.
     pub pin_directory: PathBuf,
+    /// What senders to plaintext ports are told.
+    pub plaintext: PlaintextAnswer,
     /// TCP ports that never reach a socket.
     pub plaintext_ports: Vec<u16>,
     /// Lines of the source table: a power of two, 1024 to 2^24.
     pub sources: NonZeroU32,
+    /// What becomes of packets when the agent is gone.
+    pub when_agent_gone: WhenAgentGone,
+}
+
+/// `kernel.plaintext`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PlaintextAnswer {
+    /// Nothing: the packet vanishes.
+    Drop,
+    /// That nobody listens: a TCP reset.
+    Reset,
+}
+
+/// `kernel.when_agent_gone`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WhenAgentGone {
+    /// They are filtered as before.
+    Filter,
+    /// They pass every limit and ban (not the plaintext drop).
+    Pass,
 }
 
 /// `kernel.mode`
@@ -160,13 +202,24 @@ pub enum XdpMode {
     Native,
 }
 
-/// `[limits.*]`: each is counted per source address.
+/// `[limits.*]`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Failed authentications, counted by the agent.
-    pub auth_failures: HttpLimit,
     /// New TCP connections of all strangers together, counted in the kernel.
     pub breaker: Rate,
+    /// Resets sent from plaintext ports, all together, counted in the kernel.
+    pub resets: Rate,
+    /// How many times the budget of one source all sources of an IPv6 site have together.
+    pub site_factor: NonZeroU32,
+    /// Of every source that is in no class.
+    pub source: SourceLimits,
+}
+
+/// What one source address may do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SourceLimits {
+    /// Failed authentications, counted by the agent.
+    pub auth_failures: HttpLimit,
     /// Bytes, counted in the kernel.
     pub bytes: ByteRate,
     /// New TCP connections, counted in the kernel.
@@ -175,8 +228,6 @@ pub struct Limits {
     pub packets: Rate,
     /// HTTP requests, counted by the agent.
     pub requests: HttpLimit,
-    /// How many times the budget of one source all sources of an IPv6 site have together.
-    pub site_factor: NonZeroU32,
 }
 
 /// So many bytes a second, and how many may come at once; Ethernet headers included.

@@ -6,9 +6,11 @@
 mod allows;
 mod bans;
 mod body;
+mod connections;
 mod events;
 mod filter;
 mod keys;
+mod limits;
 pub mod messages;
 mod problem;
 mod socket;
@@ -32,19 +34,41 @@ pub use self::problem::Problem;
 pub use self::socket::{ControlSocket, Peer, SocketError};
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
+use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
+use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
-use crate::store::{Store, StoreError};
+use crate::store::{Limit, Store, StoreError};
 
 /// Ten years: who means longer means for ever.
 const LONGEST_SECONDS: u64 = 3650 * 24 * 60 * 60;
 const REMARK_CHARACTERS: usize = 256;
 
+/// What the control API is put together from.
+pub struct Parts {
+    /// Who passes every limit and ban.
+    pub allowlist: Arc<Allowlist>,
+    /// The limits that the configuration states.
+    pub classes: Classes,
+    /// The public connections.
+    pub connections: Arc<Connections>,
+    /// What the request path counts.
+    pub counters: Arc<Counters>,
+    /// The kernel half.
+    pub edge: Arc<dyn Edge>,
+    /// API keys, for the request path.
+    pub keys: Arc<KeyRing>,
+    /// What survives.
+    pub store: Arc<Store>,
+}
+
 /// What the control API works on.
 pub struct Control {
     allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
+    classes: Classes,
+    connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
     keys: Arc<KeyRing>,
@@ -56,16 +80,10 @@ pub struct Control {
 
 impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
-    pub fn new(
-        store: Arc<Store>,
-        keys: Arc<KeyRing>,
-        edge: Arc<dyn Edge>,
-        counters: Arc<Counters>,
-        allowlist: Arc<Allowlist>,
-        started: UnixTime,
-    ) -> Self {
+    pub fn new(parts: Parts, started: UnixTime) -> Self {
+        let Parts { allowlist, classes, connections, counters, edge, keys, store } = parts;
         let (changing, rules_error) = Default::default();
-        Self { allowlist, changing, counters, edge, keys, rules_error, started, store }
+        Self { allowlist, changing, classes, connections, counters, edge, keys, rules_error, started, store }
     }
 
     /// Brings the kernel's rules in line with the store and the allowlist. Blocks.
@@ -80,7 +98,10 @@ impl Control {
         let _changing = self.changing();
         let expired = self.store.purge_expired(now)?;
         self.store_uses()?;
-        if expired > 0 || self.rules_error().is_some() { self.apply_rules_locked(now) } else { Ok(()) }
+        let stale = expired > 0 || self.rules_error().is_some();
+        let applied = if stale { self.apply_rules_locked(now) } else { Ok(()) };
+        self.edge.forget_flows().map_err(Problem::Edge)?;
+        applied
     }
 
     /// Stores when keys were last used; also for the last moment before the agent ends. Blocks.
@@ -106,7 +127,13 @@ impl Control {
         let bans = self.store.bans(now)?;
         let bans =
             bans.iter().map(|ban| Rule { action: Action::Ban { until: ban.until }, network: ban.network });
-        Ok(allow.chain(bans).collect())
+        let limits = self.limits(self.store.limits()?);
+        for entry in &limits {
+            if let (Some(obstacle), true) = (&entry.obstacle, entry.set.is_some()) {
+                tracing::warn!(network = %entry.network, obstacle, "limits that were set are not in force");
+            }
+        }
+        Ok(allow.chain(bans).chain(classes::rules(&limits)).collect())
     }
 
     /// Every network on the allowlist.
@@ -114,6 +141,11 @@ impl Control {
         let added = self.store.allows()?;
         let configured = self.allowlist.configured().iter().copied();
         Ok(configured.chain(added.into_iter().map(|allow| allow.network)).collect())
+    }
+
+    /// Every class by network, with `set` as what was set while running.
+    fn limits(&self, set: Vec<Limit>) -> Vec<classes::Entry> {
+        self.classes.entries(&set, self.edge.ipv6_prefix())
     }
 
     /// Held from before the store is changed until memory and kernel follow: otherwise the older of two
@@ -145,10 +177,14 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/bans", get(bans::list).post(bans::add))
         .route("/v1/bans/import", post(bans::import).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)))
         .route("/v1/bans/{network}", delete(bans::remove))
+        .route("/v1/connections", get(connections::list))
+        .route("/v1/connections/end", post(connections::end))
         .route("/v1/detach", post(filter::detach))
         .route("/v1/events", get(events::stream))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/v1/limits", get(limits::list).post(limits::set))
+        .route("/v1/limits/{network}", get(limits::of).delete(limits::remove))
         .route("/v1/sources/{address}", get(filter::source))
         .route("/v1/status", get(filter::status))
         .fallback(|| async { Problem::Path })
@@ -201,7 +237,7 @@ fn remark(field: &'static str, text: Option<String>) -> Result<Option<String>, P
 }
 
 /// Control characters, and those that reorder or hide what stands around them.
-fn is_unprintable(character: char) -> bool {
+pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -3,12 +3,14 @@
 //! A trait, so that this side is tested without a kernel.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::UnixTime;
+use crate::clock::{Monotonic, UnixTime};
+use crate::config::SourceLimits;
 use crate::events::{SubscribeError, Subscription, Wanted};
 use crate::network::as_text;
 
@@ -17,8 +19,18 @@ pub trait Edge: Send + Sync + 'static {
     /// Makes the kernel enforce exactly these rules; the allowlist wins over every ban.
     fn apply_rules(&self, rules: &[Rule]) -> Result<(), EdgeError>;
 
+    /// The prefix length by which IPv6 sources are told apart.
+    fn ipv6_prefix(&self) -> u8;
+
     /// Removes the filter and its pins; the agent goes on without it.
     fn detach(&self) -> Result<Detached, EdgeError>;
+
+    /// Forgets revoked flows that are over. To be called now and then; the kernel knows by itself.
+    fn forget_flows(&self) -> Result<(), EdgeError>;
+
+    /// Has the kernel drop what comes by these flows until then, at least. Says how many of them it holds: where its
+    /// map is full, what ends soonest goes, or does not come in.
+    fn revoke_flows(&self, flows: &[Flow], until: Monotonic) -> Result<usize, EdgeError>;
 
     /// What is known of one source address.
     fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError>;
@@ -43,7 +55,7 @@ impl EdgeError {
 }
 
 /// One rule by source network.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rule {
     /// What happens to the packets of these sources.
     pub action: Action,
@@ -51,8 +63,18 @@ pub struct Rule {
     pub network: IpNet,
 }
 
+impl Rule {
+    /// The class that it puts its sources into.
+    pub fn class(&self) -> Option<&Arc<Class>> {
+        match &self.action {
+            Action::Limit(class) => Some(class),
+            Action::Allow | Action::Ban { .. } => None,
+        }
+    }
+}
+
 /// What a [`Rule`] does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
     /// Passes every limit and ban.
     Allow,
@@ -61,6 +83,26 @@ pub enum Action {
         /// The first second in which it no longer holds; `None`: until the rule is gone.
         until: Option<UnixTime>,
     },
+    /// Held to the limits of a class, unless a longer network is in another.
+    Limit(Arc<Class>),
+}
+
+/// Sources that have limits of their own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Class {
+    /// What each of them may do.
+    pub limits: SourceLimits,
+    /// Its name, for people.
+    pub name: String,
+}
+
+/// A TCP connection, as its packets show it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Flow {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The client's end.
+    pub peer: SocketAddr,
 }
 
 /// The state of the filter.
@@ -68,10 +110,23 @@ pub enum Action {
 pub struct FilterStatus {
     /// Packets by reason.
     pub counters: Vec<Counter>,
+    /// Revoked flows.
+    pub flows: FlowsStatus,
     /// The interfaces it was put on.
     pub interfaces: Vec<Interface>,
     /// The source table.
     pub sources: SourcesStatus,
+}
+
+/// Revoked flows.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FlowsStatus {
+    /// How many the kernel can hold.
+    pub capacity: u64,
+    /// How many found no room since the agent started, or had to make some.
+    pub overflowed: u64,
+    /// How many it holds.
+    pub revoked: u64,
 }
 
 /// Packets that one reason decided.
@@ -112,6 +167,8 @@ pub struct SourcesStatus {
 pub struct SourceView {
     /// Until when it is banned; absent: it is not, or without end.
     pub banned_until: Option<UnixTime>,
+    /// The name of the class whose limits it is held to.
+    pub class: String,
     /// What it owes; if it has no line of its own, what all newcomers of its group owe together.
     pub debts: Debts,
     /// It has a line of its own; otherwise it owes nothing, or shares its group's overflow budget.

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 use crate::authenticate::{self, Verify};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{Auth, Config, Route};
+use crate::connections::Connection;
 use crate::counters::{self, Counters};
 use crate::credential;
 use crate::identity::Identity;
@@ -29,6 +30,8 @@ pub type AnswerBody = Either<Full<Bytes>, ResponseBody>;
 /// Who is at the other end of a connection, as far as the connection itself tells.
 #[derive(Clone, Debug)]
 pub struct Peer {
+    /// The connection, where it is noted who uses it.
+    pub connection: Arc<Connection>,
     /// The name that the client asked for in its TLS handshake.
     pub server_name: Option<Arc<str>>,
     /// Its address; IPv4 clients of an IPv6 socket as IPv4.
@@ -128,7 +131,10 @@ impl Gateway {
             |credential| authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix),
         );
         match &outcome {
-            Ok(_) => self.debts.authenticated(peer.source, now.monotonic),
+            Ok(identity) => {
+                self.debts.authenticated(peer.source, now.monotonic);
+                peer.connection.identified(identity.principal());
+            }
             Err(refusal) if refusal.is_auth_failure() => {
                 // Over or not, this request is answered with what is wrong with it; the next one finds out.
                 let _ = self.debts.charge_auth_failure(peer.source, now.monotonic);

@@ -21,6 +21,15 @@ impl Method {
     }
 }
 
+/// Who is meant by a subject: a token's and a key's of the same name are two.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Principal {
+    /// How the client proved it.
+    pub method: Method,
+    /// [`Identity::subject`].
+    pub subject: Arc<str>,
+}
+
 /// A client whose credential was valid when this was made. Only `authenticate` makes one.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -38,6 +47,11 @@ impl Identity {
     /// How the client proved it.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// Who it is.
+    pub fn principal(&self) -> Principal {
+        Principal { method: self.method, subject: Arc::clone(&self.subject) }
     }
 
     /// What it may do.

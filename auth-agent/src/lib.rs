@@ -3,9 +3,11 @@
 pub mod allowlist;
 pub mod api_key;
 pub mod authenticate;
+pub mod classes;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connections;
 pub mod control;
 pub mod counters;
 pub mod credential;

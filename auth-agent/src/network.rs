@@ -38,6 +38,23 @@ pub fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
     }
 }
 
+/// Networks to look addresses up in: disjoint and in order, so that a look-up is a binary search.
+#[derive(Debug)]
+pub struct NetworkSet(Vec<IpNet>);
+
+impl NetworkSet {
+    /// What is in any of `networks`.
+    pub fn new(networks: &[IpNet]) -> Self {
+        Self(IpNet::aggregate(&networks.to_vec()))
+    }
+
+    /// Whether `address` is in one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let behind = self.0.partition_point(|network| network.network() <= address);
+        behind.checked_sub(1).is_some_and(|last| self.0[last].contains(&address))
+    }
+}
+
 /// The network that holds this address alone.
 pub fn host(address: IpAddr) -> IpNet {
     address.to_canonical().into()

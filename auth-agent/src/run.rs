@@ -20,13 +20,14 @@ use tracing_subscriber::EnvFilter;
 use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
 use crate::authenticate::Verify;
+use crate::classes::Classes;
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
 use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
 use crate::gateway::Gateway;
 use crate::identity::{Identity, Method};
-use crate::kernel::Filter;
+use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
 use crate::refusal::Refusal;
 use crate::serve::Server;
@@ -93,18 +94,22 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let filter = Arc::new(filter);
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
-    let control = Arc::new(Control::new(
+    let parts = control::Parts {
+        allowlist: Arc::clone(&allowlist),
+        classes: Classes::new(&config),
+        connections: server.connections(),
+        counters: Arc::clone(&counters),
+        edge: Arc::clone(&filter) as _,
+        keys: Arc::clone(&keys),
         store,
-        Arc::clone(&keys),
-        Arc::clone(&filter) as _,
-        Arc::clone(&counters),
-        Arc::clone(&allowlist),
-        started,
-    ));
+    };
+    let control = Arc::new(Control::new(parts, started));
     control.apply_rules(started)?;
     unattached.attach()?;
 
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
+    let heartbeat = Arc::clone(&filter);
+    let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     let verify = Arc::new(Credentials { keys, tokens });
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
@@ -126,6 +131,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    heartbeat.abort();
     samples.abort();
     filter.end_samples();
     finish(control, upkeep, control_server).await
@@ -200,7 +206,7 @@ impl SourceDebts for Debts {
         if self.allowlist.contains(source) {
             return Charge::Within;
         }
-        let (limit, _) = self.filter.budgets().auth_failures;
+        let (limit, _) = self.filter.budgets_of(source).auth_failures;
         charge(self.filter.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)))
     }
 
@@ -213,14 +219,14 @@ impl SourceDebts for Debts {
         if self.allowlist.contains(source) {
             return Charge::Within;
         }
-        self.charge(source, now, self.filter.budgets().auth_failures, |line| &line.auth_failures)
+        self.charge(source, now, |budgets| budgets.auth_failures, |line| &line.auth_failures)
     }
 
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {
         if self.allowlist.contains(source) {
             return Charge::Within;
         }
-        self.charge(source, now, self.filter.budgets().requests, |line| &line.requests)
+        self.charge(source, now, |budgets| budgets.requests, |line| &line.requests)
     }
 }
 
@@ -230,13 +236,14 @@ impl Debts {
         &self,
         source: IpAddr,
         now: Monotonic,
-        (limit, escalation): (Limit, Escalation),
+        limits: fn(&Budgets) -> (Limit, Escalation),
         debt: fn(&Line<AtomicU64>) -> &AtomicU64,
     ) -> Charge {
-        let sources = self.filter.sources();
+        let (budgets, sources) = (self.filter.budgets_of(source), self.filter.sources());
+        let (limit, escalation) = limits(&budgets);
         let own =
             sources.charge(source, now, |line| gcra::charge_escalating(debt(line), now.0, limit, escalation));
-        let site = limit.times(self.filter.budgets().site_factor);
+        let site = limit.times(budgets.site_factor);
         charge(match own {
             gcra::Charge::Over { .. } => own,
             gcra::Charge::Within => {

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::allowlist::Allowlist;
 use crate::config::{Config, Sizes, Timeouts};
+use crate::connections::Connections;
 use crate::gateway::Gateway;
 use crate::tls::{self, TlsError};
 
@@ -28,6 +29,7 @@ mod admission;
 mod connection;
 mod descriptors;
 mod listen;
+mod socket;
 
 use admission::Admission;
 pub use descriptors::needed as descriptors_needed;
@@ -46,8 +48,9 @@ pub enum ServeError {
 
 /// Listeners that are open, with certificates that work; nothing is accepted before [`Server::run`].
 pub struct Server {
+    connections: Arc<Connections>,
     /// `sizes.connections`, or as many as there are file descriptors for.
-    connections: usize,
+    limit: usize,
     listeners: Vec<(TcpListener, TlsAcceptor)>,
 }
 
@@ -65,8 +68,14 @@ impl Server {
             .iter()
             .map(|listener| listen::bind(listener.address))
             .collect::<Result<_, _>>()?;
-        let connections = descriptors::make_room(config.sizes.connections.get());
-        Ok(Self { connections, listeners: sockets.into_iter().zip(acceptors).collect() })
+        let limit = descriptors::make_room(config.sizes.connections.get());
+        let listeners = sockets.into_iter().zip(acceptors).collect();
+        Ok(Self { connections: Arc::default(), limit, listeners })
+    }
+
+    /// The connections that will be open.
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
     }
 
     /// The addresses that are listened on; with port 0 configured, the port that the system chose.
@@ -85,7 +94,8 @@ impl Server {
     ) {
         let phase = watch::Sender::new(Phase::Serving);
         let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(config, allowlist, self.connections)),
+            admission: Arc::new(Admission::new(config, allowlist, self.limit)),
+            connections: self.connections,
             gateway,
             http1: http1_builder(&config.sizes, &config.timeouts),
             http2: http2_builder(&config.sizes),
@@ -115,6 +125,7 @@ enum Phase {
 /// What connections share.
 struct Shared {
     admission: Arc<Admission>,
+    connections: Arc<Connections>,
     gateway: Arc<Gateway>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,

@@ -1,4 +1,4 @@
-//! What must survive a restart: API keys (only a keyed hash), bans, the allowlist, and the log of every change.
+//! What must survive a restart: API keys (only a keyed hash), bans, the allowlist, limits, and the log of every change.
 //!
 //! SQLite, because a change has to be durable before it is acknowledged. One agent per directory, held
 //! by a lock; what can't be read, written or trusted is refused at start rather than guessed at.
@@ -9,6 +9,7 @@ mod bans;
 mod changes;
 mod error;
 mod keys;
+mod limits;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use self::bans::{Ban, MAX_BANS};
 pub use self::changes::Change;
 pub use self::error::{Problem, StoreError};
 pub use self::keys::{MAX_KEYS, NewKey};
+pub use self::limits::{Limit, MAX_LIMITS};
 use crate::clock::UnixTime;
 
 /// The open store. All calls block: keep them off the request path.

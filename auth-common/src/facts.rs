@@ -5,6 +5,8 @@
 //! is put into a few numbers, which the program writes to memory and reads back: from there on the verifier
 //! knows nothing of the path, and follows one.
 
+use crate::cells::Cell;
+use crate::flow::Flow;
 use crate::packet::{Address, Packet, Transport};
 use crate::source::SourceKey;
 
@@ -16,11 +18,8 @@ pub struct Facts {
     pub blocks: u64,
     /// `IPV6`, `NEIGHBOUR`, `OPENS`, `PORT`, `TCP`, or'ed.
     pub flags: u64,
-    /// Destination port, where there is one.
-    pub port: u64,
-    /// The source address, mapped: [`Address::words`]. Two numbers, since sixteen bytes would be written and read
-    /// one by one.
-    source: [u64; 2],
+    /// Addresses, and ports where there are some; else 0. Whole, so that it can be looked up where it lies.
+    pub flow: Flow,
 }
 
 /// The source is an IPv6 address.
@@ -38,18 +37,19 @@ impl Facts {
     /// The facts of a packet whose frame has so many blocks.
     #[inline(always)]
     pub fn of(packet: &Packet, blocks: u64) -> Self {
-        let (flags, port) = match packet.transport {
-            Transport::Fragment | Transport::Other { .. } => (0, 0),
-            Transport::NeighbourDiscovery => (NEIGHBOUR, 0),
-            Transport::Tcp { destination, opens: true, .. } => (OPENS | PORT | TCP, destination),
-            Transport::Tcp { destination, .. } => (PORT | TCP, destination),
-            Transport::Udp { destination, .. } => (PORT, destination),
+        let (flags, from, to) = match packet.transport {
+            Transport::Fragment | Transport::Other { .. } => (0, 0, 0),
+            Transport::NeighbourDiscovery => (NEIGHBOUR, 0, 0),
+            Transport::Tcp { destination, opens: true, source } => (OPENS | PORT | TCP, source, destination),
+            Transport::Tcp { destination, source, .. } => (PORT | TCP, source, destination),
+            Transport::Udp { destination, source } => (PORT, source, destination),
         };
         let family = match packet.source {
             Address::V4(_) => 0,
             Address::V6(_) => IPV6,
         };
-        Self { blocks, flags: flags | family, port: u64::from(port), source: packet.source.words() }
+        let flow = Flow::new((packet.source, from), (packet.destination, to));
+        Self { blocks, flags: flags | family, flow }
     }
 
     /// Whether all of these flags are set.
@@ -61,21 +61,28 @@ impl Facts {
     /// The source address, mapped, in network order.
     #[inline(always)]
     pub fn address(&self) -> [u8; 16] {
-        let [upper, lower] = self.source;
+        let [upper, lower] = self.flow.source();
         (u128::from(upper) << 64 | u128::from(lower)).to_be_bytes()
+    }
+
+    /// The source's cell of the rules' bitmap.
+    #[inline(always)]
+    pub fn cell(&self) -> Cell {
+        let [upper, lower] = self.flow.source();
+        if self.has(IPV6) { Cell::v6((upper >> 32) as u32) } else { Cell::v4(lower as u32) }
     }
 
     /// The source's key: see [`SourceKey::new`].
     #[inline(always)]
     pub fn key(&self, ipv6_mask: u64) -> SourceKey {
-        let [upper, lower] = self.source;
+        let [upper, lower] = self.flow.source();
         if self.has(IPV6) { SourceKey::v6(upper, ipv6_mask) } else { SourceKey::v4(lower as u32) }
     }
 
     /// The key of the source's site: see [`SourceKey::site`].
     #[inline(always)]
     pub fn site(&self, site_mask: u64) -> Option<SourceKey> {
-        self.has(IPV6).then(|| SourceKey::v6_site(self.source[0], site_mask))
+        self.has(IPV6).then(|| SourceKey::v6_site(self.flow.source()[0], site_mask))
     }
 }
 
@@ -87,17 +94,20 @@ mod tests {
     fn the_facts_tell_source_port_and_kind() {
         let v4 = Address::V4([192, 0, 2, 1]);
         let v6 = Address::V6(core::array::from_fn(|index| 0x20 + index as u8));
+        let there = Address::V4([10, 0, 0, 1]);
         let tcp = |opens| Transport::Tcp { destination: 443, opens, source: 1 };
-        for (source, transport, flags, port) in [
-            (v4, tcp(true), OPENS | PORT | TCP, 443),
-            (v6, tcp(false), IPV6 | PORT | TCP, 443),
-            (v6, Transport::Udp { destination: 53, source: 1 }, IPV6 | PORT, 53),
-            (v4, Transport::Fragment, 0, 0),
-            (v4, Transport::Other { protocol: 1 }, 0, 0),
-            (v6, Transport::NeighbourDiscovery, IPV6 | NEIGHBOUR, 0),
+        for (source, transport, flags, [from, to]) in [
+            (v4, tcp(true), OPENS | PORT | TCP, [1, 443]),
+            (v6, tcp(false), IPV6 | PORT | TCP, [1, 443]),
+            (v6, Transport::Udp { destination: 53, source: 1 }, IPV6 | PORT, [1, 53]),
+            (v4, Transport::Fragment, 0, [0, 0]),
+            (v4, Transport::Other { protocol: 1 }, 0, [0, 0]),
+            (v6, Transport::NeighbourDiscovery, IPV6 | NEIGHBOUR, [0, 0]),
         ] {
-            let facts = Facts::of(&Packet { destination: source, source, transport }, 3);
-            assert_eq!((facts.flags, facts.port, facts.blocks), (flags, port, 3), "{transport:?}");
+            let facts = Facts::of(&Packet { destination: there, source, transport }, 3);
+            assert_eq!((facts.flags, facts.blocks), (flags, 3), "{transport:?}");
+            assert_eq!(facts.flow, Flow::new((source, from), (there, to)), "{transport:?}");
+            assert_eq!(facts.flow.destination_port(), to);
             assert_eq!(facts.address(), source.mapped());
             assert_eq!(facts.key(u64::MAX), SourceKey::new(source, u64::MAX));
             assert_eq!(facts.site(u64::MAX << 16), SourceKey::site(source, u64::MAX << 16));

@@ -1,8 +1,9 @@
 //! The decision on a packet: a list of stages, of which the first to answer wins.
 
 use crate::facts::{Facts, NEIGHBOUR, OPENS, PORT, TCP};
+use crate::flow::Flow;
 use crate::gcra::{self, Limit};
-use crate::layout::{BYTES_PER_BLOCK, Policy, Ports};
+use crate::layout::{BYTES_PER_BLOCK, Class, Policy, Ports};
 use crate::packet::{self, Cursor, Frame};
 use crate::rules::{Cached, Outcome, Rule};
 use crate::table::{Group, Line, Place, Seat, Shape};
@@ -16,18 +17,26 @@ pub trait Maps {
 
     /// The breaker's word.
     fn breaker(&self) -> Option<&Self::Word>;
+    /// Word number `index` of the rules' bitmap.
+    fn cells(&self, index: u32) -> Option<&Self::Word>;
+    /// Class number `number`.
+    fn class(&self, number: u32) -> Option<&Class>;
     /// Group number `index` of the source table.
     fn group(&self, index: u32) -> Option<&Group<Self::Word>>;
+    /// The word that holds until when the agent counts as alive.
+    fn heartbeat(&self) -> Option<&Self::Word>;
     /// Nanoseconds on `CLOCK_MONOTONIC`.
     fn now(&self) -> u64;
     /// What the operator set.
     fn policy(&self) -> Option<&Policy>;
     /// Word number `index` of the ports.
     fn ports(&self, index: u32) -> Option<&Ports>;
+    /// Until when a flow is revoked, if it is.
+    fn revoked_until(&self, flow: &Flow) -> Option<u64>;
     /// The rule of the longest prefix that covers the mapped address.
     fn rule(&self, address: [u8; 16]) -> Option<Rule>;
-    /// The same facts, from memory: see [`Facts`].
-    fn settle(&self, facts: Facts) -> Facts;
+    /// The same facts, in memory of which nothing else is known: see [`Facts`].
+    fn settle<'f>(&'f self, facts: &'f Facts) -> Option<&'f Facts>;
     /// Shape of the source table.
     fn shape(&self) -> Shape;
 }
@@ -37,7 +46,7 @@ pub trait Maps {
 pub fn decide(frame: Cursor, maps: &impl Maps) -> Reason {
     let blocks = (frame.remaining() as u64).div_ceil(BYTES_PER_BLOCK);
     match packet::parse(frame) {
-        Ok(Frame::Ip(packet)) => match decide_ip(&maps.settle(Facts::of(&packet, blocks)), maps) {
+        Ok(Frame::Ip(packet)) => match decide_ip(&Facts::of(&packet, blocks), maps) {
             Ok(reason) | Err(reason) => reason,
         },
         Ok(Frame::NonIp) => Reason::NonIp,
@@ -48,21 +57,29 @@ pub fn decide(frame: Cursor, maps: &impl Maps) -> Reason {
 /// `Err` is an early answer, from whichever stage.
 #[inline(always)]
 fn decide_ip(facts: &Facts, maps: &impl Maps) -> Result<Reason, Reason> {
+    let facts = maps.settle(facts).ok_or(Reason::Internal)?;
     let protected = ports(facts, maps)?;
     let policy = maps.policy().ok_or(Reason::Internal)?;
+    let now = maps.now();
+    if policy.pass_when_agent_gone != 0 {
+        heartbeat(now, maps)?;
+    }
     let shape = maps.shape();
     let key = facts.key(shape.ipv6_mask);
     let place = shape.place(key);
     let group = maps.group(place.group).ok_or(Reason::Internal)?;
-    let now = maps.now();
 
-    let seat = group.seat(key, place, now);
-    rules(&seat, place, facts, policy, now, maps)?;
     if protected {
-        http_debts(seat.line(), policy, now)?;
+        flow(facts, policy, now, maps)?;
+    }
+    let seat = group.seat(key, place, now);
+    let class = rules(&seat, place, facts, policy, now, maps)?;
+    let class = maps.class(class).ok_or(Reason::Internal)?;
+    if protected {
+        http_debts(seat.line(), class, now)?;
     }
     let event = Event { blocks: facts.blocks, now, opens: facts.has(OPENS) };
-    let budgets = Budgets::of_source(policy);
+    let budgets = Budgets::of_source(class);
     let charged = budgets.charge(seat.line(), event);
     if seat.holds() {
         charged?;
@@ -71,7 +88,7 @@ fn decide_ip(facts: &Facts, maps: &impl Maps) -> Result<Reason, Reason> {
         budgets.charge(group.overflow(key).line(), event)?;
     }
     // The wider a budget, the later: what one source is refused must not eat up what others share.
-    site(facts, event, policy, shape, maps)?;
+    site(facts, event, class, shape, maps)?;
     if event.opens && seat.line().known_until.read() <= now {
         breaker(policy, now, maps)?;
     }
@@ -87,7 +104,7 @@ fn ports(facts: &Facts, maps: &impl Maps) -> Result<bool, Reason> {
     if !facts.has(PORT) {
         return Ok(false);
     }
-    let (word, bit) = Ports::locate(facts.port as u16);
+    let (word, bit) = Ports::locate(facts.flow.destination_port());
     let ports = maps.ports(word).ok_or(Reason::Internal)?;
     if facts.has(TCP) && ports.plaintext & bit != 0 {
         return Err(Reason::PlaintextPort);
@@ -98,7 +115,26 @@ fn ports(facts: &Facts, maps: &impl Maps) -> Result<bool, Reason> {
     Ok(ports.protected & bit != 0)
 }
 
-/// Allow and ban rules, asked once per source and generation.
+/// Whether somebody still tends the rules, where the operator would rather have no limits than old ones.
+#[inline(always)]
+fn heartbeat(now: u64, maps: &impl Maps) -> Result<(), Reason> {
+    let heartbeat = maps.heartbeat().ok_or(Reason::Internal)?;
+    if heartbeat.read() < now { Err(Reason::AgentGone) } else { Ok(()) }
+}
+
+/// Connections that the agent ended, whoever they are from: the operator meant this very connection.
+#[inline(always)]
+fn flow(facts: &Facts, policy: &Policy, now: u64, maps: &impl Maps) -> Result<(), Reason> {
+    if policy.flows_until <= now || !facts.has(TCP) {
+        return Ok(());
+    }
+    match maps.revoked_until(&facts.flow) {
+        Some(until) if until > now => Err(Reason::RevokedFlow),
+        _ => Ok(()),
+    }
+}
+
+/// Allow and ban rules, asked once per source and generation. Says which class the source is in.
 #[inline(always)]
 fn rules<M: Maps>(
     seat: &Seat<M::Word>,
@@ -107,13 +143,13 @@ fn rules<M: Maps>(
     policy: &Policy,
     now: u64,
     maps: &M,
-) -> Result<(), Reason> {
+) -> Result<u32, Reason> {
     let line = seat.line();
     let generation = policy.rules_generation;
     let outcome = match Cached::from_bits(line.rules.read()).outcome(generation, place.tag, now) {
         Some(outcome) => outcome,
         None => {
-            let rule = maps.rule(facts.address()).unwrap_or_default();
+            let rule = look_up(facts, maps)?;
             if let Some(cached) = Cached::of(rule, generation, place.tag, now)
                 && !seat.is_overflow()
             {
@@ -125,17 +161,28 @@ fn rules<M: Maps>(
     match outcome {
         Outcome::Allowed => Err(Reason::Allowed),
         Outcome::Banned => Err(Reason::Banned),
-        Outcome::None => Ok(()),
+        Outcome::Limited { class } => Ok(class),
     }
+}
+
+/// What the rules say, without asking them where there are none.
+#[inline(always)]
+fn look_up(facts: &Facts, maps: &impl Maps) -> Result<Rule, Reason> {
+    let cell = facts.cell();
+    let word = maps.cells(cell.word()).ok_or(Reason::Internal)?;
+    Ok(match word.read() & cell.bit() {
+        0 => Rule::default(),
+        _ => maps.rule(facts.address()).unwrap_or_default(),
+    })
 }
 
 /// Debts that the agent charged: far enough over, and the NIC answers for it.
 #[inline(always)]
-fn http_debts<W: Word>(line: &Line<W>, policy: &Policy, now: u64) -> Result<(), Reason> {
-    if gcra::debt(&line.requests, now) > policy.request_threshold {
+fn http_debts<W: Word>(line: &Line<W>, class: &Class, now: u64) -> Result<(), Reason> {
+    if gcra::debt(&line.requests, now) > class.request_threshold {
         return Err(Reason::RequestDebt);
     }
-    if gcra::debt(&line.auth_failures, now) > policy.auth_failure_threshold {
+    if gcra::debt(&line.auth_failures, now) > class.auth_failure_threshold {
         return Err(Reason::AuthFailureDebt);
     }
     Ok(())
@@ -150,14 +197,14 @@ fn breaker(policy: &Policy, now: u64, maps: &impl Maps) -> Result<(), Reason> {
 
 /// The budget that an IPv6 source shares with its site.
 #[inline(always)]
-fn site(facts: &Facts, event: Event, policy: &Policy, shape: Shape, maps: &impl Maps) -> Result<(), Reason> {
+fn site(facts: &Facts, event: Event, class: &Class, shape: Shape, maps: &impl Maps) -> Result<(), Reason> {
     let Some(key) = facts.site(shape.ipv6_site_mask) else { return Ok(()) };
     let place = shape.place(key);
     let group = maps.group(place.group).ok_or(Reason::Internal)?;
     // A site that shares its line with newcomers for want of one of its own is limited with them. Should its
     // line change hands in between, one event lands on the new owner.
     let seat = group.seat(key, place, event.now);
-    Budgets::of_site(policy).charge(seat.line(), event).map_err(|_| Reason::SiteBudget)
+    Budgets::of_site(class).charge(seat.line(), event).map_err(|_| Reason::SiteBudget)
 }
 
 /// What a packet costs.
@@ -177,13 +224,13 @@ struct Budgets {
 
 impl Budgets {
     #[inline(always)]
-    fn of_site(policy: &Policy) -> Self {
-        Self { bytes: policy.site_bytes, connections: policy.site_connections, packets: policy.site_packets }
+    fn of_site(class: &Class) -> Self {
+        Self { bytes: class.site_bytes, connections: class.site_connections, packets: class.site_packets }
     }
 
     #[inline(always)]
-    fn of_source(policy: &Policy) -> Self {
-        Self { bytes: policy.bytes, connections: policy.connections, packets: policy.packets }
+    fn of_source(class: &Class) -> Self {
+        Self { bytes: class.bytes, connections: class.connections, packets: class.packets }
     }
 
     /// Packets, then bytes, then new connections. What an earlier budget has been charged stays charged when a

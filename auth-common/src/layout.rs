@@ -1,23 +1,31 @@
 //! The maps: their names, keys and values, and the version of all that together.
 //!
 //! A pinned map outlives the agent that made it. Whoever changes anything that lands in a map (here, in
-//! `rules`, in `table`, or the order of [`crate::verdict::Reason`]) raises [`VERSION`].
+//! `flow`, in `rules`, in `table`, or the order of [`crate::verdict::Reason`]) raises [`VERSION`].
 
 use crate::gcra::Limit;
 
 /// Version of everything that lies in the maps.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Array of one [`Meta`].
 pub const META: &str = "META";
 /// Array of one [`Policy`].
 pub const POLICY: &str = "POLICY";
+/// Array of [`MAX_CLASSES`] [`Class`].
+pub const CLASSES: &str = "CLASSES";
 /// Array of one word: theoretical arrival time of strangers' new connections.
 pub const BREAKER: &str = "BREAKER";
+/// Array of [`crate::cells::WORDS`] words, mapped into the agent's memory: see [`crate::cells`].
+pub const CELLS: &str = "CELLS";
+/// Array of one word: until when, in nanoseconds on `CLOCK_MONOTONIC`, the agent counts as alive.
+pub const HEARTBEAT: &str = "HEARTBEAT";
 /// Array of [`PORT_WORDS`] [`Ports`].
 pub const PORTS: &str = "PORTS";
 /// Trie of [`crate::rules::Rule`] by CIDR.
 pub const RULES: &str = "RULES";
+/// Hash of deadlines, nanoseconds on `CLOCK_MONOTONIC`, by [`crate::flow::Flow`].
+pub const FLOWS: &str = "FLOWS";
 /// Array of [`crate::table::Group`], mapped into the agent's memory.
 pub const SOURCES: &str = "SOURCES";
 /// Per-CPU array of packet counts, indexed by [`crate::verdict::Reason`].
@@ -25,6 +33,12 @@ pub const COUNTERS: &str = "COUNTERS";
 
 /// Entries that [`RULES`] can hold: 100,000 rules, with room for a marker beside each.
 pub const MAX_RULES: u32 = 262_144;
+
+/// Entries that [`FLOWS`] can hold.
+pub const MAX_FLOWS: u32 = 65_536;
+
+/// Classes that [`CLASSES`] holds; number 0 is that of every source which no rule puts into another.
+pub const MAX_CLASSES: u32 = 256;
 
 /// Words of 64 ports that [`PORTS`] holds.
 pub const PORT_WORDS: u32 = 65_536 / 64;
@@ -37,6 +51,11 @@ pub const BYTES_PER_BLOCK: u64 = 64;
 pub const PROGRAM: &str = "auth_filter";
 /// Name of the load-time global that holds the [`crate::table::Shape`].
 pub const SHAPE: &str = "SHAPE";
+/// Name of the load-time global that holds the [`Limit`] of resets sent from plaintext ports; an increment of 0:
+/// none is sent.
+pub const RESETS: &str = "RESETS";
+/// Array of one word: theoretical arrival time of those resets.
+pub const RESETS_SENT: &str = "RESETS_SENT";
 
 /// What a later agent has to know of the maps before it uses them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,14 +75,24 @@ pub struct Meta {
 pub struct Policy {
     /// Counts changes of [`RULES`]: a cached outcome of another generation is looked up again.
     pub rules_generation: u64,
+    /// New connections of all strangers.
+    pub breaker: Limit,
+    /// Nanoseconds on `CLOCK_MONOTONIC` until which [`FLOWS`] has something to say; before, it is not looked up.
+    pub flows_until: u64,
+    /// Not 0: when the agent is gone, packets pass every limit and ban (not the plaintext ports).
+    pub pass_when_agent_gone: u64,
+}
+
+/// What the sources of a class may do. Changes while the program runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct Class {
     /// Packets per source.
     pub packets: Limit,
     /// Blocks of [`BYTES_PER_BLOCK`] per source.
     pub bytes: Limit,
     /// New connections per source.
     pub connections: Limit,
-    /// New connections of all strangers.
-    pub breaker: Limit,
     /// Packets per IPv6 site.
     pub site_packets: Limit,
     /// Blocks of [`BYTES_PER_BLOCK`] per IPv6 site.
@@ -99,6 +128,7 @@ impl Ports {
 }
 
 const _: () = assert!(size_of::<Meta>() == 48);
-const _: () = assert!(size_of::<Policy>() == 136);
+const _: () = assert!(size_of::<Class>() == 112);
+const _: () = assert!(size_of::<Policy>() == 40);
 const _: () = assert!(size_of::<Ports>() == 32);
 const _: () = assert!(size_of::<crate::rules::Rule>() == 16);

@@ -9,13 +9,16 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod cells;
 pub mod event;
 pub mod facts;
 pub mod filter;
+pub mod flow;
 pub mod gcra;
 pub mod layout;
 pub mod lookup;
 pub mod packet;
+pub mod reset;
 pub mod rules;
 pub mod sequence;
 pub mod source;

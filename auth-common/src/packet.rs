@@ -7,6 +7,7 @@ mod ethernet;
 mod headers;
 mod ipv4;
 mod ipv6;
+mod segment;
 mod transport;
 
 #[cfg(test)]
@@ -14,6 +15,10 @@ mod tests;
 
 pub use cursor::Cursor;
 pub use headers::{addresses, headers};
+pub(crate) use segment::{ACK, RST};
+#[cfg(test)]
+pub(crate) use segment::{FIN, SYN};
+pub use segment::{Segment, segment};
 
 use crate::verdict::Reason;
 

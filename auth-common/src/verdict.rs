@@ -7,14 +7,17 @@ pub enum Verdict {
     Drop,
     /// It goes on to the host's stack.
     Pass,
+    /// It ends here, and its sender is told so: a TCP reset goes back.
+    Reset,
 }
 
 impl Verdict {
-    /// `drop` or `pass`.
+    /// `drop`, `pass` or `reset`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Drop => "drop",
             Self::Pass => "pass",
+            Self::Reset => "reset",
         }
     }
 }
@@ -23,6 +26,8 @@ impl Verdict {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
 pub enum Reason {
+    /// No agent has given a sign of life, and the operator lets packets pass then.
+    AgentGone,
     /// The source is on the allow list.
     Allowed,
     /// The source is over its failed authentications, far enough to be dropped here.
@@ -75,8 +80,12 @@ pub enum Reason {
     PacketBudget,
     /// TCP to a plaintext port.
     PlaintextPort,
+    /// TCP to a plaintext port, answered with a reset.
+    PlaintextReset,
     /// The source is over its HTTP requests, far enough to be dropped here.
     RequestDebt,
+    /// The agent ended this connection.
+    RevokedFlow,
     /// The source's IPv6 site is over one of its budgets.
     SiteBudget,
     /// A source address that can't be one: multicast, broadcast, v4-mapped on the wire.
@@ -99,7 +108,8 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
+        Self::AgentGone,
         Self::Allowed,
         Self::AuthFailureDebt,
         Self::Banned,
@@ -126,7 +136,9 @@ impl Reason {
         Self::NonIp,
         Self::PacketBudget,
         Self::PlaintextPort,
+        Self::PlaintextReset,
         Self::RequestDebt,
+        Self::RevokedFlow,
         Self::SiteBudget,
         Self::SourceInvalid,
         Self::TcpHeaderLength,
@@ -141,6 +153,7 @@ impl Reason {
     /// Its name, as operators see it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::AgentGone => "agent-gone",
             Self::Allowed => "allowed",
             Self::AuthFailureDebt => "auth-failure-debt",
             Self::Banned => "banned",
@@ -167,7 +180,9 @@ impl Reason {
             Self::NonIp => "non-ip",
             Self::PacketBudget => "packet-budget",
             Self::PlaintextPort => "plaintext-port",
+            Self::PlaintextReset => "plaintext-reset",
             Self::RequestDebt => "request-debt",
+            Self::RevokedFlow => "revoked-flow",
             Self::SiteBudget => "site-budget",
             Self::SourceInvalid => "source-invalid",
             Self::TcpHeaderLength => "tcp-header-length",
@@ -184,9 +199,13 @@ impl Reason {
     #[inline(always)]
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::Allowed | Self::Guarded | Self::NeighbourDiscovery | Self::NonIp | Self::WithinBudget => {
-                Verdict::Pass
-            }
+            Self::AgentGone
+            | Self::Allowed
+            | Self::Guarded
+            | Self::NeighbourDiscovery
+            | Self::NonIp
+            | Self::WithinBudget => Verdict::Pass,
+            Self::PlaintextReset => Verdict::Reset,
             _ => Verdict::Drop,
         }
     }

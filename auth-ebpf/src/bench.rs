@@ -79,7 +79,7 @@ pub fn bench_filter(context: XdpContext) -> u32 {
         let reason = filter::decide(frame, &KernelMaps);
         maps::count(reason);
         match reason.verdict() {
-            Verdict::Drop => XDP_DROP,
+            Verdict::Drop | Verdict::Reset => XDP_DROP,
             Verdict::Pass => XDP_PASS,
         }
     })
@@ -150,8 +150,8 @@ fn token_bucket(frame: Cursor, now: u64) -> u32 {
         Ok(Frame::NonIp) => return XDP_PASS,
         Err(_) => return XDP_DROP,
     };
-    let Some(policy) = KernelMaps.policy() else { return XDP_DROP };
-    let Limit { increment, tolerance } = policy.packets;
+    let Some(class) = KernelMaps.class(0) else { return XDP_DROP };
+    let Limit { increment, tolerance } = class.packets;
     let key = key(packet.source);
     let Some(bucket) = BUCKETS.get_ptr_mut(key) else {
         let bucket = Bucket { tokens: tolerance.saturating_sub(increment), refilled: now };

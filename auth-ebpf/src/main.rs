@@ -10,12 +10,13 @@
 
 mod events;
 mod maps;
+mod reset;
 mod word;
 
 use auth_common::filter;
 use auth_common::packet::Cursor;
-use auth_common::verdict::Verdict;
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use auth_common::verdict::{Reason, Verdict};
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 
@@ -29,10 +30,14 @@ pub fn auth_filter(context: XdpContext) -> u32 {
     let frame = unsafe { Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8) };
     let candidate = Candidate::new(&context);
     let reason = filter::decide(frame, &maps::KernelMaps);
+    if reason == Reason::PlaintextPort && reset::answer(&context) {
+        maps::count(Reason::PlaintextReset);
+        return XDP_TX;
+    }
     maps::count(reason);
     candidate.offer(reason);
     match reason.verdict() {
-        Verdict::Drop => XDP_DROP,
+        Verdict::Drop | Verdict::Reset => XDP_DROP,
         Verdict::Pass => XDP_PASS,
     }
 }

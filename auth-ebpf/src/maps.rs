@@ -1,8 +1,10 @@
 //! The maps, and the filter's view of them.
 
+use auth_common::cells;
 use auth_common::facts::Facts;
 use auth_common::filter::Maps;
-use auth_common::layout::{MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
+use auth_common::flow::Flow;
+use auth_common::layout::{Class, MAX_CLASSES, MAX_FLOWS, MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
 use auth_common::rules::{ADDRESS_BITS, Rule};
 use auth_common::table::{Group, Shape};
 use auth_common::verdict::Reason;
@@ -11,7 +13,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 
 use crate::word::KernelWord;
 
@@ -20,10 +22,22 @@ use crate::word::KernelWord;
 static BREAKER: Array<KernelWord> = Array::pinned(1, 0);
 
 #[map]
+static CELLS: Array<KernelWord> = Array::pinned(cells::WORDS, BPF_F_MMAPABLE);
+
+#[map]
+static CLASSES: Array<Class> = Array::pinned(MAX_CLASSES, BPF_F_RDONLY_PROG);
+
+#[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(Reason::ALL.len() as u32, 0);
 
 #[map]
 static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+static FLOWS: HashMap<Flow, u64> = HashMap::pinned(MAX_FLOWS, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+
+#[map]
+static HEARTBEAT: Array<KernelWord> = Array::pinned(1, 0);
 
 /// Written and read by agents alone; it lies here so that it is pinned with the rest.
 #[map]
@@ -68,8 +82,23 @@ impl Maps for KernelMaps {
     }
 
     #[inline(always)]
+    fn cells(&self, index: u32) -> Option<&KernelWord> {
+        CELLS.get(index)
+    }
+
+    #[inline(always)]
+    fn class(&self, number: u32) -> Option<&Class> {
+        CLASSES.get(number)
+    }
+
+    #[inline(always)]
     fn group(&self, index: u32) -> Option<&Group<KernelWord>> {
         SOURCES.get(index)
+    }
+
+    #[inline(always)]
+    fn heartbeat(&self) -> Option<&KernelWord> {
+        HEARTBEAT.get(0)
     }
 
     /// Jiffy granularity, at a third of the cost of the fine clock. Debts are absolute times, so what a
@@ -91,20 +120,25 @@ impl Maps for KernelMaps {
     }
 
     #[inline(always)]
+    fn revoked_until(&self, flow: &Flow) -> Option<u64> {
+        // SAFETY: the program can't write it, and the agent replaces entries as a whole.
+        unsafe { FLOWS.get(flow) }.copied()
+    }
+
+    #[inline(always)]
     fn rule(&self, address: [u8; 16]) -> Option<Rule> {
         RULES.get(Key::new(ADDRESS_BITS, address)).copied()
     }
 
-    /// An entry that is not there can't be; the facts as they were are as good, but for the verifier.
+    /// What is not asked for of a packet is not read back.
     #[inline(always)]
-    fn settle(&self, facts: Facts) -> Facts {
-        match FACTS.get_ptr_mut(0) {
-            // SAFETY: the pointer is to this CPU's own copy; volatile, so that the compiler does not see through.
-            Some(settled) => unsafe {
-                settled.write_volatile(facts);
-                settled.read_volatile()
-            },
-            None => facts,
+    fn settle<'f>(&'f self, facts: &'f Facts) -> Option<&'f Facts> {
+        let settled = FACTS.get_ptr_mut(0)?;
+        // SAFETY: the pointer is to this CPU's own copy, and XDP programs are not preempted by each other. It is
+        // read back volatile, so that the compiler does not know it for the one that was just written through.
+        unsafe {
+            settled.write(*facts);
+            Some(&*(&raw const settled).read_volatile())
         }
     }
 

@@ -154,6 +154,15 @@ impl Setup {
         self.write("config.toml", &format!("{scene}\n{open}\n{more}"))
     }
 
+    /// Adds fields to `[kernel]`.
+    ///
+    /// # Errors
+    /// If the configuration can't be read or written.
+    pub fn configure_kernel(&self, fields: &str) -> Result<()> {
+        let text = fs::read_to_string(self.path("config.toml"))?;
+        self.write("config.toml", &text.replacen("[kernel]\n", &format!("[kernel]\n{fields}\n"), 1))
+    }
+
     /// Runs a verb of the CLI.
     ///
     /// # Errors

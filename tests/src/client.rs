@@ -85,6 +85,26 @@ impl Client {
         self.source
     }
 
+    /// Opens a TCP connection from this port, if anyone answers within [`PATIENCE`], and resets it, so that the port
+    /// is free again.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub async fn knock(&self, port: u16) -> Result<bool> {
+        let socket = self.socket(port)?;
+        socket.set_zero_linger()?;
+        Ok(matches!(timeout(PATIENCE, socket.connect(self.edge)).await, Ok(Ok(_))))
+    }
+
+    fn socket(&self, port: u16) -> Result<TcpSocket> {
+        let socket = match self.source {
+            IpAddr::V4(_) => TcpSocket::new_v4(),
+            IpAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.bind(SocketAddr::new(self.source, port))?;
+        Ok(socket)
+    }
+
     /// Opens a connection.
     ///
     /// # Errors
@@ -113,11 +133,7 @@ impl Client {
     ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
         let mut tls = ClientConfig::clone(&self.tls);
         tls.alpn_protocols = vec![protocol.to_vec()];
-        let socket = match self.source {
-            IpAddr::V4(_) => TcpSocket::new_v4(),
-            IpAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        socket.bind(SocketAddr::new(self.source, 0))?;
+        let socket = self.socket(0)?;
         timeout(PATIENCE, async {
             let stream = socket.connect(self.edge).await?;
             let name = ServerName::try_from("localhost")?;
@@ -150,6 +166,24 @@ impl Session {
     /// # Errors
     /// The connection broke, or was not answered within [`PATIENCE`].
     pub async fn get(&mut self, client: &Client, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        self.send(self.request(client, path, headers)?).await
+    }
+
+    /// One GET whose response goes on.
+    ///
+    /// # Errors
+    /// The connection broke, or was not answered within [`PATIENCE`].
+    pub async fn stream(
+        &mut self,
+        client: &Client,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Response<Incoming>> {
+        let request = self.request(client, path, headers)?;
+        timeout(PATIENCE, self.begin(request)).await.context("no answer to the request")?
+    }
+
+    fn request(&self, client: &Client, path: &str, headers: &[(&str, &str)]) -> Result<Request<Full<Bytes>>> {
         let mut request = match self {
             Self::Http1(_) => Request::get(path).header("host", &client.authority),
             Self::Http2(_) => Request::get(format!("https://{}{path}", client.authority)),
@@ -157,7 +191,7 @@ impl Session {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(request.body(Full::default())?).await
+        Ok(request.body(Full::default())?)
     }
 
     /// One request.
@@ -165,21 +199,22 @@ impl Session {
     /// # Errors
     /// The connection broke, or was not answered within [`PATIENCE`].
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
-        timeout(PATIENCE, async {
-            let response = match self {
-                Self::Http1(sender) => {
-                    sender.ready().await?;
-                    sender.send_request(request).await?
-                }
-                Self::Http2(sender) => {
-                    sender.ready().await?;
-                    sender.send_request(request).await?
-                }
-            };
-            answer(response).await
+        timeout(PATIENCE, async { answer(self.begin(request).await?).await })
+            .await
+            .context("no answer to the request")?
+    }
+
+    async fn begin(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+        Ok(match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+            Self::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
         })
-        .await
-        .context("no answer to the request")?
     }
 }
 

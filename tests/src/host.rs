@@ -1,17 +1,19 @@
 //! The filter's decision on the host, over maps in ordinary memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 
 use auth_agent::clock::Monotonic;
-use auth_agent::config::{Kernel, Limits};
-use auth_agent::edge::Rule;
-use auth_agent::kernel::Budgets;
+use auth_agent::config::{Kernel, Limits, WhenAgentGone};
+use auth_agent::edge::{self, Rule};
+use auth_agent::kernel::cells::Marks;
 use auth_agent::kernel::rules::{self, Prefix};
+use auth_agent::kernel::{Budgets, FilterError, Numbers};
 use auth_common::facts::Facts;
 use auth_common::filter::{Maps, decide};
-use auth_common::layout::{PORT_WORDS, Policy, Ports};
+use auth_common::flow::Flow;
+use auth_common::layout::{Class, PORT_WORDS, Policy, Ports};
 use auth_common::packet::Cursor;
 use auth_common::rules::{ADDRESS_BITS, Rule as Entry};
 use auth_common::source::ipv6_mask;
@@ -20,10 +22,14 @@ use auth_common::verdict::Reason;
 
 /// The maps, in this process's memory.
 pub struct HostMaps {
-    /// The time that decisions see; the caller moves it.
+    /// The time that decisions see; the caller moves it. Until then, the agent counts as alive.
     pub now: Monotonic,
     breaker: AtomicU64,
+    cells: Vec<AtomicU64>,
+    flows: HashMap<Flow, u64>,
+    classes: BTreeMap<u16, Class>,
     groups: Vec<Group<AtomicU64>>,
+    heartbeat: AtomicU64,
     policy: Policy,
     ports: Vec<Ports>,
     rules: BTreeMap<Prefix, Entry>,
@@ -32,9 +38,22 @@ pub struct HostMaps {
 
 impl HostMaps {
     /// What the agent would put into the kernel's maps.
-    pub fn new(kernel: &Kernel, limits: &Limits, protected: &[u16], stated: &[Rule]) -> Self {
+    ///
+    /// # Errors
+    /// Rules that the agent would refuse.
+    pub fn new(
+        kernel: &Kernel,
+        limits: &Limits,
+        protected: &[u16],
+        stated: &[Rule],
+    ) -> Result<Self, FilterError> {
         let budgets = Budgets::from(limits);
+        let numbers = Numbers::default().assign(stated, &budgets)?;
+        let number = |class: &edge::Class| numbers.of(&budgets.of_class(&class.limits).class());
         let groups = 1_024_usize;
+        let now = Monotonic::now();
+        let rules = rules::compile(stated, kernel.ipv6_prefix, number, |until| until.0)?;
+        let pass_when_agent_gone = u64::from(kernel.when_agent_gone == WhenAgentGone::Pass);
         let mut ports = vec![Ports::default(); PORT_WORDS as usize];
         for port in &kernel.plaintext_ports {
             let (word, bit) = Ports::locate(*port);
@@ -48,25 +67,35 @@ impl HostMaps {
             let (word, bit) = Ports::locate(*port);
             ports[word as usize].protected |= bit;
         }
-        Self {
+        Ok(Self {
             breaker: AtomicU64::default(),
+            cells: Marks::of(&rules).words().iter().map(|word| AtomicU64::new(*word)).collect(),
+            flows: HashMap::new(),
+            classes: [(0, budgets.class())].into_iter().chain(numbers.iter()).collect(),
             groups: (0..groups).map(|_| Group::default()).collect(),
-            now: Monotonic::now(),
-            policy: budgets.policy(1),
+            heartbeat: AtomicU64::new(now.0),
+            now,
+            policy: Policy { pass_when_agent_gone, ..budgets.policy(1) },
             ports,
-            rules: rules::compile(stated, kernel.ipv6_prefix, |until| until.0),
+            rules,
             shape: Shape {
                 group_mask: groups as u64 - 1,
                 ipv6_mask: ipv6_mask(kernel.ipv6_prefix),
                 ipv6_site_mask: ipv6_mask(kernel.ipv6_site),
                 secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
             },
-        }
+        })
     }
 
     /// Decides on a frame.
     pub fn run(&self, frame: &[u8]) -> Reason {
         decide(Cursor::new(frame), self)
+    }
+
+    /// Revokes flows until then, as the agent does.
+    pub fn revoke(&mut self, flows: &[edge::Flow], until: Monotonic) {
+        self.flows.extend(flows.iter().map(|flow| (flow.into(), until.0)));
+        self.policy.flows_until = self.policy.flows_until.max(until.0);
     }
 
     /// The line of a source, as the agent would charge it.
@@ -88,8 +117,20 @@ impl Maps for HostMaps {
         Some(&self.breaker)
     }
 
+    fn cells(&self, index: u32) -> Option<&AtomicU64> {
+        self.cells.get(index as usize)
+    }
+
+    fn class(&self, number: u32) -> Option<&Class> {
+        self.classes.get(&u16::try_from(number).ok()?)
+    }
+
     fn group(&self, index: u32) -> Option<&Group<AtomicU64>> {
         self.groups.get(index as usize)
+    }
+
+    fn heartbeat(&self) -> Option<&AtomicU64> {
+        Some(&self.heartbeat)
     }
 
     fn now(&self) -> u64 {
@@ -104,6 +145,10 @@ impl Maps for HostMaps {
         self.ports.get(index as usize)
     }
 
+    fn revoked_until(&self, flow: &Flow) -> Option<u64> {
+        self.flows.get(flow).copied()
+    }
+
     fn rule(&self, address: [u8; 16]) -> Option<Entry> {
         let address = u128::from_be_bytes(address);
         (0..=ADDRESS_BITS).rev().find_map(|length| {
@@ -112,8 +157,8 @@ impl Maps for HostMaps {
         })
     }
 
-    fn settle(&self, facts: Facts) -> Facts {
-        facts
+    fn settle<'f>(&'f self, facts: &'f Facts) -> Option<&'f Facts> {
+        Some(facts)
     }
 
     fn shape(&self) -> Shape {

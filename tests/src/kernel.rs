@@ -9,7 +9,8 @@ use anyhow::{Context, Result, anyhow};
 use auth_agent::config::{Kernel, Limits};
 use auth_agent::edge::Rule;
 use auth_agent::kernel::samples::{self, Ring, SampleSwitch};
-use auth_agent::kernel::{Filter, OBJECT};
+use auth_agent::kernel::{Filter, OBJECT, resets, verify};
+use auth_common::gcra::Limit;
 use auth_common::layout;
 use auth_common::verdict::{Reason, Verdict};
 use aya::maps::{Array, Map, MapData};
@@ -19,8 +20,11 @@ use aya_obj::programs::xdp::XdpAttachType;
 
 use crate::netns::{Namespace, unique};
 
-const XDP_DROP: u32 = 1;
+/// The frame ends here.
+pub const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+/// The frame goes back to where it came from.
+pub const XDP_TX: u32 = 3;
 
 /// A pin directory that goes away with its guard.
 pub struct PinDirectory(PathBuf);
@@ -82,7 +86,7 @@ pub struct FilterUnderTest {
     pub switch: SampleSwitch,
     // Dropped after the filter: the pins, then the namespace.
     pins: PinDirectory,
-    _namespace: Namespace,
+    namespace: Namespace,
 }
 
 impl FilterUnderTest {
@@ -91,8 +95,27 @@ impl FilterUnderTest {
     /// # Errors
     /// What the filter says.
     pub fn start(kernel: Kernel, limits: &Limits, protected: &[u16], rules: &[Rule]) -> Result<Self> {
-        let namespace = Namespace::new()?;
-        let pins = PinDirectory::new();
+        Self::open(Namespace::new()?, PinDirectory::new(), kernel, limits, protected, rules)
+    }
+
+    /// Another agent in its place, which adopts what is there.
+    ///
+    /// # Errors
+    /// What the filter says.
+    pub fn restart(self, kernel: Kernel, limits: &Limits, protected: &[u16], rules: &[Rule]) -> Result<Self> {
+        let Self { filter, pins, namespace, .. } = self;
+        drop(filter);
+        Self::open(namespace, pins, kernel, limits, protected, rules)
+    }
+
+    fn open(
+        namespace: Namespace,
+        pins: PinDirectory,
+        kernel: Kernel,
+        limits: &Limits,
+        protected: &[u16],
+        rules: &[Rule],
+    ) -> Result<Self> {
         let kernel =
             Kernel { interfaces: vec!["lo".to_owned()], pin_directory: pins.path().to_owned(), ..kernel };
         let filter = namespace.run(|| {
@@ -101,11 +124,11 @@ impl FilterUnderTest {
             unattached.attach()?;
             Ok(filter)
         })?;
-        let mut ebpf = load(pins.path(), OBJECT, &[layout::PROGRAM], [])?;
+        let mut ebpf = load(pins.path(), OBJECT, resets(&kernel, limits), &[layout::PROGRAM], [])?;
         let (switch, ring) = samples::take(&mut ebpf)?;
         let program = ebpf.program(layout::PROGRAM).context("no program")?.info()?;
         let program = Program(of(program)?);
-        Ok(Self { filter, program, ring, switch, pins, _namespace: namespace })
+        Ok(Self { filter, program, ring, switch, pins, namespace })
     }
 
     /// The program, for another thread.
@@ -113,7 +136,7 @@ impl FilterUnderTest {
     /// # Errors
     /// If it is gone.
     pub fn another_program(&self) -> Result<Program> {
-        Ok(Program(attached(&self._namespace)?))
+        Ok(Program(attached(&self.namespace)?))
     }
 
     /// Runs one frame, and returns the reason whose counter moved.
@@ -136,11 +159,29 @@ impl FilterUnderTest {
         let expected = match reason.verdict() {
             Verdict::Drop => XDP_DROP,
             Verdict::Pass => XDP_PASS,
+            Verdict::Reset => XDP_TX,
         };
         if verdict != expected {
             return Err(anyhow!("{} was counted, and the verdict was {verdict}", reason.name()));
         }
         Ok(reason)
+    }
+
+    /// Runs one frame, and returns the verdict with what the program made of the frame.
+    ///
+    /// # Errors
+    /// If the kernel refuses to run it.
+    pub fn transform(&mut self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let mut made = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut made),
+            repeat: 1,
+            ..TestRunOptions::default()
+        };
+        let result = self.program.0.test_run(options)?;
+        made.truncate(result.data_size_out as usize);
+        Ok((result.return_value, made))
     }
 
     /// Runs one frame `repeat` times, and returns the last verdict.
@@ -166,7 +207,7 @@ impl FilterUnderTest {
         programs: &[&str],
         sizes: impl IntoIterator<Item = (&'a str, u32)>,
     ) -> Result<Ebpf> {
-        load(self.pins.path(), object, programs, sizes)
+        load(self.pins.path(), object, NO_RESETS, programs, sizes)
     }
 
     /// A map of the filter's.
@@ -196,12 +237,16 @@ impl FilterUnderTest {
     }
 }
 
+const NO_RESETS: Limit = Limit { increment: 0, tolerance: 0 };
+
 fn load<'a>(
     pins: &Path,
     object: &[u8],
+    resets: Limit,
     programs: &[&str],
     sizes: impl IntoIterator<Item = (&'a str, u32)>,
 ) -> Result<Ebpf> {
+    let resets = [resets.increment, resets.tolerance];
     let [_, shape @ ..] = meta(pins)?.get(&0, 0)?;
     let mut loader = EbpfLoader::new();
     for (map, entries) in sizes {
@@ -209,11 +254,13 @@ fn load<'a>(
     }
     let mut ebpf = loader
         .default_map_pin_directory(pins.join("maps"))
+        // Another object need not answer anything.
+        .override_global(layout::RESETS, &resets, false)
         .override_global(layout::SHAPE, &shape, true)
         .load(object)?;
     for name in programs {
         let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
-        <&mut Xdp>::try_from(program)?.load()?;
+        verify(program.try_into()?)?;
     }
     Ok(ebpf)
 }

@@ -2,21 +2,24 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as Task, Poll, ready};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::time::{Interval, interval};
 
 use crate::netns::Namespace;
 
@@ -24,6 +27,7 @@ use crate::netns::Namespace;
 pub struct Upstream {
     address: SocketAddr,
     requests: Arc<AtomicUsize>,
+    streams: Arc<AtomicUsize>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,20 +45,20 @@ impl Upstream {
         };
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let requests = Arc::new(AtomicUsize::new(0));
+        let (requests, streams) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let counter = Arc::clone(&requests);
+        let counters = (Arc::clone(&requests), Arc::clone(&streams));
         // The listener keeps its namespace, whatever thread accepts on it.
         let thread = thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
-                    result = serve(listener, counter) => eprintln!("upstream: {result:?}"),
+                    result = serve(listener, counters) => eprintln!("upstream: {result:?}"),
                 }
             });
         });
-        Ok(Self { address, requests, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, requests, streams, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -65,6 +69,11 @@ impl Upstream {
     /// Requests that reached it.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Responses of `/stream` that go on.
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::SeqCst)
     }
 }
 
@@ -79,18 +88,64 @@ impl Drop for Upstream {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, requests: Arc<AtomicUsize>) -> Result<Infallible> {
+async fn serve(
+    listener: std::net::TcpListener,
+    (requests, streams): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+) -> Result<Infallible> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (stream, _) = listener.accept().await?;
-        let requests = Arc::clone(&requests);
+        let (requests, streams) = (Arc::clone(&requests), Arc::clone(&streams));
         let service = service_fn(move |request| {
             requests.fetch_add(1, Ordering::SeqCst);
-            echo(request)
+            respond(request, Arc::clone(&streams))
         });
         tokio::spawn(
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
         );
+    }
+}
+
+/// `/stream` goes on until the client goes; the rest is [`echo`].
+async fn respond(
+    request: Request<Incoming>,
+    streams: Arc<AtomicUsize>,
+) -> Result<Response<Either<Full<Bytes>, Ticks>>> {
+    if request.uri().path() == "/stream" {
+        return Ok(Response::new(Either::Right(Ticks::new(streams))));
+    }
+    Ok(echo(request).await?.map(Either::Left))
+}
+
+/// A body of a byte now and then, without end.
+struct Ticks {
+    interval: Interval,
+    streams: Arc<AtomicUsize>,
+}
+
+impl Ticks {
+    fn new(streams: Arc<AtomicUsize>) -> Self {
+        streams.fetch_add(1, Ordering::SeqCst);
+        Self { interval: interval(Duration::from_millis(20)), streams }
+    }
+}
+
+impl Drop for Ticks {
+    fn drop(&mut self) {
+        self.streams.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Body for Ticks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.interval.poll_tick(task));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b".")))))
     }
 }
 

@@ -46,6 +46,12 @@ pub(super) enum Verb {
     /// Ban addresses and networks in the kernel
     #[command(subcommand)]
     Ban(BanVerb),
+    /// List who is connected, and end connections
+    #[command(subcommand)]
+    Connection(ConnectionVerb),
+    /// Show, set and remove the limits of networks
+    #[command(subcommand)]
+    Limit(LimitVerb),
     /// Look at single client addresses
     #[command(subcommand)]
     Source(SourceVerb),
@@ -150,6 +156,35 @@ pub(super) enum ConfigVerb {
     Example,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum ConnectionVerb {
+    /// List the open connections, oldest first
+    List {
+        /// Only those from this address or network
+        #[arg(long, value_name = "CIDR", value_parser = parse_network)]
+        source: Option<IpNet>,
+        /// Only those whose last client had this subject
+        #[arg(long, value_name = "NAME")]
+        subject: Option<String>,
+    },
+    /// End a connection, or all from a source, at once: their requests break off
+    End(EndConnections),
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct EndConnections {
+    /// The connection's number, as `connection list` shows it
+    #[arg(value_name = "ID", conflicts_with = "source", required_unless_present = "source")]
+    pub(super) id: Option<u64>,
+    /// All from this address or network, allowlisted or not
+    #[arg(long, value_name = "CIDR", value_parser = parse_network)]
+    pub(super) source: Option<IpNet>,
+    /// Drop what still comes from the same address and port to the same, new connections too, up to 1d
+    /// [default: the host answers it with a reset]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(super) drop_for: Option<Duration>,
+}
+
 #[derive(Arguments, Debug)]
 pub(super) struct Events {
     /// Only packets of this reason, or all that drop or pass; repeat for more [default: drop]
@@ -205,6 +240,79 @@ pub(super) struct CreateKey {
     /// A remark, shown in the list
     #[arg(long, value_name = "TEXT")]
     pub(super) note: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LimitVerb {
+    /// Show everyone's limits, or which hold for one client address
+    Show {
+        /// A client's address
+        #[arg(value_name = "IP")]
+        address: Option<IpAddr>,
+    },
+    /// Give the sources in a network limits of their own, in place of any that it had
+    ///
+    /// Rates are written 5/s, 100/min or 1000/h, sizes 64KiB or 10MiB, times 10s or 1m, as in the configuration. What
+    /// is left out is as in [limits] of the configuration. The longest network that a source is in decides.
+    Set(Box<SetLimit>),
+    /// Forget the limits that were set for exactly this address or network
+    Remove {
+        /// Address or CIDR
+        #[arg(value_name = "NET", value_parser = parse_network)]
+        network: IpNet,
+    },
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct SetLimit {
+    /// Address or CIDR; IPv6 not longer than kernel.ipv6_prefix (/64)
+    #[arg(value_name = "NET", value_parser = parse_network)]
+    pub(super) network: IpNet,
+    /// HTTP requests
+    #[arg(long, value_name = "RATE")]
+    pub(super) requests: Option<String>,
+    /// HTTP requests at once [default: the number in the rate]
+    #[arg(long, value_name = "N")]
+    pub(super) requests_burst: Option<u32>,
+    /// Refused HTTP requests after which the source is dropped at the NIC [default: the burst]
+    #[arg(long, value_name = "N")]
+    pub(super) requests_drop_after: Option<u32>,
+    /// How long it is dropped then
+    #[arg(long, value_name = "TIME")]
+    pub(super) requests_drop_for: Option<String>,
+    /// Failed authentications
+    #[arg(long, value_name = "RATE")]
+    pub(super) auth_failures: Option<String>,
+    /// Failed authentications at once [default: the number in the rate]
+    #[arg(long, value_name = "N")]
+    pub(super) auth_failures_burst: Option<u32>,
+    /// Refused requests for failed authentications after which the source is dropped at the NIC [default: the burst]
+    #[arg(long, value_name = "N")]
+    pub(super) auth_failures_drop_after: Option<u32>,
+    /// How long it is dropped then
+    #[arg(long, value_name = "TIME")]
+    pub(super) auth_failures_drop_for: Option<String>,
+    /// New TCP connections
+    #[arg(long, value_name = "RATE")]
+    pub(super) connections: Option<String>,
+    /// New TCP connections at once [default: the number in the rate]
+    #[arg(long, value_name = "N")]
+    pub(super) connections_burst: Option<u32>,
+    /// Packets
+    #[arg(long, value_name = "RATE")]
+    pub(super) packets: Option<String>,
+    /// Packets at once [default: the number in the rate]
+    #[arg(long, value_name = "N")]
+    pub(super) packets_burst: Option<u32>,
+    /// Bytes a second
+    #[arg(long, value_name = "SIZE")]
+    pub(super) bytes: Option<String>,
+    /// Bytes at once
+    #[arg(long, value_name = "SIZE")]
+    pub(super) bytes_burst: Option<String>,
+    /// A remark, shown in the list
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,7 @@ use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, KeyEntry, Keys, Status};
 use crate::counters::Snapshot;
 use crate::doctor::{Finding, Report, Severity};
-use crate::edge::{Debt, Detached, FilterStatus, Interface, SourceView};
+use crate::edge::{Debt, Detached, FilterStatus, FlowsStatus, Interface, SourceView};
 
 pub(super) fn status(status: &Status) -> String {
     let Status { filter, http, keys, pid, rules, uptime_seconds, version, .. } = status;
@@ -20,9 +20,22 @@ pub(super) fn status(status: &Status) -> String {
         let _ = writeln!(out, "           not all of them are in the kernel yet: {error}");
     }
     let _ = writeln!(out, "keys       {keys} valid");
+    out += &flows(&filter.flows);
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);
     out += &packets(filter);
     out + "\n" + &requests(http)
+}
+
+/// Empty in normal times.
+fn flows(flows: &FlowsStatus) -> String {
+    match flows {
+        FlowsStatus { overflowed: 0, revoked: 0, .. } => String::new(),
+        FlowsStatus { overflowed: 0, revoked, .. } => format!("flows      {revoked} revoked\n"),
+        FlowsStatus { capacity, overflowed, revoked } => format!(
+            "flows      {revoked} revoked; {overflowed} had no room among {capacity}, or made some: \
+             what still comes by them is not dropped\n"
+        ),
+    }
 }
 
 fn packets(filter: &FilterStatus) -> String {
@@ -130,18 +143,27 @@ pub(super) fn imported_bans(bans: &ImportedBans, now: UnixTime) -> String {
         Some(until) => format!("they end {}", relative(until, now)),
         None => "until they are removed".to_owned(),
     };
-    format!("banned {} networks, {ends}\n", bans.imported)
+    format!("banned {} networks, {ends}\n{}", bans.imported, ended_with_ban(bans.ended))
 }
 
-pub(super) fn added_ban(ban: &AddedBan, now: UnixTime) -> String {
-    match ban.entry.until {
-        Some(until) => format!("banned {}, ends {}\n", ban.entry.network, relative(until, now)),
-        None => format!("banned {} until it is removed\n", ban.entry.network),
+fn ended_with_ban(connections: usize) -> String {
+    match connections {
+        0 => String::new(),
+        1 => "ended 1 live connection\n".to_owned(),
+        count => format!("ended {count} live connections\n"),
     }
 }
 
+pub(super) fn added_ban(ban: &AddedBan, now: UnixTime) -> String {
+    let banned = match ban.entry.until {
+        Some(until) => format!("banned {}, ends {}\n", ban.entry.network, relative(until, now)),
+        None => format!("banned {} until it is removed\n", ban.entry.network),
+    };
+    banned + &ended_with_ban(ban.ended)
+}
+
 pub(super) fn source(source: &SourceView, now: UnixTime) -> String {
-    let SourceView { banned_until, debts, in_table, known_until, rule, rule_cached, source } = source;
+    let SourceView { banned_until, class, debts, in_table, known_until, rule, rule_cached, source } = source;
     let future = |time: &Option<UnixTime>| match time.filter(|time| *time > now) {
         Some(until) => format!("yes, ends {}", relative(until, now)),
         None => "no".to_owned(),
@@ -160,7 +182,7 @@ pub(super) fn source(source: &SourceView, now: UnixTime) -> String {
         ("auth failures", debts.auth_failures),
     ];
     format!(
-        "source     {source}\nline       {line}\nrule       {rule}{cached}\nbanned     {banned}\nknown      {}\n\n{}",
+        "source     {source}\nline       {line}\nrule       {rule}{cached}\nclass      {class}\nbanned     {banned}\nknown      {}\n\n{}",
         future(known_until),
         table(["DEBT", "EVENTS", "BURST", "PAID IN", "STATE"], &rows.map(debt)),
     )

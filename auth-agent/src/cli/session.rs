@@ -11,10 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::args::{
-    AddBan, AllowVerb, BanVerb, ConfigVerb, CreateKey, ImportBans, KeyVerb, SourceVerb, TokenVerb, Verb,
+    AddBan, AllowVerb, BanVerb, ConfigVerb, ConnectionVerb, CreateKey, EndConnections, ImportBans, KeyVerb,
+    LimitVerb, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, events, network_list, render};
+use super::{Failure, check, connections, events, limit, network_list, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -72,6 +73,27 @@ impl Session<'_> {
                 let body = self.ask(Method::DELETE, &item("/v1/bans", network), None::<()>)?;
                 self.show(&body, |ban: &messages::RemovedBan| format!("removed the ban on {}\n", ban.network))
             }
+            Verb::Connection(ConnectionVerb::List { source, subject }) => {
+                let target = connections::target(source, subject.as_deref());
+                self.get(&target, |list| connections::list(list, now))
+            }
+            Verb::Connection(ConnectionVerb::End(which)) => self.end_connections(which),
+            Verb::Limit(LimitVerb::Show { address: None }) => {
+                self.get("/v1/limits", |limits| limit::all(limits, now))
+            }
+            Verb::Limit(LimitVerb::Show { address: Some(address) }) => {
+                self.get(&format!("/v1/limits/{address}"), |limits| limit::of(limits, now))
+            }
+            Verb::Limit(LimitVerb::Set(set)) => {
+                let body = self.ask(Method::POST, "/v1/limits", Some(limit::request(*set)))?;
+                self.show(&body, |entry| limit::set(entry, now))
+            }
+            Verb::Limit(LimitVerb::Remove { network }) => {
+                let body = self.ask(Method::DELETE, &item("/v1/limits", network), None::<()>)?;
+                self.show(&body, |limit: &messages::RemovedLimit| {
+                    format!("removed the limits of {}\n", limit.network)
+                })
+            }
             Verb::Source(SourceVerb::Show { address }) => {
                 self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))
             }
@@ -118,6 +140,17 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    fn end_connections(&mut self, which: EndConnections) -> Result<(), Failure> {
+        let request = messages::EndConnections {
+            drop_for_seconds: which.drop_for.map(|time| time.as_secs()),
+            id: which.id,
+            source: which.source.map(|source| source.to_string()),
+        };
+        let now = self.now;
+        let body = self.ask(Method::POST, "/v1/connections/end", Some(request))?;
+        self.show(&body, |ended| connections::ended(ended, now))
     }
 
     fn import_bans(&mut self, list: ImportBans) -> Result<(), Failure> {

@@ -11,8 +11,10 @@ use super::table::table;
 use super::{check, duration, execute, render};
 use crate::clock::UnixTime;
 use crate::config::Listener;
+use crate::connections::Protocol;
 use crate::control::messages::{BanEntry, Bans, KeyEntry, Keys};
 use crate::control::testing::Desk;
+use crate::identity::{Method, Principal};
 
 /// Exit code, standard output, standard error.
 fn run(args: &[&str]) -> (u8, String, String) {
@@ -44,6 +46,13 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["ban", "add", "192.0.2.7", "--for", "0s"], 64, "above zero"),
         (&["ban", "remove", "192.0.2.7/24"], 64, "write 192.0.2.0/24"),
         (&["source", "show", "192.0.2.0/24"], 64, "invalid IP address"),
+        (&["connection", "end"], 64, "<ID|--source <CIDR>>"),
+        (&["connection", "end", "1", "--source", "192.0.2.7"], 64, "cannot be used with"),
+        (&["connection", "end", "x"], 64, "invalid digit"),
+        (&["connection", "end", "--help"], 0, "--drop-for <TIME>"),
+        (&["connection", "list", "--source", "192.0.2.7/24"], 64, "write 192.0.2.0/24"),
+        (&["limit", "set", "192.0.2.7/24", "--packets", "1/s"], 64, "write 192.0.2.0/24"),
+        (&["limit", "set", "--help"], 0, "--requests-drop-after <N>"),
         (&["events", "--help"], 0, "--pcap <FILE>"),
         (&["token", "inspect"], 64, "<TOKEN>"),
         (&["config", "nonsense"], 64, "unrecognized subcommand"),
@@ -73,7 +82,11 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
         &["ban", "add", "192.0.2.7"],
         &["ban", "list"],
         &["ban", "remove", "192.0.2.7"],
+        &["limit", "show"],
+        &["limit", "remove", "192.0.2.7"],
         &["source", "show", "192.0.2.7"],
+        &["connection", "list"],
+        &["connection", "end", "1"],
         &["events"],
     ];
     for socket in [&absent, &stale] {
@@ -145,6 +158,98 @@ fn a_ban_is_added_listed_and_removed() {
 }
 
 #[test]
+fn connections_are_listed_and_ended() {
+    let desk = Desk::open(&[]);
+    assert_eq!(at(&desk, &["connection", "list"]), (0, "no open connections\n".into(), String::new()));
+    let enter = |peer: &str| {
+        desk.connections.enter("10.0.0.1:443".parse().unwrap(), peer.parse().unwrap(), UnixTime::now())
+    };
+    let (first, second) = (enter("192.0.2.7:5000"), enter("[2001:db8::7]:5001"));
+    second.connection().speaks(Protocol::Http1);
+    second.connection().identified(Principal { method: Method::ApiKey, subject: "ci".into() });
+    let head = "ID  SOURCE              LISTENER      PROTOCOL   ACCEPTED  REQUESTS  OPEN  SUBJECT\n";
+    let line = "2   [2001:db8::7]:5001  10.0.0.1:443  http/1.1   0s ago    0         0     ci\n";
+    let (_, list, _) = at(&desk, &["connection", "list"]);
+    assert!(list.starts_with(head) && list.ends_with(line), "{list}");
+    let (_, list, _) = at(&desk, &["connection", "list", "--source", "192.0.2.0/24"]);
+    assert!(list.contains("192.0.2.7:5000") && list.lines().count() == 2, "{list}");
+    let (_, list, _) = at(&desk, &["connection", "list", "--subject", "ci"]);
+    assert!(list.contains("[2001:db8::7]:5001") && list.lines().count() == 2, "{list}");
+
+    let (code, out, err) = at(&desk, &["connection", "end", "1", "--drop-for", "60s"]);
+    let ended = "\nended 1 connection; the kernel drops what still comes of them; that ends in ";
+    assert!(code == 0 && out.contains("192.0.2.7:5000") && out.contains(ended), "{out}{err}");
+    assert!(first.connection().is_ended() && !second.connection().is_ended());
+    let (code, _, err) = at(&desk, &["connection", "end", "1"]);
+    assert!(code == 1 && err.contains("there is no open connection 1"), "{err}");
+    let (_, out, _) = at(&desk, &["ban", "add", "2001:db8::/32"]);
+    assert!(out.ends_with("until it is removed\nended 1 live connection\n"), "{out}");
+    assert!(second.connection().is_ended());
+    let none = (0, "no connection to end\n".into(), String::new());
+    assert_eq!(at(&desk, &["connection", "end", "--source", "::/0"]), none);
+}
+
+#[test]
+fn limits_are_set_shown_and_removed_in_the_words_of_the_configuration() {
+    let desk = Desk::open(&[]);
+    let (code, out, err) = at(
+        &desk,
+        &[
+            "limit",
+            "set",
+            "203.0.113.0/24",
+            "--requests",
+            "1000/min",
+            "--requests-burst",
+            "200",
+            "--connections",
+            "10/s",
+            "--bytes",
+            "1MiB",
+            "--auth-failures-drop-for",
+            "5m",
+            "--reason",
+            "partner",
+        ],
+    );
+    assert!(code == 0 && out.starts_with("set the limits of 203.0.113.0/24\n"), "{out}{err}");
+    let row = "1000/min (200), 200 > 10s  10/min (20), 20 > 5m  10/s (10)    20000/s (40000)  1MiB/s (128MiB)  partner";
+    assert!(out.contains(row), "{out}");
+    let (_, shown, _) = at(&desk, &["limit", "show"]);
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(lines[1].starts_with("everyone else   default "), "{shown}");
+    assert!(
+        lines[2].starts_with("192.0.2.0/24    partners ") && lines[3].starts_with("203.0.113.0/24  set "),
+        "{shown}"
+    );
+
+    let (_, shown, _) = at(&desk, &["limit", "show", "203.0.113.9"]);
+    assert!(shown.starts_with("it is held to the limits of 203.0.113.0/24, the longest network"), "{shown}");
+    let (_, shown, _) = at(&desk, &["limit", "show", "198.51.100.1"]);
+    assert!(shown.starts_with("it is on the allowlist: no limit holds for it\n"), "{shown}");
+    let (_, shown, _) = at(&desk, &["limit", "show", "2001:db8::1"]);
+    assert!(shown.starts_with("no network with limits of its own covers it\n"), "{shown}");
+
+    let (code, out, _) = at(&desk, &["limit", "remove", "203.0.113.0/24", "--json"]);
+    assert_eq!((code, &*out), (0, "{\"network\":\"203.0.113.0/24\"}\n"));
+    at(&desk, &["limit", "set", "192.0.2.0/24", "--packets", "9/s"]);
+    let (_, shown, _) = at(&desk, &["limit", "show"]);
+    let last = shown.lines().last().unwrap();
+    assert_eq!(last, "not in force: partners for 192.0.2.0/24: replaced by the limits that were set for it");
+    for (args, words) in [
+        (&["limit", "set", "10.0.0.0/8"][..], "limits: name at least one limit"),
+        (
+            &["limit", "set", "10.0.0.0/8", "--packets", "fast"],
+            "limits: packets.rate: \"fast\" is not a rate above 0",
+        ),
+        (&["limit", "remove", "10.0.0.0/8"], "`auth-agent limit show` shows them"),
+    ] {
+        let (code, _, err) = at(&desk, args);
+        assert!(code == 1 && err.contains(words), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn json_is_the_agents_answer_as_it_is_refusals_too() {
     let desk = Desk::open(&[]);
     at(&desk, &["ban", "add", "192.0.2.7"]);
@@ -170,6 +275,7 @@ fn status_source_and_detach_are_readable() {
         "filter     eth0 (index 2), native, program 31\n",
         "rules      0 banned, 1 allowed\n",
         "sources    3 of 1024 lines used\n",
+        "flows      2 revoked; 1 had no room among 8, or made some",
         "PACKETS         VERDICT  COUNT\nplaintext-port  drop     12\n",
         "requests         -        0\n",
     ] {

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Limits, Rate, Sizes, Store, Timeouts};
+use super::{
+    ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer, Rate, Sizes,
+    SourceLimits, Store, Timeouts, WhenAgentGone, XdpMode,
+};
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -36,7 +39,38 @@ impl Default for IdentityHeaders {
     }
 }
 
+impl Default for Kernel {
+    /// On no interface.
+    fn default() -> Self {
+        Self {
+            agent_gone_after: 10 * SECOND,
+            allow: Vec::new(),
+            guarded_ports: vec![22],
+            interfaces: Vec::new(),
+            ipv6_prefix: 64,
+            ipv6_site: 48,
+            mode: XdpMode::Auto,
+            pin_directory: PathBuf::from("/sys/fs/bpf/auth-agent"),
+            plaintext: PlaintextAnswer::Drop,
+            plaintext_ports: vec![80],
+            sources: nonzero(1 << 19),
+            when_agent_gone: WhenAgentGone::Filter,
+        }
+    }
+}
+
 impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            breaker: rate(5_000, SECOND, 10_000),
+            resets: rate(100, SECOND, 100),
+            site_factor: nonzero(16),
+            source: SourceLimits::default(),
+        }
+    }
+}
+
+impl Default for SourceLimits {
     fn default() -> Self {
         Self {
             auth_failures: HttpLimit {
@@ -44,7 +78,6 @@ impl Default for Limits {
                 drop_for: MINUTE,
                 rate: rate(10, MINUTE, 20),
             },
-            breaker: rate(5_000, SECOND, 10_000),
             bytes: ByteRate { burst: 128 << 20, per_second: 64 << 20 },
             connections: rate(50, SECOND, 200),
             packets: rate(20_000, SECOND, 40_000),
@@ -53,7 +86,6 @@ impl Default for Limits {
                 drop_for: Duration::from_secs(10),
                 rate: rate(100, MINUTE, 100),
             },
-            site_factor: nonzero(16),
         }
     }
 }

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use ipnet::IpNet;
 use jsonwebtoken::AlgorithmFamily;
 
-use super::defaults::{DAY, HOUR, MILLISECOND, SECOND, nonzero};
+use super::defaults::{DAY, HOUR, MILLISECOND, SECOND};
 use super::document::{Checked, Section, shown, wrong};
 use super::{
-    ApiKeys, Auth, ByteRate, Config, Control, HttpLimit, IdentityHeaders, Issuer, Kernel, Limits, Listener,
-    Rate, Route, Sizes, Store, Timeouts, Upstream, XdpMode, values,
+    ApiKeys, Auth, ByteRate, Class, Config, Control, DEFAULT_CLASS_NAME, HttpLimit, IdentityHeaders, Issuer,
+    Kernel, Limits, Listener, Rate, Route, Sizes, SourceLimits, Store, Timeouts, Upstream, values,
 };
 
 /// A debt that takes longer to decay is a ban, and there is a verb for those.
 const MAX_DEBT_DAYS: u32 = 30;
+
+/// As many as the kernel tells apart, besides the default.
+const MAX_CLASSES: usize = auth_common::layout::MAX_CLASSES as usize - 1;
 
 /// Reads the whole file.
 pub(super) fn config(mut root: Section<'_>) -> Config {
@@ -28,6 +32,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let api_keys = api_keys(root.section("api_keys"));
     let identity_headers = identity_headers(root.section("identity_headers"), &api_keys);
     let limits = limits(root.section("limits"));
+    let classes = classes(&mut root, &limits.source, &kernel);
     let sizes = sizes(root.section("sizes"));
     let timeouts = timeouts(root.section("timeouts"));
     let store = store(root.section("store"));
@@ -35,6 +40,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     root.finish();
     Config {
         api_keys,
+        classes,
         control,
         identity_headers,
         issuers,
@@ -51,16 +57,28 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
 
 fn kernel(mut section: Section<'_>) -> Kernel {
     let interfaces = section.required_list("interfaces", values::interface, r#"interfaces = ["eth0"]"#);
+    let default = Kernel::default();
     let kernel = Kernel {
-        allow: section.list("allow", values::network).unwrap_or_default(),
-        guarded_ports: section.list("guarded_ports", values::port).unwrap_or_else(|| vec![22]),
+        agent_gone_after: section.or(
+            "agent_gone_after",
+            values::duration(SECOND * 2..=HOUR),
+            default.agent_gone_after,
+        ),
+        allow: section.list("allow", values::network).unwrap_or(default.allow),
+        guarded_ports: section.list("guarded_ports", values::port).unwrap_or(default.guarded_ports),
         interfaces: interfaces.unwrap_or_default(),
-        ipv6_site: section.optional("ipv6_site", values::count(16..=48)).map_or(48, NonZeroU8::get),
-        ipv6_prefix: section.optional("ipv6_prefix", values::count(32..=64)).map_or(64, NonZeroU8::get),
-        mode: section.or("mode", values::mode, XdpMode::Auto),
-        pin_directory: section.or("pin_directory", values::absolute_path, "/sys/fs/bpf/auth-agent".into()),
-        plaintext_ports: section.list("plaintext_ports", values::port).unwrap_or_else(|| vec![80]),
-        sources: section.or("sources", values::count(1 << 10..=1 << 24), nonzero(1 << 19)),
+        ipv6_site: section
+            .optional("ipv6_site", values::count(16..=48))
+            .map_or(default.ipv6_site, NonZeroU8::get),
+        ipv6_prefix: section
+            .optional("ipv6_prefix", values::count(32..=64))
+            .map_or(default.ipv6_prefix, NonZeroU8::get),
+        mode: section.or("mode", values::mode, default.mode),
+        pin_directory: section.or("pin_directory", values::absolute_path, default.pin_directory),
+        plaintext: section.or("plaintext", values::plaintext, default.plaintext),
+        plaintext_ports: section.list("plaintext_ports", values::port).unwrap_or(default.plaintext_ports),
+        sources: section.or("sources", values::count(1 << 10..=1 << 24), default.sources),
+        when_agent_gone: section.or("when_agent_gone", values::when_agent_gone, default.when_agent_gone),
     };
     section.check("sources", power_of_two(kernel.sources));
     if let Some(port) = kernel.guarded_ports.iter().find(|port| kernel.plaintext_ports.contains(port)) {
@@ -279,16 +297,83 @@ fn identity_headers(mut section: Section<'_>, api_keys: &ApiKeys) -> IdentityHea
 fn limits(mut section: Section<'_>) -> Limits {
     let default = Limits::default();
     let limits = Limits {
-        packets: kernel_limit(section.section("packets"), default.packets),
-        bytes: byte_limit(section.section("bytes"), default.bytes),
         breaker: kernel_limit(section.section("breaker"), default.breaker),
         site_factor: section.or("site_factor", values::count(1..=10_000), default.site_factor),
-        connections: kernel_limit(section.section("connections"), default.connections),
-        requests: http_limit(section.section("requests"), default.requests),
-        auth_failures: http_limit(section.section("auth_failures"), default.auth_failures),
+        resets: kernel_limit(section.section("resets"), default.resets),
+        source: source_limits(&mut section, &default.source),
     };
     section.finish();
     limits
+}
+
+/// The limits of a section that may hold others besides.
+fn source_limits(section: &mut Section<'_>, default: &SourceLimits) -> SourceLimits {
+    SourceLimits {
+        packets: kernel_limit(section.section("packets"), default.packets),
+        bytes: byte_limit(section.section("bytes"), default.bytes),
+        connections: kernel_limit(section.section("connections"), default.connections),
+        requests: http_limit(section.section("requests"), default.requests),
+        auth_failures: http_limit(section.section("auth_failures"), default.auth_failures),
+    }
+}
+
+/// The limits of a section that holds nothing else.
+pub(super) fn overrides(mut section: Section<'_>, default: &SourceLimits) -> SourceLimits {
+    let limits = source_limits(&mut section, default);
+    section.finish();
+    limits
+}
+
+fn classes(root: &mut Section<'_>, default: &SourceLimits, kernel: &Kernel) -> Vec<Class> {
+    let (mut names, mut networks) = (Earlier::default(), Earlier::default());
+    let sections = root.sections("class");
+    if sections.len() > MAX_CLASSES {
+        let cure = "give several networks the same class";
+        root.check("class", wrong(format!("more than {MAX_CLASSES} classes"), cure));
+    }
+    let mut class = |section| class(section, default, kernel, &mut names, &mut networks);
+    sections.into_iter().filter_map(&mut class).collect()
+}
+
+fn class(
+    mut section: Section<'_>,
+    default: &SourceLimits,
+    kernel: &Kernel,
+    names: &mut Earlier<String>,
+    taken: &mut Earlier<IpNet>,
+) -> Option<Class> {
+    let name = section.required("name", values::name, r#"name = "partners""#);
+    let networks = section.required_list("networks", values::any_network, r#"networks = ["192.0.2.0/24"]"#);
+    let limits = source_limits(&mut section, default);
+    if let Some(name) = &name {
+        names.check(&section, "name", name.clone(), String::eq);
+        if name == DEFAULT_CLASS_NAME {
+            let problem =
+                wrong("that is the class of everyone else", "choose another name, or write [limits]");
+            section.check("name", problem);
+        }
+    }
+    for network in networks.iter().flatten() {
+        if let Some(line) = taken.line_of(network) {
+            let what = format!("{network} is in the class of line {line} too");
+            section.check("networks", wrong(what, "take it out of one of the two"));
+        }
+        taken.add(&section, "networks", *network);
+        section.check("networks", is_whole_source(*network, kernel.ipv6_prefix));
+    }
+    section.finish();
+    Some(Class { limits, name: name?, networks: networks? })
+}
+
+/// The budgets of an IPv6 source belong to its whole prefix.
+fn is_whole_source(network: IpNet, ipv6_prefix: u8) -> Checked<()> {
+    match network {
+        IpNet::V6(network) if network.prefix_len() > ipv6_prefix => {
+            let cure = format!("write its /{ipv6_prefix}, as kernel.ipv6_prefix says");
+            wrong(format!("{network} is only a part of what counts as one source"), cure)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn kernel_limit(mut section: Section<'_>, default: Rate) -> Rate {
@@ -309,7 +394,8 @@ fn byte_limit(mut section: Section<'_>, default: ByteRate) -> ByteRate {
 
 fn http_limit(mut section: Section<'_>, default: HttpLimit) -> HttpLimit {
     let rate = rate(&mut section, default.rate);
-    let drop_after = section.or("drop_after", values::count(1..=u32::MAX), rate.burst);
+    let as_before = if rate == default.rate { default.drop_after } else { rate.burst };
+    let drop_after = section.or("drop_after", values::count(1..=u32::MAX), as_before);
     let drop_for = section.or("drop_for", values::duration(SECOND..=DAY * 7), default.drop_for);
     if drop_after != rate.burst {
         section.check("drop_after", is_payable(drop_after, rate));
@@ -403,6 +489,13 @@ impl<T> Default for Earlier<T> {
     }
 }
 
+impl<T: PartialEq> Earlier<T> {
+    /// The line of an earlier value that is the same.
+    fn line_of(&self, value: &T) -> Option<usize> {
+        self.0.iter().find(|(earlier, _)| earlier == value).map(|(_, line)| *line)
+    }
+}
+
 impl<T> Earlier<T> {
     /// Notes a value that can't stand beside an earlier one.
     fn check(&mut self, section: &Section<'_>, key: &str, value: T, same: impl Fn(&T, &T) -> bool) {
@@ -412,6 +505,10 @@ impl<T> Earlier<T> {
                 wrong(format!("already taken in line {line}"), "choose another, or take one out"),
             );
         }
+        self.add(section, key, value);
+    }
+
+    fn add(&mut self, section: &Section<'_>, key: &str, value: T) {
         self.0.push((value, section.line(key)));
     }
 }

@@ -13,7 +13,7 @@ use toml::de::DeValue;
 
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Auth, Rate, XdpMode};
+use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::path::is_plain;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -73,7 +73,7 @@ pub(super) fn bytes(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Chec
         const CURE: &str = "write a number of bytes, or a number and KiB, MiB or GiB, such as \"64KiB\"";
         let bytes = match value {
             DeValue::String(text) => match split(text) {
-                Some((number, "B")) => Some(number),
+                Some((number, "B" | "")) => Some(number),
                 Some((number, "KiB")) => number.checked_mul(1 << 10),
                 Some((number, "MiB")) => number.checked_mul(1 << 20),
                 Some((number, "GiB")) => number.checked_mul(1 << 30),
@@ -243,6 +243,14 @@ pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
     choice(value, &[("auto", XdpMode::Auto), ("generic", XdpMode::Generic), ("native", XdpMode::Native)])
 }
 
+pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
+    choice(value, &[("drop", PlaintextAnswer::Drop), ("reset", PlaintextAnswer::Reset)])
+}
+
+pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {
+    choice(value, &[("filter", WhenAgentGone::Filter), ("pass", WhenAgentGone::Pass)])
+}
+
 /// A short name that is safe in a log line and a metric label.
 pub(super) fn name(value: &DeValue<'_>) -> Checked<String> {
     const CURE: &str = "write up to 32 letters, digits, - and _";
@@ -252,17 +260,24 @@ pub(super) fn name(value: &DeValue<'_>) -> Checked<String> {
     if right { Ok(text.to_owned()) } else { wrong(format!("\"{}\" is not a name", shown(text)), CURE) }
 }
 
-/// A CIDR, or a single address.
+/// A CIDR that is not everyone, or a single address.
 pub(super) fn network(value: &DeValue<'_>) -> Checked<IpNet> {
+    match any_network(value)? {
+        network if network.prefix_len() == 0 => {
+            wrong(format!("{network} is everyone"), "name the networks that are to pass")
+        }
+        network => Ok(network),
+    }
+}
+
+/// A CIDR, or a single address.
+pub(super) fn any_network(value: &DeValue<'_>) -> Checked<IpNet> {
     const CURE: &str = "write a network such as \"10.0.0.0/8\" or \"2001:db8::/32\", or a single address";
     let text = string(value, CURE)?;
     let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let Some(network) = parsed else {
         return wrong(format!("\"{}\" is not a network", shown(text)), CURE);
     };
-    if network.prefix_len() == 0 {
-        return wrong(format!("{network} is everyone"), "name the networks that are to pass");
-    }
     if network != network.trunc() {
         return wrong(
             format!("{network} has bits set beyond its prefix"),

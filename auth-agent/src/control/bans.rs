@@ -43,9 +43,11 @@ pub(super) async fn add(
     blocking(control, move |control| {
         let _changing = control.changing();
         let ban = control.store.add_ban(network, until, reason.as_deref(), now)?;
-        control.apply_rules_locked(now)?;
+        let applied = control.apply_rules_locked(now);
+        let ended = control.end_banned(&[network]);
+        applied?;
         let notes = notes(network, &control.allowed()?);
-        Ok((StatusCode::CREATED, Json(AddedBan { entry: entry(ban), notes })))
+        Ok((StatusCode::CREATED, Json(AddedBan { ended, entry: entry(ban), notes })))
     })
     .await
 }
@@ -65,8 +67,10 @@ pub(super) async fn import(
     blocking(control, move |control| {
         let _changing = control.changing();
         control.store.import_bans(&networks, until, reason.as_deref(), now)?;
-        control.apply_rules_locked(now)?;
-        Ok((StatusCode::CREATED, Json(ImportedBans { imported: networks.len(), until })))
+        let applied = control.apply_rules_locked(now);
+        let ended = control.end_banned(&networks);
+        applied?;
+        Ok((StatusCode::CREATED, Json(ImportedBans { ended, imported: networks.len(), until })))
     })
     .await
 }

@@ -2,11 +2,14 @@
 //!
 //! Times are seconds since 1970, durations seconds. Unknown fields of a request are refused.
 
+use std::net::{IpAddr, SocketAddr};
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
+use crate::config::Overrides;
 use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
 use crate::network::as_text;
@@ -172,6 +175,8 @@ pub struct AddBan {
 /// The answer to [`AddBan`].
 #[derive(Debug, Deserialize, Serialize)]
 pub struct AddedBan {
+    /// Live connections of the banned that were ended.
+    pub ended: usize,
     /// As it will be listed.
     #[serde(flatten)]
     pub entry: BanEntry,
@@ -199,6 +204,8 @@ pub struct ImportBans {
 /// The answer to [`ImportBans`].
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ImportedBans {
+    /// Live connections of the banned that were ended.
+    pub ended: usize,
     /// How many networks were banned, or banned anew.
     pub imported: usize,
     /// The first second in which they no longer hold; absent: until they are removed.
@@ -230,6 +237,120 @@ pub struct BanEntry {
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RemovedBan {
     /// Who is no longer banned by a ban on exactly this network.
+    #[serde(with = "as_text")]
+    pub network: IpNet,
+}
+
+/// `GET /v1/connections`, with `source=CIDR` and `subject=NAME` only those that match.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ConnectionList {
+    /// Oldest first.
+    pub connections: Vec<ConnectionEntry>,
+}
+
+/// One open connection.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ConnectionEntry {
+    /// When it was accepted.
+    pub accepted: UnixTime,
+    /// Its number since the agent started.
+    pub id: u64,
+    /// The address and port that the client reached.
+    pub listener: SocketAddr,
+    /// How the client proved who it is, with its last request that did: `jwt` or `api-key`.
+    pub method: Option<String>,
+    /// Requests that are open.
+    pub open_requests: u64,
+    /// `handshake`, `http/1.1` or `h2`.
+    pub protocol: String,
+    /// Requests in all.
+    pub requests: u64,
+    /// The client's address.
+    pub source: IpAddr,
+    /// The client's port.
+    pub source_port: u16,
+    /// Who the client was with its last request that said so.
+    pub subject: Option<String>,
+}
+
+/// `POST /v1/connections/end`: either one connection or those of a source.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndConnections {
+    /// How long the kernel drops what still comes from the same address and port to the same; absent: not at all.
+    #[serde(default)]
+    pub drop_for_seconds: Option<u64>,
+    /// The connection's number.
+    #[serde(default)]
+    pub id: Option<u64>,
+    /// An address or a CIDR.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// The answer to [`EndConnections`].
+#[derive(Debug, Deserialize, Serialize)]
+pub struct EndedConnections {
+    /// How many of them the kernel drops packets of; fewer than were ended where its map is full.
+    pub dropped: Option<usize>,
+    /// The first second in which it no longer does.
+    pub dropped_until: Option<UnixTime>,
+    /// What they were.
+    pub ended: Vec<ConnectionEntry>,
+}
+
+/// `POST /v1/limits`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetLimit {
+    /// The limits, as in a `[[class]]` of the configuration; at least one. What is absent is as in `[limits]`.
+    pub limits: Overrides,
+    /// An address or a CIDR.
+    pub network: String,
+    /// A remark.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/limits`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Limits {
+    /// The default first, then by network.
+    pub limits: Vec<LimitEntry>,
+}
+
+/// `GET /v1/limits/{address}`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct LimitsOf {
+    /// It is on the allowlist, so that no limit holds for it.
+    pub allowed: bool,
+    /// Everything that covers it: the first is what it is held to, the last is the default.
+    pub limits: Vec<LimitEntry>,
+}
+
+/// The limits of one network.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct LimitEntry {
+    /// Name of the class; of limits that were set, the network.
+    pub class: String,
+    /// They stand in the configuration, and so can only be changed there.
+    pub configured: bool,
+    /// When they were set.
+    pub created: Option<UnixTime>,
+    /// All limits in full.
+    pub limits: Overrides,
+    /// Whose limits they are; absent: everyone else's.
+    pub network: Option<String>,
+    /// Why they are not in force; absent: they are.
+    pub obstacle: Option<String>,
+    /// The operator's remark.
+    pub reason: Option<String>,
+}
+
+/// The answer to `DELETE /v1/limits/{network}`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RemovedLimit {
+    /// Whose limits are no longer those that were set for exactly this network.
     #[serde(with = "as_text")]
     pub network: IpNet,
 }

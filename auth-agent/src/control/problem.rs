@@ -49,6 +49,9 @@ pub enum Problem {
     /// Too long, or broken off.
     #[error("the request's body is too long, or broke off")]
     BodyUnread,
+    /// Nothing to end.
+    #[error("there is no open connection {0}: `auth-agent connection list` shows them")]
+    ConnectionMissing(u64),
     /// Too many listeners.
     #[error("{}", SubscribeError::Full)]
     EventsFull,
@@ -63,6 +66,14 @@ pub enum Problem {
         /// Its name.
         field: &'static str,
     },
+    /// The agent's part is done, and the kernel's is not.
+    #[error("{ended} connections were ended, but the kernel does not drop what still comes of them: {error}")]
+    FlowsNotDropped {
+        /// How many.
+        ended: usize,
+        /// Why.
+        error: EdgeError,
+    },
     /// The work for the request ended without an answer.
     #[error("the agent failed at this request: look at its log, then check the state before trying again")]
     Internal,
@@ -72,6 +83,18 @@ pub enum Problem {
     /// No such key.
     #[error("there is no API key {0}: `auth-agent key list` shows them")]
     KeyMissing(KeyId),
+    /// Nothing to remove.
+    #[error("no limits were set for exactly {network}{}", if *configured {
+        ": they stand in a [[class]] of the configuration, change them there"
+    } else {
+        ": `auth-agent limit show` shows them"
+    })]
+    LimitMissing {
+        /// They stand in the configuration.
+        configured: bool,
+        /// As asked.
+        network: IpNet,
+    },
     /// Wrong method for this path.
     #[error("this path does not take that method")]
     Method,
@@ -86,7 +109,7 @@ pub enum Problem {
     },
     /// No such path.
     #[error(
-        "there is no such path: the paths start with /v1/ and are status, keys, bans, sources and detach"
+        "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, connections, sources, events and detach"
     )]
     Path,
     /// No random bytes.
@@ -141,12 +164,15 @@ impl Problem {
             Self::BanTooWide(_) => "ban-too-wide",
             Self::BodyInvalid(_) => "body-invalid",
             Self::BodyUnread => "body-unread",
+            Self::ConnectionMissing(_) => "connection-missing",
             Self::Edge(_) => "kernel-failed",
             Self::EventsFull => "events-full",
             Self::Field { .. } => "field-invalid",
+            Self::FlowsNotDropped { .. } => "flows-not-dropped",
             Self::Internal => "internal",
             Self::KeyId(_) => "key-id-invalid",
             Self::KeyMissing(_) => "key-missing",
+            Self::LimitMissing { .. } => "limit-missing",
             Self::Method => "method-not-allowed",
             Self::Network(_) => "network-invalid",
             Self::Path => "path-missing",
@@ -168,18 +194,24 @@ impl Problem {
             | Self::KeyId(_)
             | Self::Network(_)
             | Self::SourceInvalid(_) => StatusCode::BAD_REQUEST,
-            Self::AllowMissing { .. } | Self::BanMissing { .. } | Self::KeyMissing(_) | Self::Path => {
-                StatusCode::NOT_FOUND
-            }
+            Self::AllowMissing { .. }
+            | Self::BanMissing { .. }
+            | Self::ConnectionMissing(_)
+            | Self::KeyMissing(_)
+            | Self::LimitMissing { .. }
+            | Self::Path => StatusCode::NOT_FOUND,
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
             Self::EventsFull | Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => {
                 StatusCode::CONFLICT
             }
-            Self::Edge(_) | Self::Internal | Self::Random(_) | Self::RulesPending(_) | Self::Store(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Edge(_)
+            | Self::FlowsNotDropped { .. }
+            | Self::Internal
+            | Self::Random(_)
+            | Self::RulesPending(_)
+            | Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -16,7 +16,11 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
-use crate::edge::{Counter, Debt, Debts, Detached, FilterStatus, Interface, SourceView, SourcesStatus};
+use crate::clock::Monotonic;
+use crate::config::Config;
+use crate::edge::{
+    Counter, Debt, Debts, Detached, FilterStatus, Flow, FlowsStatus, Interface, SourceView, SourcesStatus,
+};
 use crate::events::testing::FakeSwitch;
 use crate::events::{Hub, SubscribeError, Subscription, Wanted};
 use crate::network;
@@ -24,6 +28,7 @@ use crate::network;
 /// What a kernel half was told, and whether it fails.
 pub(crate) struct FakeEdge {
     pub(crate) broken: Mutex<bool>,
+    pub(crate) flows: Mutex<Vec<(Flow, Monotonic)>>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) rules: Mutex<Vec<Rule>>,
     pub(crate) switch: FakeSwitch,
@@ -33,11 +38,19 @@ impl Default for FakeEdge {
     fn default() -> Self {
         let switch = FakeSwitch::default();
         let hub = Hub::new(switch.clone());
-        Self { broken: Mutex::default(), hub, rules: Mutex::default(), switch }
+        let (broken, flows, rules) = Default::default();
+        Self { broken, flows, hub, rules, switch }
     }
 }
 
 impl FakeEdge {
+    /// The rules but for the class of the configuration.
+    pub(crate) fn told(&self) -> Vec<Rule> {
+        let rules = self.rules.lock().unwrap();
+        let configured = |rule: &&Rule| rule.class().is_some_and(|class| class.name == "partners");
+        rules.iter().filter(|rule| !configured(rule)).cloned().collect()
+    }
+
     fn check(&self) -> Result<(), EdgeError> {
         if *self.broken.lock().unwrap() { Err(EdgeError::new("the rule map is full")) } else { Ok(()) }
     }
@@ -50,9 +63,24 @@ impl Edge for FakeEdge {
         Ok(())
     }
 
+    fn ipv6_prefix(&self) -> u8 {
+        64
+    }
+
     fn detach(&self) -> Result<Detached, EdgeError> {
         self.check()?;
         Ok(Detached { interfaces: vec!["eth0".into()] })
+    }
+
+    fn forget_flows(&self) -> Result<(), EdgeError> {
+        self.flows.lock().unwrap().retain(|(_, until)| *until > Monotonic::now());
+        Ok(())
+    }
+
+    fn revoke_flows(&self, flows: &[Flow], until: Monotonic) -> Result<usize, EdgeError> {
+        self.check()?;
+        self.flows.lock().unwrap().extend(flows.iter().map(|flow| (*flow, until)));
+        Ok(flows.len())
     }
 
     fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError> {
@@ -60,6 +88,7 @@ impl Edge for FakeEdge {
         let requests = Debt { burst: 5, debt_events: 7, debt_ns: 4_000_000_001, dropped: false, over: true };
         Ok(SourceView {
             banned_until: None,
+            class: "default".into(),
             debts: Debts {
                 auth_failures: nothing,
                 bytes: nothing,
@@ -78,6 +107,7 @@ impl Edge for FakeEdge {
     fn status(&self) -> Result<FilterStatus, EdgeError> {
         Ok(FilterStatus {
             counters: vec![Counter { packets: 12, reason: "plaintext-port".into(), verdict: "drop".into() }],
+            flows: FlowsStatus { capacity: 8, overflowed: 1, revoked: 2 },
             interfaces: vec![Interface {
                 index: 2,
                 mode: "native".into(),
@@ -93,8 +123,16 @@ impl Edge for FakeEdge {
     }
 }
 
+/// With a class `partners` for 192.0.2.0/24.
+fn config() -> Config {
+    let more =
+        "[[class]]\nname = \"partners\"\nnetworks = [\"192.0.2.0/24\"]\nrequests = { rate = \"500/min\" }\n";
+    Config::parse(&format!("{}\n{more}", crate::config::tests::MINIMAL), Path::new("edge.toml")).unwrap()
+}
+
 /// A running control API.
 pub(crate) struct Desk {
+    pub(crate) connections: Arc<Connections>,
     pub(crate) control: Arc<Control>,
     pub(crate) directory: TempDir,
     pub(crate) edge: Arc<FakeEdge>,
@@ -115,20 +153,22 @@ impl Desk {
         let keys = Arc::new(KeyRing::new(pepper, []));
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
-        let control = Control::new(
+        let connections = Arc::<Connections>::default();
+        let parts = Parts {
+            allowlist: Arc::new(Allowlist::new(allow)),
+            classes: Classes::new(&config()),
+            connections: Arc::clone(&connections),
+            counters: Arc::default(),
+            edge: Arc::clone(&edge) as _,
+            keys: Arc::clone(&keys),
             store,
-            Arc::clone(&keys),
-            Arc::clone(&edge) as _,
-            Arc::default(),
-            Arc::new(Allowlist::new(allow)),
-            UnixTime::now(),
-        );
-        let control = Arc::new(control);
+        };
+        let control = Arc::new(Control::new(parts, UnixTime::now()));
         let socket = directory.path().join("run/control.sock");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let bound = runtime.block_on(ControlSocket::bind(&socket, allow_uids)).unwrap();
         runtime.spawn(serve(bound, Arc::clone(&control), std::future::pending()));
-        Self { control, directory, edge, keys, socket, _runtime: runtime }
+        Self { connections, control, directory, edge, keys, socket, _runtime: runtime }
     }
 
     /// One request; the status and the JSON of the answer.

@@ -74,6 +74,35 @@ fn bad_requests_get_a_problem_with_a_reason_and_a_cure() {
         ("DELETE", "/v1/bans/10.0.0.1", "", 404, "ban-missing", "ban list"),
         ("DELETE", "/v1/bans/nonsense", "", 400, "network-invalid", "192.0.2.7"),
         ("GET", "/v1/sources/nonsense", "", 400, "source-invalid", "192.0.2.7"),
+        ("GET", "/v1/limits/10.0.0.0%2F8", "", 400, "source-invalid", "192.0.2.7"),
+        ("DELETE", "/v1/limits/10.0.0.1", "", 404, "limit-missing", "limit show"),
+        ("DELETE", "/v1/limits/192.0.2.0%2F24", "", 404, "limit-missing", "[[class]]"),
+        ("POST", "/v1/limits", r#"{"network":"10.0.0.0/8"}"#, 400, "body-invalid", "missing field `limits`"),
+        ("POST", "/v1/limits", r#"{"network":"10.0.0.0/8","limits":{}}"#, 400, "field-invalid", "--requests"),
+        (
+            "POST",
+            "/v1/limits",
+            r#"{"network":"10.0.0.0/8","limits":{"requests":{"burst":0}}}"#,
+            400,
+            "field-invalid",
+            "requests.burst: 0 is not a number in range",
+        ),
+        (
+            "POST",
+            "/v1/limits",
+            r#"{"network":"10.0.0.0/8","limits":{"packets":{"rate":"5/m"}}}"#,
+            400,
+            "field-invalid",
+            "write a number per s, min or h",
+        ),
+        (
+            "POST",
+            "/v1/limits",
+            r#"{"network":"2001:db8::/65","limits":{"packets":{"rate":"5/s"}}}"#,
+            400,
+            "field-invalid",
+            "/64 by which IPv6 sources are told apart",
+        ),
     ];
     for (method, target, body, status, reason, cure) in table {
         let (answered, problem) = desk.ask(method, target, body);
@@ -84,7 +113,7 @@ fn bad_requests_get_a_problem_with_a_reason_and_a_cure() {
     }
     assert_eq!(desk.ask("GET", "/v1/keys", "").1, json!({ "keys": [] }));
     assert_eq!(desk.ask("GET", "/v1/bans", "").1, json!({ "bans": [] }));
-    assert_eq!(*desk.edge.rules.lock().unwrap(), []);
+    assert_eq!(desk.edge.told(), []);
 }
 
 #[test]
@@ -157,7 +186,7 @@ fn what_is_listed_is_what_the_kernel_was_told() {
     }
     let (_, bans) = desk.ask("GET", "/v1/bans", "");
     let listed: Vec<_> = bans["bans"].as_array().unwrap().iter().map(|ban| ban["network"].clone()).collect();
-    let rules = desk.edge.rules.lock().unwrap().clone();
+    let rules = desk.edge.told();
     let (allow, enforced) = rules.split_first().unwrap();
     assert_eq!(*allow, Rule { action: Action::Allow, network: "198.51.100.0/24".parse().unwrap() });
     let enforced: Vec<_> = enforced.iter().map(|rule| json!(rule.network.to_string())).collect();
@@ -168,7 +197,7 @@ fn what_is_listed_is_what_the_kernel_was_told() {
         let (status, removed) = desk.ask("DELETE", &format!("/v1/bans/{}", asked.replace('/', "%2F")), "");
         assert_eq!(status, 200, "{removed}");
     }
-    assert_eq!(*desk.edge.rules.lock().unwrap(), [*allow]);
+    assert_eq!(desk.edge.told(), *std::slice::from_ref(&allow));
 }
 
 #[test]
@@ -198,15 +227,91 @@ fn the_allowlist_is_what_is_configured_and_what_was_added_and_the_kernel_is_told
     let listed: Vec<_> =
         listed["allows"].as_array().unwrap().iter().map(|allow| allow["network"].clone()).collect();
     assert_eq!(listed, [json!("198.51.100.0/24"), json!("203.0.113.7/32")]);
-    let rules: Vec<_> = desk.edge.rules.lock().unwrap().iter().map(|rule| rule.network.to_string()).collect();
+    let rules: Vec<_> = desk.edge.told().iter().map(|rule| rule.network.to_string()).collect();
     assert_eq!(rules, ["198.51.100.0/24", "203.0.113.7/32"]);
 
     let (status, problem) = desk.ask("DELETE", "/v1/allows/198.51.100.0%2F24", "");
     assert_eq!((status, &problem["reason"]), (404, &json!("allow-missing")));
     assert!(problem["detail"].as_str().unwrap().contains("kernel.allow"), "{problem}");
     assert_eq!(desk.ask("DELETE", "/v1/allows/203.0.113.7", "").0, 200);
-    assert_eq!(desk.edge.rules.lock().unwrap().len(), 1);
+    assert_eq!(desk.edge.told().len(), 1);
     assert_eq!(desk.ask("POST", "/v1/allows", r#"{"network":"0.0.0.0/0"}"#).1["reason"], "allow-everyone");
+}
+
+/// The classes that the kernel was told of, as `network: requests per period`.
+fn classes(desk: &Desk) -> Vec<String> {
+    let rules = desk.edge.rules.lock().unwrap().clone();
+    let class =
+        |rule: &Rule| Some(format!("{}: {}", rule.network, rule.class()?.limits.requests.rate.events));
+    rules.iter().filter_map(class).collect()
+}
+
+#[test]
+fn limits_that_are_set_win_over_those_of_the_configuration_until_they_are_removed() {
+    let desk = Desk::open(&[]);
+    desk.control.apply_rules(UnixTime::now()).unwrap();
+    assert_eq!(classes(&desk), ["192.0.2.0/24: 500"]);
+    let set = |network: &str, rate: &str| {
+        let body =
+            json!({ "network": network, "limits": { "requests": { "rate": rate } }, "reason": "partner" });
+        desk.ask("POST", "/v1/limits", &body.to_string())
+    };
+    let (status, entry) = set("192.0.2.0/24", "7/min");
+    assert_eq!((status, &entry["limits"]["requests"]["rate"]), (201, &json!("7/min")), "{entry}");
+    assert_eq!(entry["limits"]["packets"]["rate"], "20000/s", "what is left out is as in [limits]");
+    set("192.0.2.7", "8/min");
+    set("192.0.2.7", "9/min");
+    assert_eq!(classes(&desk), ["192.0.2.0/24: 7", "192.0.2.7/32: 9"]);
+
+    let (_, listed) = desk.ask("GET", "/v1/limits", "");
+    let listed: Vec<_> = listed["limits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            (entry["network"].as_str(), entry["class"].as_str().unwrap(), entry["obstacle"].is_null())
+        })
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            (None, "default", true),
+            (Some("192.0.2.0/24"), "partners", false),
+            (Some("192.0.2.0/24"), "192.0.2.0/24", true),
+            (Some("192.0.2.7/32"), "192.0.2.7/32", true),
+        ]
+    );
+    let of = |address: &str| {
+        let (_, answer) = desk.ask("GET", &format!("/v1/limits/{address}"), "");
+        let limits = answer["limits"].as_array().unwrap();
+        (answer["allowed"] == true, limits.iter().map(|entry| entry["class"].clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        of("192.0.2.7"),
+        (false, vec![json!("192.0.2.7/32"), json!("192.0.2.0/24"), json!("default")])
+    );
+    assert_eq!(of("::ffff:192.0.2.9"), (false, vec![json!("192.0.2.0/24"), json!("default")]));
+    assert_eq!(of("198.51.100.1"), (true, vec![json!("default")]));
+
+    assert_eq!(desk.ask("DELETE", "/v1/limits/192.0.2.0%2F24", "").0, 200);
+    assert_eq!(desk.ask("DELETE", "/v1/limits/192.0.2.7", "").0, 200);
+    assert_eq!(classes(&desk), ["192.0.2.0/24: 500"]);
+}
+
+#[test]
+fn more_different_limits_than_the_kernel_tells_apart_are_refused_before_they_are_stored() {
+    let desk = Desk::open(&[]);
+    let set = |n: u32| {
+        let limits = json!({ "packets": { "burst": 1_000_000 + n } });
+        let body = json!({ "network": format!("10.0.{n}.0/24"), "limits": limits });
+        desk.ask("POST", "/v1/limits", &body.to_string())
+    };
+    for n in 0..254 {
+        assert_eq!(set(n).0, 201);
+    }
+    let (status, problem) = set(254);
+    assert_eq!((status, &problem["reason"]), (400, &json!("field-invalid")));
+    assert_eq!(desk.control.store.limits().unwrap().len(), 254);
 }
 
 #[test]
@@ -216,7 +321,7 @@ fn a_block_list_of_a_hundred_thousand_is_taken_whole_or_not_at_all() {
         (0..100_000_u32).map(|index| std::net::Ipv4Addr::from(0x0b00_0000 + index * 7)).collect();
     let (status, answer) = desk.ask("POST", "/v1/bans/import", &json!({ "networks": networks }).to_string());
     assert_eq!((status, &answer["imported"]), (201, &json!(100_000)), "{answer}");
-    assert_eq!(desk.edge.rules.lock().unwrap().len(), 100_001);
+    assert_eq!(desk.edge.told().len(), 100_001);
 
     let wrong = r#"{"networks":["203.0.113.7","10.0.0.1/8"]}"#;
     assert_eq!(desk.ask("POST", "/v1/bans/import", wrong).1["reason"], "network-invalid");
@@ -251,7 +356,7 @@ fn a_ban_that_the_kernel_did_not_take_is_stored_told_and_retried() {
     assert!(desk.control.upkeep(UnixTime::now()).is_err());
     *desk.edge.broken.lock().unwrap() = false;
     desk.control.upkeep(UnixTime::now()).unwrap();
-    assert_eq!(desk.edge.rules.lock().unwrap().len(), 2);
+    assert_eq!(desk.edge.told().len(), 2);
     assert_eq!(
         desk.ask("GET", "/v1/status", "").1["rules"],
         json!({ "allowed": 1, "banned": 1, "error": null })
@@ -263,9 +368,9 @@ fn upkeep_takes_a_ban_that_is_over_out_of_the_kernel() {
     let desk = Desk::open(&[]);
     desk.ask("POST", "/v1/bans", r#"{"network":"203.0.113.7","for_seconds":60}"#);
     desk.control.upkeep(UnixTime::now()).unwrap();
-    assert_eq!(desk.edge.rules.lock().unwrap().len(), 2);
+    assert_eq!(desk.edge.told().len(), 2);
     desk.control.upkeep(UnixTime(UnixTime::now().0 + 61)).unwrap();
-    assert_eq!(desk.edge.rules.lock().unwrap().len(), 1);
+    assert_eq!(desk.edge.told().len(), 1);
 }
 
 #[test]

@@ -27,10 +27,10 @@ pub struct Wanted {
 
 impl Wanted {
     /// `rate` samples a second, from 1 to [`MAX_RATE`]; reasons as [`parse_reasons`] yields them, 0 for all that
-    /// drop.
+    /// drop or reset.
     pub fn new(reasons: u64, sources: Vec<IpNet>, rate: u32) -> Self {
         let rate = rate.clamp(1, MAX_RATE);
-        let reasons = if reasons == 0 { of(Verdict::Drop) } else { reasons };
+        let reasons = if reasons == 0 { of(Verdict::Drop) | of(Verdict::Reset) } else { reasons };
         Self { limit: Limit::new(rate, SECOND, (2 * rate).min(MAX_RATE)), reasons, sources }
     }
 
@@ -42,15 +42,16 @@ impl Wanted {
 
 /// Not a reason.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{written:?} is no reason: write drop, pass or a name like {like}")]
+#[error("{written:?} is no reason: write drop, pass, reset or a name like {like}")]
 pub struct UnknownReason {
     like: &'static str,
     written: String,
 }
 
-/// The bits of a reason by its name, or of all that `drop` or `pass`.
+/// The bits of a reason by its name, or of all that `drop`, `pass` or `reset`.
 pub fn parse_reasons(text: &str) -> Result<u64, UnknownReason> {
-    if let Some(verdict) = [Verdict::Drop, Verdict::Pass].into_iter().find(|verdict| verdict.name() == text) {
+    let verdicts = [Verdict::Drop, Verdict::Pass, Verdict::Reset];
+    if let Some(verdict) = verdicts.into_iter().find(|verdict| verdict.name() == text) {
         return Ok(of(verdict));
     }
     let named = Reason::ALL.into_iter().find(|reason| reason.name() == text);

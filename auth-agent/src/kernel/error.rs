@@ -28,6 +28,16 @@ pub enum FilterError {
         /// The program's id.
         program: u32,
     },
+    /// A class on a part of what counts as one source.
+    #[error(
+        "limits for {network}: IPv6 sources are told apart by /{ipv6_prefix}, so that a longer network can't have limits of its own; write its /{ipv6_prefix}"
+    )]
+    ClassTooLong {
+        /// Of the source table in place.
+        ipv6_prefix: u8,
+        /// The network.
+        network: ipnet::IpNet,
+    },
     /// A directory can't be made or read.
     #[error("{}: {source}", path.display())]
     Directory {
@@ -96,6 +106,15 @@ pub enum FilterError {
     /// Missing rights.
     #[error("not allowed to load BPF programs; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NotPermitted,
+    /// Too many classes.
+    #[error(
+        "{wanted} networks with limits of their own that all differ, the kernel table holds {}; give some the same limits",
+        auth_common::layout::MAX_CLASSES - 1
+    )]
+    TooManyClasses {
+        /// How many there would be.
+        wanted: usize,
+    },
     /// Too many rules.
     #[error(
         "{wanted} rules after overlaps are resolved, the kernel table holds {}; merge or remove some",

@@ -1,7 +1,9 @@
 //! The BPF object that this binary carries, and loading it into the kernel.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
+use auth_common::gcra::Limit;
 use auth_common::layout::{self, Meta};
 use auth_common::source::ipv6_mask;
 use auth_common::table::{LINES_PER_GROUP, Shape};
@@ -25,28 +27,51 @@ pub struct Loaded {
     pub shape: Shape,
 }
 
-/// Loads the program over the pinned maps, making them where they are missing.
+/// Loads the program over the pinned maps, making them where they are missing. `resets` limits what plaintext ports
+/// answer; an increment of 0: nothing.
 ///
 /// # Errors
 /// Layout, rights, and whatever the kernel refuses.
-pub fn load(pins: &Pins, kernel: &Kernel) -> Result<Loaded, FilterError> {
+pub fn load(pins: &Pins, kernel: &Kernel, resets: Limit) -> Result<Loaded, FilterError> {
     let shape = match pinned_shape(pins)? {
         Some(shape) => shape,
         None => shape(kernel, new_secret()?),
     };
     let mut ebpf = EbpfLoader::new()
         .default_map_pin_directory(pins.maps())
+        .override_global(layout::RESETS, &Value(resets), true)
         .override_global(layout::SHAPE, &Value(shape), true)
         .map_max_entries(layout::SOURCES, shape.group_mask as u32 + 1)
         .load(OBJECT)
         .map_err(|error| refused(&error))?;
-    program(&mut ebpf)?.load().map_err(|error| program_refused(&error))?;
+    verify(program(&mut ebpf)?).map_err(|error| program_refused(&error))?;
 
     // Last: maps without it are taken for the remains of a start that was cut short.
     let mut meta = array::<Meta>(&mut ebpf, layout::META)?;
     let value = Meta { version: layout::VERSION, reserved: 0, shape };
     meta.set(0, Value(value), 0).map_err(|error| FilterError::map(layout::META, error))?;
     Ok(Loaded { ebpf, shape })
+}
+
+/// How often the verifier may be interrupted; libbpf gives it as many tries.
+const ATTEMPTS: usize = 5;
+
+/// Loads a program. The verifier takes a good part of a second, and gives up with EAGAIN if a signal comes meanwhile
+/// (kernel/bpf/verifier.c, `do_check`).
+///
+/// # Errors
+/// What the kernel says.
+pub fn verify(program: &mut Xdp) -> Result<(), ProgramError> {
+    let mut result = program.load();
+    for _ in 1..ATTEMPTS {
+        match result {
+            Err(ProgramError::LoadError { ref io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {
+                result = program.load();
+            }
+            _ => break,
+        }
+    }
+    result
 }
 
 /// The XDP program of a loaded object.
@@ -147,7 +172,7 @@ fn not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
     let chain = std::iter::successors(Some(error), |error| error.source());
     chain
         .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        .any(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 fn refused(error: &EbpfError) -> FilterError {
@@ -161,8 +186,7 @@ fn program_refused(error: &ProgramError) -> FilterError {
     match error {
         // The log is pages long; its last lines say what the verifier did not accept.
         ProgramError::LoadError { io_error, verifier_log } => {
-            if io_error.kind() == std::io::ErrorKind::PermissionDenied && verifier_log.to_string().is_empty()
-            {
+            if io_error.kind() == ErrorKind::PermissionDenied && verifier_log.to_string().is_empty() {
                 return FilterError::NotPermitted;
             }
             let log = verifier_log.to_string();

@@ -10,8 +10,10 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::{Filter, FilterError, interfaces};
 use crate::clock::{Monotonic, UnixTime};
+use crate::config::DEFAULT_CLASS_NAME as DEFAULT;
 use crate::edge::{
-    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Interface, Rule, SourceView, SourcesStatus,
+    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Flow, Interface, Rule, SourceView,
+    SourcesStatus,
 };
 use crate::events::{SubscribeError, Subscription, Wanted};
 
@@ -20,8 +22,20 @@ impl Edge for Filter {
         self.rules().apply(rules).map_err(EdgeError::new)
     }
 
+    fn ipv6_prefix(&self) -> u8 {
+        self.sources.shape().ipv6_mask.leading_ones() as u8
+    }
+
     fn detach(&self) -> Result<Detached, EdgeError> {
         super::detach(&self.pin_directory).map_err(EdgeError::new)
+    }
+
+    fn forget_flows(&self) -> Result<(), EdgeError> {
+        self.flows().sweep(Monotonic::now()).map_err(EdgeError::new)
+    }
+
+    fn revoke_flows(&self, flows: &[Flow], until: Monotonic) -> Result<usize, EdgeError> {
+        self.revoke_flows(flows, until).map_err(EdgeError::new)
     }
 
     fn source(&self, address: IpAddr) -> Result<SourceView, EdgeError> {
@@ -37,6 +51,7 @@ impl Edge for Filter {
         });
         Ok(FilterStatus {
             counters: counters.collect(),
+            flows: self.flows().status(),
             interfaces: self.attachments().map_err(EdgeError::new)?,
             sources: SourcesStatus {
                 lines: self.sources.capacity() as u64,
@@ -72,16 +87,22 @@ impl Filter {
         let outcome = rule.outcome(now.0);
         let generation = rules.policy.rules_generation;
         let tag = self.sources.place(address).tag;
-        let (requests, request_escalation) = self.budgets.requests;
-        let (failures, failure_escalation) = self.budgets.auth_failures;
+        let budgets = self.budgets_of(address);
+        let (requests, request_escalation) = budgets.requests;
+        let (failures, failure_escalation) = budgets.auth_failures;
         let banned = outcome == Outcome::Banned && rule.banned_until != u64::MAX;
         Ok(self.sources.peek(address, |line, shared| SourceView {
             banned_until: banned.then(|| on_the_wall(rule.banned_until, now, wall)).flatten(),
+            class: self
+                .classes
+                .load()
+                .class(address)
+                .map_or_else(|| DEFAULT.to_owned(), |class| class.name.clone()),
             debts: Debts {
-                bytes: debt(&line.bytes, now, self.budgets.bytes, u64::MAX),
+                bytes: debt(&line.bytes, now, budgets.bytes, u64::MAX),
                 auth_failures: debt(&line.auth_failures, now, failures, failure_escalation.threshold),
-                connections: debt(&line.connections, now, self.budgets.connections, u64::MAX),
-                packets: debt(&line.packets, now, self.budgets.packets, u64::MAX),
+                connections: debt(&line.connections, now, budgets.connections, u64::MAX),
+                packets: debt(&line.packets, now, budgets.packets, u64::MAX),
                 requests: debt(&line.requests, now, requests, request_escalation.threshold),
             },
             in_table: !shared,
@@ -89,7 +110,7 @@ impl Filter {
             rule: match outcome {
                 Outcome::Allowed => "allowed",
                 Outcome::Banned => "banned",
-                Outcome::None => "none",
+                Outcome::Limited { .. } => "none",
             }
             .to_owned(),
             rule_cached: !shared
@@ -103,8 +124,7 @@ impl Filter {
         match address {
             IpAddr::V4(_) => address.into(),
             IpAddr::V6(v6) => {
-                let prefix = self.sources.shape().ipv6_mask.leading_ones() as u8;
-                Ipv6Net::new(v6, prefix).map_or(address.into(), |network| network.trunc().into())
+                Ipv6Net::new(v6, self.ipv6_prefix()).map_or(address.into(), |network| network.trunc().into())
             }
         }
     }

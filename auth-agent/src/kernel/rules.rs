@@ -13,8 +13,10 @@ use std::net::IpAddr;
 use auth_common::rules::{ADDRESS_BITS, Rule as Entry};
 use ipnet::IpNet;
 
+use super::FilterError;
+use super::classes::DEFAULT_CLASS;
 use crate::clock::UnixTime;
-use crate::edge::{Action, Rule};
+use crate::edge::{Action, Class, Rule};
 
 /// A prefix of the 128-bit mapped address space.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -51,7 +53,8 @@ impl Prefix {
         self.length <= other.length && Self::cut(other.address, self.length) == self
     }
 
-    fn is_v4(self) -> bool {
+    /// Whether it lies in the mapped IPv4 space.
+    pub fn is_v4(self) -> bool {
         V4_SPACE.covers(self)
     }
 }
@@ -64,19 +67,27 @@ pub fn mapped(address: IpAddr) -> u128 {
     }
 }
 
-/// The entries that make the kernel enforce `rules`. `deadline` turns a ban's end into nanoseconds on the
-/// kernel's clock.
+/// The entries that make the kernel enforce `rules`. `number` is what the kernel knows a class by, `deadline` turns
+/// a ban's end into nanoseconds on the kernel's clock.
+///
+/// # Errors
+/// [`FilterError::ClassTooLong`]: the budgets of an IPv6 source belong to its whole prefix.
 pub fn compile(
     rules: &[Rule],
     ipv6_prefix: u8,
+    number: impl Fn(&Class) -> u16,
     deadline: impl Fn(UnixTime) -> u64,
-) -> BTreeMap<Prefix, Entry> {
+) -> Result<BTreeMap<Prefix, Entry>, FilterError> {
     let source_length = u32::from(ipv6_prefix);
     let mut entries = BTreeMap::<Prefix, Entry>::new();
     for rule in rules {
         let prefix = Prefix::new(rule.network);
-        merge(entries.entry(prefix).or_default(), own_entry(rule.action, &deadline));
-        if !prefix.is_v4() && prefix.length > source_length {
+        let is_part = !prefix.is_v4() && prefix.length > source_length;
+        if is_part && rule.class().is_some() {
+            return Err(FilterError::ClassTooLong { ipv6_prefix, network: rule.network });
+        }
+        merge(entries.entry(prefix).or_default(), own_entry(&rule.action, &number, &deadline));
+        if is_part {
             entries.entry(prefix).or_default().mixed = 1;
             entries.entry(Prefix::cut(prefix.address, source_length)).or_default().mixed = 1;
         }
@@ -86,19 +97,24 @@ pub fn compile(
         entries.entry(V4_SPACE).or_default();
     }
     inherit(&mut entries);
-    entries
+    Ok(entries)
 }
 
-fn own_entry(action: Action, deadline: &impl Fn(UnixTime) -> u64) -> Entry {
+fn own_entry(action: &Action, number: &impl Fn(&Class) -> u16, deadline: &impl Fn(UnixTime) -> u64) -> Entry {
     match action {
         Action::Allow => Entry { allowed: 1, ..Entry::default() },
         Action::Ban { until } => Entry { banned_until: until.map_or(u64::MAX, deadline), ..Entry::default() },
+        Action::Limit(class) => Entry { class: number(class), ..Entry::default() },
     }
 }
 
+/// Adds what another rule says. Its class counts only where the entry has none.
 fn merge(entry: &mut Entry, other: Entry) {
     entry.allowed |= other.allowed;
     entry.banned_until = entry.banned_until.max(other.banned_until);
+    if entry.class == DEFAULT_CLASS {
+        entry.class = other.class;
+    }
 }
 
 /// Gives each entry what the entries covering it say. The map's order puts a prefix behind all that cover it.

@@ -8,18 +8,18 @@ use auth_common::source::SourceKey;
 use auth_common::table::{Group, LINES_PER_GROUP, Line, Place, Shape};
 use auth_common::word::Word;
 
-use super::memory::SharedGroups;
+use super::memory::Shared;
 use crate::clock::Monotonic;
 
 /// The table that the kernel charges packets in, and the agent HTTP requests.
 pub struct SourceTable {
-    groups: SharedGroups,
+    groups: Shared<Group<AtomicU64>>,
     shape: Shape,
 }
 
 impl SourceTable {
     /// The table of `shape` in `groups`.
-    pub fn new(groups: SharedGroups, shape: Shape) -> Self {
+    pub fn new(groups: Shared<Group<AtomicU64>>, shape: Shape) -> Self {
         Self { groups, shape }
     }
 
@@ -67,12 +67,12 @@ impl SourceTable {
 
     /// Sources that owe something or are known at the moment. Reads the whole table.
     pub fn occupied(&self, now: Monotonic) -> usize {
-        self.groups.groups().iter().map(|group| group.occupied(now.0)).sum()
+        self.groups.elements().iter().map(|group| group.occupied(now.0)).sum()
     }
 
     /// Lines that sources can have.
     pub fn capacity(&self) -> usize {
-        self.groups.groups().len() * (LINES_PER_GROUP - 1)
+        self.groups.elements().len() * (LINES_PER_GROUP - 1)
     }
 
     /// Where `source` lies, and the tag of its cached rules.
@@ -92,14 +92,14 @@ impl SourceTable {
 
     fn group(&self, key: SourceKey) -> (&Group<AtomicU64>, Place) {
         let place = self.shape.place(key);
-        let groups = self.groups.groups();
+        let groups = self.groups.elements();
         // The mask keeps every place inside the table; the remainder spares a panic path.
         (&groups[place.group as usize % groups.len()], place)
     }
 }
 
 /// The address as a packet from it carries it.
-fn as_packet_address(address: IpAddr) -> Address {
+pub(super) fn as_packet_address(address: IpAddr) -> Address {
     match address.to_canonical() {
         IpAddr::V4(address) => Address::V4(address.octets()),
         IpAddr::V6(address) => Address::V6(address.octets()),

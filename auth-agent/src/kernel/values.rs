@@ -3,7 +3,9 @@
 #![allow(unsafe_code, reason = "aya's marker trait for plain map values")]
 
 use auth_common::event::Sampling;
-use auth_common::layout::{Meta, Policy, Ports};
+use auth_common::flow::Flow;
+use auth_common::gcra::Limit;
+use auth_common::layout::{Class, Meta, Policy, Ports};
 use auth_common::rules::Rule;
 use auth_common::table::Shape;
 
@@ -14,6 +16,12 @@ use auth_common::table::Shape;
 pub struct Value<T>(pub T);
 
 // SAFETY: integers only, so that every bit pattern is valid.
+unsafe impl aya::Pod for Value<Class> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Value<Flow> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Value<Limit> {}
+// SAFETY: as above.
 unsafe impl aya::Pod for Value<Meta> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Value<Policy> {}

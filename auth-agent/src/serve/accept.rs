@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::{Phase, Shared, connection};
+use crate::clock::UnixTime;
 use crate::counters;
 
 /// Without file descriptors or memory, trying again at once would only burn the CPU that could free some.
@@ -61,8 +62,11 @@ fn admit(
     counters::count(&counters.connections);
     match shared.admission.admit(source) {
         Ok(slot) => {
+            // getsockname(2) does not fail on a socket that was just accepted.
+            let Ok(local) = stream.local_addr() else { return };
+            let entry = shared.connections.enter(local, address, UnixTime::now());
             let (tls, shared, phase) = (tls.clone(), Arc::clone(shared), phase.clone());
-            tokio::spawn(connection::serve(stream, source, slot, tls, shared, phase));
+            tokio::spawn(connection::serve(stream, entry, slot, tls, shared, phase));
         }
         Err(full) => {
             debug!(%source, reason = full.name(), "connection closed");

@@ -11,6 +11,8 @@ use std::time::Duration;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
+use crate::connections::OpenRequest;
+
 /// The open exchanges of one connection.
 #[derive(Debug)]
 pub(super) struct Activity(Mutex<State>);
@@ -131,11 +133,12 @@ impl Drop for Exchange {
 pub(super) struct Watched<B> {
     body: B,
     exchange: Exchange,
+    _open: OpenRequest,
 }
 
 impl<B> Watched<B> {
-    pub(super) fn new(body: B, exchange: Exchange) -> Self {
-        Self { body, exchange }
+    pub(super) fn new(body: B, exchange: Exchange, open: OpenRequest) -> Self {
+        Self { body, exchange, _open: open }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,9 @@ use tracing::debug;
 
 use super::activity::{Activity, Stuck, Watched};
 use super::admission::Slot;
+use super::socket::Socket;
 use super::{Phase, Shared};
+use crate::connections::{Connection, Entry, Protocol};
 use crate::gateway::{AnswerBody, Now, Peer};
 
 /// What a client that was told to go may take at least to do so.
@@ -31,17 +32,20 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// Serves one connection to its end.
 pub(super) async fn serve(
     stream: TcpStream,
-    source: IpAddr,
+    mut entry: Entry,
     slot: Slot,
     tls: TlsAcceptor,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let connection = Arc::clone(entry.connection());
+    let source = connection.peer.ip();
     let end = tokio::select! {
-        end = exchange(stream, source, tls, &shared, phase.clone()) => end,
+        end = exchange(stream, connection, tls, &shared, phase.clone()) => end,
         _ = phase.wait_for(|phase| *phase == Phase::Ended) => Some("drain-timeout"),
+        end = entry.ended() => Some(end.name()),
     };
-    drop(slot);
+    drop((entry, slot));
     if let Some(reason) = end {
         debug!(%source, reason, "connection closed");
         shared.gateway.counters().closed.count(reason);
@@ -51,18 +55,22 @@ pub(super) async fn serve(
 /// The reason why the connection was ended before the client was done with it, if it was.
 async fn exchange(
     stream: TcpStream,
-    source: IpAddr,
+    connection: Arc<Connection>,
     tls: TlsAcceptor,
     shared: &Arc<Shared>,
     phase: watch::Receiver<Phase>,
 ) -> Option<&'static str> {
+    let stream = Socket::new(stream, Arc::clone(&connection));
     let stream = match handshake(stream, tls, shared.timeouts.handshake).await {
         Ok(stream) => stream,
         Err(reason) => return Some(reason),
     };
     let session = stream.get_ref().1;
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let peer = Arc::new(Peer { server_name: session.server_name().map(Arc::from), source });
+    connection.speaks(if is_http2 { Protocol::Http2 } else { Protocol::Http1 });
+    let source = connection.peer.ip();
+    let server_name = session.server_name().map(Arc::from);
+    let peer = Arc::new(Peer { connection, server_name, source });
     let activity = Activity::new();
     let service = service_fn(|request| {
         let (shared, peer, activity) = (Arc::clone(shared), Arc::clone(&peer), Arc::clone(&activity));
@@ -79,10 +87,10 @@ async fn exchange(
 }
 
 async fn handshake(
-    stream: TcpStream,
+    stream: Socket,
     tls: TlsAcceptor,
     limit: Duration,
-) -> Result<TlsStream<TcpStream>, &'static str> {
+) -> Result<TlsStream<Socket>, &'static str> {
     match timeout(limit, tls.accept(stream)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => {
@@ -99,9 +107,10 @@ async fn answer(
     activity: Arc<Activity>,
     request: Request<Incoming>,
 ) -> Result<Response<Watched<AnswerBody>>, Infallible> {
+    let open = peer.connection.begin();
     let exchange = activity.begin();
     let response = shared.gateway.answer(&peer, request, Now::read()).await;
-    Ok(response.map(|body| Watched::new(body, exchange)))
+    Ok(response.map(|body| Watched::new(body, exchange, open)))
 }
 
 /// Runs the connection; tells it to `finish` when the server drains or it has nothing to do, and drops it when

@@ -3,6 +3,7 @@
 mod answers;
 mod connections;
 mod edge;
+mod endings;
 mod http2;
 mod requests;
 mod smuggling;

@@ -15,7 +15,8 @@ pub(super) const KEPT_AFTER_EXPIRY_SECONDS: u64 = 90 * 24 * 60 * 60;
 pub struct Change {
     /// From when on it has no effect.
     pub expires: Option<UnixTime>,
-    /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `key.create`, `key.revoke`.
+    /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `key.create`, `key.revoke`,
+    /// `limit.remove`, `limit.set`.
     pub kind: String,
     /// The host that made it.
     pub origin: String,
@@ -37,6 +38,8 @@ pub(super) enum Kind {
     BanRemove,
     KeyCreate,
     KeyRevoke,
+    LimitRemove,
+    LimitSet,
 }
 
 impl Kind {
@@ -49,6 +52,8 @@ impl Kind {
             Self::BanRemove => "ban.remove",
             Self::KeyCreate => "key.create",
             Self::KeyRevoke => "key.revoke",
+            Self::LimitRemove => "limit.remove",
+            Self::LimitSet => "limit.set",
         }
     }
 }

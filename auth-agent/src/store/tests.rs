@@ -9,6 +9,7 @@ use tempfile::{Builder, TempDir};
 
 use super::*;
 use crate::api_key::{ApiKey, KeyHash};
+use crate::config::{Overrides, RateOverride};
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 const DATABASE: &str = "auth-agent.db";
@@ -45,6 +46,29 @@ fn new_key(hash: u8) -> NewKey {
 
 fn kinds(store: &Store) -> Vec<String> {
     store.changes(0, 1000).unwrap().into_iter().map(|change| change.kind).collect()
+}
+
+#[test]
+fn limits_are_there_after_a_restart_as_they_were_set_last() {
+    let (directory, store) = open();
+    let limit = |network, burst, created| Limit {
+        created,
+        limits: Overrides {
+            packets: Some(RateOverride { burst: Some(burst), rate: None }),
+            ..Overrides::default()
+        },
+        network: net(network),
+        reason: Some("partner".into()),
+    };
+    store.set_limit(&limit("192.0.2.0/24", 1, NOW)).unwrap();
+    store.set_limit(&limit("192.0.2.0/24", 2, later(1))).unwrap();
+    store.set_limit(&limit("2001:db8::/48", 3, NOW)).unwrap();
+    assert!(store.remove_limit(net("2001:db8::/48"), later(2)).unwrap());
+    assert!(!store.remove_limit(net("2001:db8::/49"), later(2)).unwrap());
+    drop(store);
+    let store = Store::open(directory.path(), later(3)).unwrap();
+    assert_eq!(store.limits().unwrap(), [limit("192.0.2.0/24", 2, later(1))]);
+    assert_eq!(kinds(&store), ["limit.set", "limit.set", "limit.set", "limit.remove"]);
 }
 
 #[test]
@@ -147,7 +171,7 @@ fn a_store_that_can_not_be_trusted_is_refused_in_one_line_with_path_and_cure() {
             |dir| {
                 Connection::open(dir.join(DATABASE)).unwrap().pragma_update(None, "user_version", 7).unwrap();
             },
-            "schema 7, and this version knows up to 2: start the newer agent",
+            "schema 7, and this version knows up to 3: start the newer agent",
         ),
         (
             "another program's database",

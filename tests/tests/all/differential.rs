@@ -8,6 +8,7 @@ mod generate;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU32;
 
 use auth_agent::config::{Kernel, Limits, XdpMode};
 use auth_agent::edge::{Action, Rule};
@@ -66,12 +67,10 @@ struct Filtered {
 
 fn limits() -> Limits {
     let mut limits = filter::limits();
-    for rate in [&mut limits.breaker, &mut limits.connections, &mut limits.packets] {
-        rate.burst = std::num::NonZeroU32::MAX;
-        rate.events = std::num::NonZeroU32::MAX;
+    for rate in [&mut limits.breaker, &mut limits.source.connections, &mut limits.source.packets] {
+        (rate.burst, rate.events) = (NonZeroU32::MAX, NonZeroU32::MAX);
     }
-    limits.bytes.burst = 1 << 40;
-    limits.bytes.per_second = 1 << 40;
+    (limits.source.bytes.burst, limits.source.bytes.per_second) = (1 << 40, 1 << 40);
     limits
 }
 
@@ -150,7 +149,7 @@ impl Laboratory {
             raw: RawSockets::new(&bare.host)?,
             bare,
             filtered: Filtered::new()?,
-            maps: HostMaps::new(&kernel(), &limits(), &[HTTPS], &rules()),
+            maps: HostMaps::new(&kernel(), &limits(), &[HTTPS], &rules())?,
             serial: 0,
             stricter: HashSet::new(),
             taken: HashMap::new(),

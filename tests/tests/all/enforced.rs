@@ -44,7 +44,7 @@ enum Change {
 
 fn changes() -> impl Strategy<Value = Change> {
     // Narrower than what wants to be forced.
-    let network = || networks().prop_filter("too wide", |network| network.prefix_len() >= 16);
+    let network = || networks(16..=128).prop_filter("too wide", |network| network.prefix_len() >= 16);
     prop_oneof![
         5 => (network(), prop_oneof![2 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(100))])
             .prop_map(|(network, seconds)| Change::Ban(network, seconds)),

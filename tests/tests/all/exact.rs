@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use auth_agent::config::{ByteRate, Limits, Rate};
+use auth_agent::config::{ByteRate, Limits, Rate, SourceLimits};
 use auth_agent::kernel::Budgets;
 use auth_common::gcra::Limit;
 use auth_common::layout::BYTES_PER_BLOCK;
@@ -43,23 +43,23 @@ fn rate(events: u32, burst: u32, period: Duration) -> Rate {
 
 /// Next to nothing comes back while the test runs.
 fn slow() -> Limits {
-    Limits {
-        breaker: rate(u32::MAX, u32::MAX, HOUR),
+    let source = SourceLimits {
         bytes: ByteRate { burst: 1 << 22, per_second: 1 },
         connections: rate(1_000, 1_000, HOUR),
         packets: rate(5_000, 5_000, HOUR),
-        ..filter::limits()
-    }
+        ..filter::limits().source
+    };
+    Limits { breaker: rate(u32::MAX, u32::MAX, HOUR), source, ..filter::limits() }
 }
 
 /// A thousand packets come back per second.
 fn quick() -> Limits {
-    Limits {
-        breaker: rate(2_000, 2_000, HOUR),
+    let source = SourceLimits {
         connections: rate(u32::MAX, u32::MAX, HOUR),
         packets: rate(1_000, 100, Duration::from_secs(1)),
-        ..slow()
-    }
+        ..slow().source
+    };
+    Limits { breaker: rate(2_000, 2_000, HOUR), source, ..slow() }
 }
 
 /// Rows, by the limits that they need.
@@ -92,7 +92,7 @@ fn rows() -> [(Limits, Vec<Row>); 2] {
             5_000,
             vec![frame("192.0.2.3", SYN, 0)],
         ),
-        row("packets of a site", Reason::SiteBudget, |budgets| budgets.policy(0).site_packets, 4_000, site),
+        row("packets of a site", Reason::SiteBudget, |budgets| budgets.class().site_packets, 4_000, site),
     ];
     let quick_rows = vec![
         row(

@@ -30,6 +30,7 @@ use crate::authenticate::Verify;
 use crate::clock::UnixTime;
 use crate::config::Upstream as Group;
 use crate::config::*;
+use crate::connections::Connections;
 use crate::counters::{Counters, Snapshot};
 use crate::gateway::Gateway;
 use crate::identity::{Identity, Method as By};
@@ -68,6 +69,7 @@ impl Verify for FakeVerify {
 
 pub struct Edge {
     pub address: SocketAddr,
+    pub connections: Arc<Connections>,
     pub debts: Arc<Fake>,
     pub server: JoinHandle<()>,
     pub upstream: Upstream,
@@ -94,7 +96,7 @@ impl Edge {
         let mut config = config(&upstream, files);
         change(&mut config);
         let server = Server::bind(&config).unwrap();
-        let address = server.addresses().unwrap()[0];
+        let (address, connections) = (server.addresses().unwrap()[0], server.connections());
         let (counters, debts) = (Arc::<Counters>::default(), Arc::new(debts));
         let config = Arc::new(config);
         let gateway = Gateway::new(
@@ -110,7 +112,16 @@ impl Edge {
             server.run(&config, Arc::new(gateway), allowlist, stop).await;
         });
         let certificate = certificate.der().clone();
-        Self { address, debts, server, upstream, certificate, counters, shutdown: Some(shutdown) }
+        Self {
+            address,
+            connections,
+            debts,
+            server,
+            upstream,
+            certificate,
+            counters,
+            shutdown: Some(shutdown),
+        }
     }
 
     pub fn counts(&self) -> Snapshot {
@@ -245,6 +256,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     let group = |name: &str, endpoints: Vec<Uri>| Group { endpoints, name: name.into() };
     Config {
         api_keys: ApiKeys { header: HeaderName::from_static("x-api-key") },
+        classes: vec![],
         control: Control { allow_uids: vec![], socket: PathBuf::new() },
         identity_headers: IdentityHeaders {
             method: HeaderName::from_static("x-auth-method"),
@@ -252,22 +264,15 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             subject: HeaderName::from_static("x-auth-subject"),
         },
         issuers: vec![],
-        kernel: Kernel {
-            allow: vec![],
-            guarded_ports: vec![],
-            interfaces: vec![],
-            ipv6_prefix: 64,
-            ipv6_site: 48,
-            mode: XdpMode::Auto,
-            pin_directory: PathBuf::new(),
-            plaintext_ports: vec![],
-            sources: NonZeroU32::MIN,
-        },
+        kernel: Kernel::default(),
         limits: Limits {
-            auth_failures: http,
-            connections: rate,
-            packets: rate,
-            requests: http,
+            source: SourceLimits {
+                auth_failures: http,
+                connections: rate,
+                packets: rate,
+                requests: http,
+                ..SourceLimits::default()
+            },
             ..Limits::default()
         },
         listeners: vec![Listener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), certificate, key }],

@@ -38,6 +38,8 @@ pub struct Upstream {
     pub flooded: Arc<AtomicU64>,
     /// A message whenever a request to `/api/hang` was given up.
     pub given_up: tokio::sync::Mutex<mpsc::UnboundedReceiver<()>>,
+    /// Requests to `/api/hang` that were not given up.
+    pub hanging: Arc<AtomicU64>,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -45,6 +47,7 @@ pub struct Upstream {
 struct Shared {
     flooded: Arc<AtomicU64>,
     given_up: mpsc::UnboundedSender<()>,
+    hanging: Arc<AtomicU64>,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -53,8 +56,10 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (given_up, receiver) = mpsc::unbounded_channel();
-        let shared = Shared { flooded: Arc::default(), given_up, seen: Arc::default() };
-        let (flooded, seen) = (Arc::clone(&shared.flooded), Arc::clone(&shared.seen));
+        let shared =
+            Shared { flooded: Arc::default(), given_up, hanging: Arc::default(), seen: Arc::default() };
+        let (flooded, hanging) = (Arc::clone(&shared.flooded), Arc::clone(&shared.hanging));
+        let seen = Arc::clone(&shared.seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = shared.clone();
@@ -62,7 +67,7 @@ impl Upstream {
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { address, flooded, given_up: tokio::sync::Mutex::new(receiver), seen }
+        Self { address, flooded, given_up: tokio::sync::Mutex::new(receiver), hanging, seen }
     }
 
     /// What came since the last call.
@@ -71,11 +76,12 @@ impl Upstream {
     }
 }
 
-struct OnDrop(mpsc::UnboundedSender<()>);
+struct OnDrop(Shared);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
-        let _ = self.0.send(());
+        self.0.hanging.fetch_sub(1, Relaxed);
+        let _ = self.0.given_up.send(());
     }
 }
 
@@ -83,7 +89,8 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Result<Response<A
     let (parts, body) = request.into_parts();
     match parts.uri.path() {
         "/api/hang" => {
-            let _guard = OnDrop(shared.given_up.clone());
+            shared.hanging.fetch_add(1, Relaxed);
+            let _guard = OnDrop(shared.clone());
             let _ = body.collect().await;
             return std::future::pending().await;
         }

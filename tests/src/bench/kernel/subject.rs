@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use auth_agent::config::{ByteRate, Kernel, Limits, Rate, XdpMode};
+use auth_agent::config::{ByteRate, Kernel, Limits, Rate, SourceLimits, XdpMode};
 use auth_agent::edge::{Action, Rule};
 use auth_common::sequence::{ALL, Sequence};
 use auth_common::verdict::Verdict;
@@ -142,7 +141,7 @@ fn judged(run: &Run<'_>, (nanoseconds, verdict): (f64, u32)) -> Ran {
         Outcome::Drop => XDP_DROP,
         Outcome::Pass => XDP_PASS,
         Outcome::Reason(reason) => match reason.verdict() {
-            Verdict::Drop => XDP_DROP,
+            Verdict::Drop | Verdict::Reset => XDP_DROP,
             Verdict::Pass => XDP_PASS,
         },
     };
@@ -176,15 +175,9 @@ fn ban(address: u32) -> Rule {
 
 fn kernel(scale: &Scale) -> Result<Kernel> {
     Ok(Kernel {
-        allow: Vec::new(),
-        guarded_ports: vec![22],
-        interfaces: Vec::new(),
-        ipv6_prefix: 64,
-        ipv6_site: 48,
         mode: XdpMode::Generic,
-        pin_directory: PathBuf::new(),
-        plaintext_ports: vec![80],
         sources: NonZeroU32::new(scale.sources).context("the source table needs lines")?,
+        ..Kernel::default()
     })
 }
 
@@ -192,5 +185,6 @@ fn kernel(scale: &Scale) -> Result<Kernel> {
 fn limits() -> Limits {
     let packets = Rate { burst: NonZeroU32::MAX, events: NonZeroU32::MAX, period: Duration::from_secs(1) };
     let bytes = ByteRate { burst: u64::from(u32::MAX) << 6, per_second: u64::from(u32::MAX) << 6 };
-    Limits { breaker: packets, bytes, packets, ..Limits::default() }
+    let source = SourceLimits { bytes, packets, ..SourceLimits::default() };
+    Limits { breaker: packets, source, ..Limits::default() }
 }
