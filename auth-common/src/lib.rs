@@ -13,6 +13,7 @@ pub mod cells;
 pub mod event;
 pub mod facts;
 pub mod filter;
+pub mod flood;
 pub mod flow;
 pub mod gcra;
 pub mod layout;

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod bench;
 pub mod client;
 pub mod effort;
+pub mod foreign;
 pub mod frames;
 pub mod host;
 pub mod issuer;

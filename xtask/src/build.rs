@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn driver(toolchain: &Toolchain, name: &str, release: bool) -> Result<(PathBuf, PathBuf)> {
     publish_object(toolchain)?;
     // In one go: apart, cargo would build the agent twice, for two sets of its dependencies' features.
-    host(&["--package", "auth-agent", "--package", "tests", "--bins"], release)?;
+    host(&["--package", "auth-agent", "--package", "tests", "--bin", "auth-agent", "--bin", name], release)?;
     Ok((process::binaries(release)?.join(name), agent(release)?))
 }
 

@@ -197,7 +197,7 @@ fn what_is_listed_is_what_the_kernel_was_told() {
         let (status, removed) = desk.ask("DELETE", &format!("/v1/bans/{}", asked.replace('/', "%2F")), "");
         assert_eq!(status, 200, "{removed}");
     }
-    assert_eq!(desk.edge.told(), *std::slice::from_ref(&allow));
+    assert_eq!(desk.edge.told(), *std::slice::from_ref(allow));
 }
 
 #[test]
