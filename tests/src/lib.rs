@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod bench;
 pub mod client;
+pub mod effort;
 pub mod foreign;
 pub mod frames;
 pub mod host;
@@ -15,7 +16,10 @@ pub mod listener;
 pub mod netns;
 pub mod pki;
 pub mod privilege;
+pub mod raw;
 pub mod stage;
 pub mod story;
 pub mod system;
 pub mod upstream;
+pub mod wire;
+pub mod witness;

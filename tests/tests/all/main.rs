@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod bench;
+mod clock;
 mod confirm;
+mod differential;
 mod doctor;
+mod enforced;
 mod events;
+mod exact;
 mod filter;
 mod flows;
 mod foreign;
@@ -19,3 +23,4 @@ mod reset;
 mod rules;
 mod shared;
 mod story;
+mod stream;
