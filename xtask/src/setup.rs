@@ -59,6 +59,15 @@ pub fn tools() -> Result<()> {
     bpffs()
 }
 
+/// What a benchmark compares with: installed if it can be, else the benchmark says what it went without.
+pub fn competitor(program: &str, package: &str) {
+    if process::on_path(program).is_none()
+        && let Err(error) = apt::install(&[package])
+    {
+        eprintln!("{program}: not installed: {error:#}");
+    }
+}
+
 /// The machine that tests run in on an older kernel. Where it can't be had, they say that they were skipped.
 pub fn guest() -> Option<PathBuf> {
     guest::find().inspect_err(|error| eprintln!("guest:      none: {error:#}")).ok()
