@@ -157,7 +157,10 @@ fn reasons_have_the_names_that_the_counters_have() {
     }
     assert_eq!(Wanted::new(0, Vec::new(), 1).reasons, drop);
     let error = parse_reasons("plaintext-prot").unwrap_err().to_string();
-    assert_eq!(error, "\"plaintext-prot\" is no reason: write drop, pass or a name like plaintext-port");
+    assert_eq!(
+        error,
+        "\"plaintext-prot\" is no reason: write drop, pass, reset or a name like plaintext-port"
+    );
 }
 
 #[test]

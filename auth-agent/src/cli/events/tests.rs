@@ -82,7 +82,7 @@ fn a_stream_that_the_agent_ends_is_a_failure_that_says_so() {
 fn a_wrong_command_line_exits_64_before_anything_is_asked() {
     let desk = Desk::open(&[]);
     let table: [(&[&str], &str); 5] = [
-        (&["--reason", "plain-port"], "write drop, pass or a name like"),
+        (&["--reason", "plain-port"], "write drop, pass, reset or a name like"),
         (&["--source", "10.0.0.1/8"], "write 10.0.0.0/8"),
         (&["--count", "0"], "0 is not in 1.."),
         (&["--rate", "1001"], "1001 is not in 1..=1000"),

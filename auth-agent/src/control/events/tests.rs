@@ -68,7 +68,7 @@ fn what_can_not_be_asked_for_is_refused_with_a_cure() {
         (
             "reason=plaintext",
             "field-invalid",
-            "reason: \"plaintext\" is no reason: write drop, pass or a name like",
+            "reason: \"plaintext\" is no reason: write drop, pass, reset or a name like",
         ),
         ("reason=", "field-invalid", "is no reason"),
         ("source=10.0.0.1/8", "network-invalid", "write 10.0.0.0/8"),
