@@ -52,7 +52,6 @@ fn a_killed_agent_undoes_at_its_next_start_what_nobody_confirmed_and_keeps_what_
     let deadline = ban["pending"]["deadline"].as_u64().unwrap();
     stage.kill().unwrap();
     // It passes while nobody is there to see it.
-    let deadline = Instant::now() + Duration::from_secs(3);
     while UnixTime::now().0 <= deadline {
         sleep(Duration::from_millis(50));
     }
