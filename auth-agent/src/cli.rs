@@ -7,7 +7,6 @@ mod args;
 mod check;
 mod client;
 mod connections;
-mod duration;
 mod events;
 mod limit;
 mod network_list;

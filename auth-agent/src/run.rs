@@ -27,6 +27,7 @@ use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
 use crate::gateway::Gateway;
 use crate::identity::{Identity, Method};
+use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
 use crate::refusal::Refusal;
@@ -105,7 +106,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     };
     let control = Arc::new(Control::new(parts, started));
     control.apply_rules(started)?;
-    unattached.attach()?;
+    let watch = tokio::spawn(watch(unattached.attach()?));
 
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
@@ -131,6 +132,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    watch.abort();
     heartbeat.abort();
     samples.abort();
     filter.end_samples();
@@ -161,6 +163,12 @@ async fn upkeep(control: Arc<Control>) {
             }
         };
         tokio::time::sleep(next.map_or(UPKEEP, |next| next.min(UPKEEP))).await;
+    }
+}
+
+async fn watch(watch: Watch) {
+    if let Err(error) = watch.run().await {
+        tracing::error!(%error, "interfaces that appear are not filtered until the next start");
     }
 }
 

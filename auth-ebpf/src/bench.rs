@@ -1,8 +1,9 @@
-//! What `cargo xtask bench kernel` measures: the filter and its baselines. It is not part of what is shipped.
+//! What `cargo xtask bench kernel` measures: the filter and its baselines; and what `bench flood` floods with.
+//! It is not part of what is shipped.
 //!
 //! `BPF_PROG_TEST_RUN` sends one packet over and over, and what a program wrote into it stays. So all programs
-//! but [`bench_still`] first write the next source of [`SEQUENCE`] into the packet; [`bench_empty`] does that
-//! and nothing else, and what a program costs is measured as its difference to that one.
+//! that are measured, but for [`bench_still`], first write the next source of [`SEQUENCE`] into the packet;
+//! [`bench_empty`] does that and nothing else, and what a program costs is measured as its difference to that one.
 
 #![no_std]
 #![no_main]
@@ -11,25 +12,41 @@
 #![allow(missing_docs, reason = "the xdp macro makes a function that nothing can document")]
 #![allow(unsafe_code, reason = "every map and packet access of a BPF program is one")]
 
+mod events;
 mod maps;
+mod runtime;
 mod word;
 
 use auth_common::filter::{self, Maps};
+use auth_common::flood::{self, Flood};
 use auth_common::gcra::Limit;
 use auth_common::packet::{self, Address, Cursor, Frame, Packet, Transport};
 use auth_common::sequence::Sequence;
 use auth_common::source::SourceKey;
 use auth_common::verdict::Verdict;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, LruHashMap};
 use aya_ebpf::programs::XdpContext;
 
+use crate::events::Candidate;
 use crate::maps::KernelMaps;
 
 /// Where the source address lies in an untagged IPv4 frame.
 const SOURCE: usize = 14 + 12;
+/// Where the IPv4 header's checksum lies, the TCP source port, the TCP checksum, and where that header ends.
+const NETWORK_SUM: usize = 14 + 10;
+const SOURCE_PORT: usize = 14 + 20;
+const TRANSPORT_SUM: usize = SOURCE_PORT + 16;
+const FLOOD_BYTES: usize = SOURCE_PORT + 20;
+
+/// How often the generator reads the clock for one packet: for gaps of up to 50 us on any machine.
+const READINGS: u32 = 4_096;
+
+/// The runner sets it before each flood, and reads it meanwhile.
+#[map]
+static FLOOD: Array<Flood> = Array::with_max_entries(1, 0);
 
 /// The runner sets it before each run, and reads it afterwards.
 #[map]
@@ -75,9 +92,11 @@ pub fn bench_parse(context: XdpContext) -> u32 {
 /// The filter, as it is in `main.rs`.
 #[xdp]
 pub fn bench_filter(context: XdpContext) -> u32 {
+    let candidate = Candidate::new(&context);
     with_next_source(&context, |frame, _| {
         let reason = filter::decide(frame, &KernelMaps);
         maps::count(reason);
+        candidate.offer(reason);
         match reason.verdict() {
             Verdict::Drop | Verdict::Reset => XDP_DROP,
             Verdict::Pass => XDP_PASS,
@@ -98,6 +117,52 @@ pub fn bench_lru(context: XdpContext) -> u32 {
 pub fn bench_lru_coarse(context: XdpContext) -> u32 {
     // SAFETY: the helper has no preconditions.
     with_next_source(&context, |frame, _| token_bucket(frame, unsafe { bpf_ktime_get_coarse_ns() }))
+}
+
+/// Sends the next packet of [`FLOOD`] when it is due. Run with `BPF_F_TEST_XDP_LIVE_FRAMES`, on one CPU.
+#[xdp]
+pub fn bench_flood(context: XdpContext) -> u32 {
+    let Some(flood) = FLOOD.get_ptr_mut(0) else { return XDP_ABORTED };
+    // SAFETY: one generator runs at a time; the runner reads single words only.
+    let flood = unsafe { &mut *flood };
+    let start = context.data();
+    if start + FLOOD_BYTES > context.data_end() {
+        return XDP_ABORTED;
+    }
+    flood.due = flood.due_after(wait_until(flood.due));
+    let packet = flood.sources.next;
+    let (address, port) = (flood.sources.address(packet), Flood::port(packet));
+    let fields = [
+        (SOURCE, (address >> 16) as u16),
+        (SOURCE + 2, address as u16),
+        (NETWORK_SUM, flood::checksum(flood.network_sum, address)),
+        (SOURCE_PORT, port),
+        (TRANSPORT_SUM, flood::checksum(flood.transport_sum + u64::from(port), address)),
+    ];
+    for (offset, field) in fields {
+        // SAFETY: the bounds are checked above, and the kernel aligns frames so that 16-bit fields are aligned.
+        unsafe { ((start + offset) as *mut u16).write_volatile(field.to_be()) };
+    }
+    flood.sources.next = packet + 1;
+    match flood.interface as u32 {
+        0 => XDP_DROP,
+        // SAFETY: the helper takes any number.
+        interface => unsafe { bpf_redirect(interface, 0) as u32 },
+    }
+}
+
+/// Reads the clock until `due`; the time then. Nobody can sleep here.
+#[inline(always)]
+fn wait_until(due: u64) -> u64 {
+    let mut now = 0;
+    for _ in 0..READINGS {
+        // SAFETY: the helper has no preconditions.
+        now = unsafe { bpf_ktime_get_ns() };
+        if now >= due {
+            break;
+        }
+    }
+    now
 }
 
 #[inline(always)]
@@ -171,13 +236,3 @@ fn token_bucket(frame: Cursor, now: u64) -> u32 {
     bucket.tokens = tokens - increment;
     XDP_PASS
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    // The verifier rejects a program in which this could be reached.
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

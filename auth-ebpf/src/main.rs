@@ -11,6 +11,7 @@
 mod events;
 mod maps;
 mod reset;
+mod runtime;
 mod word;
 
 use auth_common::filter;
@@ -41,13 +42,3 @@ pub fn auth_filter(context: XdpContext) -> u32 {
         Verdict::Pass => XDP_PASS,
     }
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    // The verifier rejects a program in which this could be reached.
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

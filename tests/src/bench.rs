@@ -1,4 +1,7 @@
 //! Measurements for people to read: what something costs beside its competitors, in one and the same run.
 
+pub mod flood;
 pub mod kernel;
+mod machine;
 mod spread;
+mod system;

@@ -56,6 +56,15 @@ pub fn tools() -> Result<()> {
     bpffs()
 }
 
+/// What a benchmark compares with: installed if it can be, else the benchmark says what it went without.
+pub fn competitor(program: &str, package: &str) {
+    if process::on_path(program).is_none()
+        && let Err(error) = apt::install(&[package])
+    {
+        eprintln!("{program}: not installed: {error:#}");
+    }
+}
+
 /// Where the filter is pinned. systemd mounts it; a container or a minimal host may not.
 fn bpffs() -> Result<()> {
     const BPFFS: &str = "/sys/fs/bpf";

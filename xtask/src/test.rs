@@ -7,7 +7,14 @@ use anyhow::{Context as _, Result};
 use crate::setup::{self, Toolchain};
 use crate::{build, process, tidy};
 
-pub fn run() -> Result<()> {
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run the generated tests over many more cases, for minutes
+    #[arg(long)]
+    long: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
     let toolchain = steps.run("setup", || {
         setup::tools()?;
@@ -18,13 +25,17 @@ pub fn run() -> Result<()> {
     steps.run("clippy", || clippy(&toolchain))?;
     steps.run("tidy", tidy::run)?;
     steps.run("tests", || {
-        process::run(
-            process::cargo()
-                .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
-                .env("AUTH_AGENT_BIN", &agent)
-                .env("AUTH_BENCH_OBJECT", build::bench_object())
-                .env("AUTH_EBPF_OBJECT", build::object()),
-        )
+        let mut tests = process::cargo();
+        tests
+            .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
+            .env("AUTH_AGENT_BIN", &agent)
+            .env("AUTH_BENCH_OBJECT", build::bench_object())
+            .env("AUTH_EBPF_OBJECT", build::object())
+            .env("AUTH_WITNESS_OBJECT", build::witness_object());
+        if args.long {
+            tests.env("AUTH_TEST_LONG", "1");
+        }
+        process::run(&mut tests)
     })?;
     steps.report();
     Ok(())

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args as Arguments, Parser, Subcommand};
 use ipnet::IpNet;
 
-use super::duration;
 use crate::api_key::KeyId;
+use crate::duration;
 use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
 use crate::network::parse_network;
 
@@ -34,7 +34,11 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Start the agent in the foreground
-    Run,
+    Run {
+        /// Take the place of another XDP program that was attached over netlink, as kernel.replace does
+        #[arg(long)]
+        replace: bool,
+    },
     /// Show the running agent: filter, counters, rules
     Status,
     /// Create, list and revoke API keys
@@ -139,7 +143,7 @@ pub(super) struct ImportBans {
 #[derive(Arguments, Debug)]
 pub(super) struct BanOptions {
     /// How long, like 90s, 10m or 1h30m [default: until removed]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_seconds)]
     pub(super) lasts: Option<Duration>,
     /// A remark, shown in the list
     #[arg(long, value_name = "TEXT")]
@@ -163,7 +167,7 @@ pub(super) struct Remove {
 #[derive(Arguments, Clone, Copy, Debug)]
 pub(super) struct Confirm {
     /// Undo it after this time, like 2m, unless `auth-agent confirm` comes first
-    #[arg(long = "confirm-within", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long = "confirm-within", value_name = "TIME", value_parser = duration::parse_seconds)]
     pub(super) within: Option<Duration>,
 }
 
@@ -192,16 +196,23 @@ pub(super) enum ConnectionVerb {
 
 #[derive(Arguments, Debug)]
 pub(super) struct EndConnections {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Drop what still comes from the same address and port to the same, new connections too, up to 1d
+    /// [default: the host answers it with a reset]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_seconds)]
+    pub(super) drop_for: Option<Duration>,
+}
+
+#[derive(Arguments, Debug)]
+#[group(multiple = false, required = true)]
+pub(super) struct Which {
     /// The connection's number, as `connection list` shows it
-    #[arg(value_name = "ID", conflicts_with = "source", required_unless_present = "source")]
+    #[arg(value_name = "ID")]
     pub(super) id: Option<u64>,
     /// All from this address or network, allowlisted or not
     #[arg(long, value_name = "CIDR", value_parser = parse_network)]
     pub(super) source: Option<IpNet>,
-    /// Drop what still comes from the same address and port to the same, new connections too, up to 1d
-    /// [default: the host answers it with a reset]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    pub(super) drop_for: Option<Duration>,
 }
 
 #[derive(Arguments, Debug)]
@@ -251,7 +262,7 @@ pub(super) struct CreateKey {
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(super) scopes: Vec<String>,
     /// How long it is valid, like 90d [default: until it is revoked]
-    #[arg(long = "expires", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long = "expires", value_name = "TIME", value_parser = duration::parse_seconds)]
     pub(super) expires_in: Option<Duration>,
     /// A network it may be used from; repeat for more [default: any]
     #[arg(long = "allow-net", value_name = "CIDR", value_parser = parse_network)]

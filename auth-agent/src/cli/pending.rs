@@ -1,9 +1,9 @@
 //! Changes that wait to be confirmed, for people.
 
-use super::duration::relative;
 use super::table::table;
 use crate::clock::UnixTime;
 use crate::control::messages::{PendingEntry, PendingList};
+use crate::duration::relative;
 
 /// What to do after a change, in one line.
 pub(super) fn notice(entry: &PendingEntry, now: UnixTime) -> String {

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use super::duration::{relative, relative_or, text};
 use super::pending;
 use super::table::table;
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, KeyEntry, Keys, Status};
 use crate::counters::Snapshot;
 use crate::doctor::{Finding, Report, Severity};
+use crate::duration::{relative, relative_or, text};
 use crate::edge::{Debt, Detached, FilterStatus, FlowsStatus, Interface, SourceView};
 
 pub(super) fn status(status: &Status, now: UnixTime) -> String {
@@ -64,10 +64,12 @@ fn requests(http: &Snapshot) -> String {
 fn interfaces(filter: &FilterStatus) -> String {
     let lines =
         filter.interfaces.iter().map(|Interface { index, mode, name, program_id }| match program_id {
-            0 => format!("filter     {name} UNFILTERED: {mode}; restart the agent to attach\n"),
+            0 if mode == "absent" => format!("filter     {name} absent\n"),
+            0 => format!("filter     {name} UNFILTERED: {mode}\n"),
             id => format!("filter     {name} (index {index}), {mode}, program {id}\n"),
         });
-    lines.collect()
+    let warnings = filter.warnings.iter().map(|warning| format!("warning    {warning}\n"));
+    lines.chain(warnings).collect()
 }
 
 pub(super) fn keys(keys: &Keys, now: UnixTime) -> String {

@@ -45,8 +45,11 @@ impl Session<'_> {
     pub(super) fn run(&mut self, verb: Verb) -> Result<(), Failure> {
         let now = self.now;
         match verb {
-            Verb::Run => run::run(Config::load(self.config_path())?)
-                .map_err(|error| Failure::new(format!("{error:#}"))),
+            Verb::Run { replace } => {
+                let mut config = Config::load(self.config_path())?;
+                config.kernel.replace |= replace;
+                run::run(config).map_err(|error| Failure::new(format!("{error:#}")))
+            }
             Verb::Status => self.get("/v1/status", |status| render::status(status, now)),
             Verb::Key(KeyVerb::Create(key)) => self.create_key(key),
             Verb::Key(KeyVerb::List) => self.get("/v1/keys", |keys| render::keys(keys, now)),
@@ -80,7 +83,7 @@ impl Session<'_> {
                 let target = connections::target(source, subject.as_deref());
                 self.get(&target, |list| connections::list(list, now))
             }
-            Verb::Connection(ConnectionVerb::End(which)) => self.end_connections(which),
+            Verb::Connection(ConnectionVerb::End(end)) => self.end_connections(end),
             Verb::Limit(LimitVerb::Show { address: None }) => {
                 self.get("/v1/limits", |limits| limit::all(limits, now))
             }
@@ -141,11 +144,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn end_connections(&mut self, which: EndConnections) -> Result<(), Failure> {
+    fn end_connections(&mut self, end: EndConnections) -> Result<(), Failure> {
         let request = messages::EndConnections {
-            drop_for_seconds: which.drop_for.map(|time| time.as_secs()),
-            id: which.id,
-            source: which.source.map(|source| source.to_string()),
+            drop_for_seconds: end.drop_for.map(|time| time.as_secs()),
+            id: end.which.id,
+            source: end.which.source.map(|source| source.to_string()),
         };
         let now = self.now;
         let body = self.ask(Method::POST, "/v1/connections/end", Some(request))?;

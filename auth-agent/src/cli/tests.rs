@@ -10,12 +10,13 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 use super::table::table;
-use super::{check, duration, execute, render};
+use super::{check, execute, render};
 use crate::clock::UnixTime;
 use crate::config::Listener;
 use crate::connections::Protocol;
 use crate::control::messages::{BanEntry, Bans, KeyEntry, Keys};
 use crate::control::testing::Desk;
+use crate::duration;
 use crate::identity::{Method, Principal};
 
 /// Exit code, standard output, standard error.
@@ -218,6 +219,7 @@ fn status_source_and_detach_are_readable() {
     let (_, status, _) = at(&desk, &["status"]);
     for words in [
         "filter     eth0 (index 2), native, program 31\n",
+        "warning    eth1 is absent\n",
         "rules      0 banned, 1 allowed\n",
         "sources    3 of 1024 lines used\n",
         "flows      2 revoked; 1 had no room among 8, or made some",
@@ -351,9 +353,12 @@ fn durations_are_read_with_units_and_in_order() {
         ("18446744073709551615m", None),
         ("1m18446744073709551615s", None),
         ("5µ", None),
+        ("500ms", None),
+        ("1s500ms", None),
+        ("1m1000ms", Some(61)),
     ];
     for (text, seconds) in table {
-        assert_eq!(duration::parse(text).ok(), seconds.map(Duration::from_secs), "{text:?}");
+        assert_eq!(duration::parse_seconds(text).ok(), seconds.map(Duration::from_secs), "{text:?}");
     }
 }
 
@@ -437,13 +442,13 @@ fn a_certificate_that_does_not_fit_its_key_is_found_before_the_start() {
     let absent = directory.path().join("absent.pem");
     let table: [(&Path, &Path, &str); 8] = [
         (&good, &key, ""),
-        (&good, &other, "can't be used together"),
-        (&absent, &key, "absent.pem: can't read the certificate chain"),
-        (&good, &absent, "absent.pem: can't read the private key"),
-        (&garbage, &key, "garbage.pem: can't read the certificate chain"),
-        (&empty, &key, "no certificate chain in it: it must be PEM"),
-        (&key, &key, "no certificate chain in it"),
-        (&good, &good, "no private key in it"),
+        (&good, &other, "other.pem does not belong to the certificate in"),
+        (&absent, &key, "absent.pem: No such file"),
+        (&good, &absent, "absent.pem: No such file"),
+        (&garbage, &key, "garbage.pem is not valid PEM"),
+        (&empty, &key, "empty.pem holds no certificate; it must be PEM"),
+        (&key, &key, "key.pem holds no certificate"),
+        (&good, &good, "good.pem holds no private key"),
     ];
     for (certificate, key, words) in table {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());

@@ -61,6 +61,7 @@ fn kernel(mut section: Section<'_>) -> Kernel {
         ),
         allow: section.list("allow", values::network).unwrap_or(default.allow),
         guarded_ports: section.list("guarded_ports", values::port).unwrap_or(default.guarded_ports),
+        hotplug: section.list("hotplug", values::interface).unwrap_or(default.hotplug),
         interfaces: interfaces.unwrap_or_default(),
         ipv6_site: section
             .optional("ipv6_site", values::count(16..=48))
@@ -72,9 +73,15 @@ fn kernel(mut section: Section<'_>) -> Kernel {
         pin_directory: section.or("pin_directory", values::absolute_path, default.pin_directory),
         plaintext: section.or("plaintext", values::plaintext, default.plaintext),
         plaintext_ports: section.list("plaintext_ports", values::port).unwrap_or(default.plaintext_ports),
+        replace: section.or("replace", values::boolean, default.replace),
         sources: section.or("sources", values::count(1 << 10..=1 << 24), default.sources),
         when_agent_gone: section.or("when_agent_gone", values::when_agent_gone, default.when_agent_gone),
     };
+    if let Some(twice) = kernel.hotplug.iter().find(|name| kernel.interfaces.contains(name)) {
+        let problem =
+            wrong(format!("\"{twice}\" is in interfaces too"), "take it out of one of the two lists");
+        section.check("hotplug", problem);
+    }
     section.check("sources", power_of_two(kernel.sources));
     if let Some(port) = kernel.guarded_ports.iter().find(|port| kernel.plaintext_ports.contains(port)) {
         let problem = wrong(format!("{port} is a plaintext port too"), "take it out of one of the two lists");

@@ -114,7 +114,7 @@ fn values_mean_what_their_units_say() {
         connect = "2s"
         drain = "5m"
         response = "1h"
-        handshake = "1d"
+        handshake = "23h30m"
         [sizes]
         body_bytes = "1GiB"
         uri_bytes = 0x200
@@ -136,7 +136,7 @@ fn values_mean_what_their_units_say() {
     assert_eq!(timeouts.connect, Duration::from_secs(2));
     assert_eq!(timeouts.drain, Duration::from_secs(300));
     assert_eq!(timeouts.response, Duration::from_secs(3600));
-    assert_eq!(timeouts.handshake, Duration::from_secs(86_400));
+    assert_eq!(timeouts.handshake, Duration::from_secs(84_600));
     assert_eq!(sizes.body_bytes, 1 << 30);
     assert_eq!(sizes.uri_bytes.get(), 512);
     assert_eq!(sizes.header_bytes.get(), 9000);

@@ -5,6 +5,7 @@
 //! cut off to whole nanoseconds), less that of a program that does nothing in the same round.
 
 mod column;
+mod counters;
 mod memory;
 mod report;
 mod subject;
@@ -18,7 +19,7 @@ use crate::system;
 use column::{COLUMNS, Column, LISTED, Outcome};
 use report::Measured;
 pub use report::Report;
-use subject::{Run, Subjects};
+use subject::{Run, Sample, Subjects};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +76,13 @@ pub fn run(scale: &Scale, object: &[u8]) -> Result<Report> {
     report::build(&subjects, measured)
 }
 
-/// Nanoseconds per packet; nothing if the subject is not installed.
-fn measure(column: &Column, scale: &Scale, subjects: &mut Subjects, next: &mut u64) -> Result<Option<f64>> {
+/// What a packet costs; nothing if the subject is not installed.
+fn measure(
+    column: &Column,
+    scale: &Scale,
+    subjects: &mut Subjects,
+    next: &mut u64,
+) -> Result<Option<Sample>> {
     let packets = u64::from(scale.packets);
     let sources = scale.sources_of(column);
     // Each source once, so that a table that other columns have used is this one's again.
@@ -95,5 +101,5 @@ fn measure(column: &Column, scale: &Scale, subjects: &mut Subjects, next: &mut u
         column.name,
         outcome.expected * 100.0
     );
-    Ok(Some(outcome.nanoseconds))
+    Ok(Some(outcome.sample))
 }

@@ -1,35 +1,60 @@
-//! `cargo xtask bench`: what the filter costs beside its competitors.
+//! `cargo xtask bench`: what the filter costs beside its competitors, and what it saves.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use tests::bench::kernel::{self, Scale};
+use serde_json::Value;
+use tests::bench::{flood, kernel};
 use tests::privilege;
 
 /// Measures, each competitor in the same run
 #[derive(Parser)]
 enum Subject {
+    /// What a flood leaves of a client's requests, over veth
+    Flood(Flood),
     /// What a packet costs in the filter, through BPF_PROG_TEST_RUN
     Kernel(Kernel),
 }
 
 #[derive(clap::Args)]
+struct Flood {
+    #[command(flatten)]
+    files: Files,
+    /// Packets of a flood in a second
+    #[arg(long, default_value_t = flood::Scale::default().rate, value_parser = clap::value_parser!(u32).range(20_000..=2_000_000))]
+    rate: u32,
+    /// Times that all variants are measured in turn
+    #[arg(long, default_value_t = flood::Scale::default().rounds, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Milliseconds that each measurement takes
+    #[arg(long, default_value_t = flood::Scale::default().time.as_millis() as u64, value_parser = clap::value_parser!(u64).range(10..=30_000))]
+    milliseconds: u64,
+}
+
+#[derive(clap::Args)]
 struct Kernel {
+    #[command(flatten)]
+    files: Files,
+    /// Times that all columns are measured in turn
+    #[arg(long, default_value_t = kernel::Scale::default().rounds, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Lines of the source table, a power of two
+    #[arg(long, default_value_t = kernel::Scale::default().sources, value_parser = lines)]
+    sources: u32,
+}
+
+#[derive(clap::Args)]
+struct Files {
     /// File to write the results to
     #[arg(long)]
     json: Option<PathBuf>,
     /// The benchmark's BPF object
     #[arg(long)]
     object: PathBuf,
-    /// Times that all columns are measured in turn
-    #[arg(long, default_value_t = Scale::default().rounds, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// Lines of the source table, a power of two
-    #[arg(long, default_value_t = Scale::default().sources, value_parser = lines)]
-    sources: u32,
 }
 
 /// As the configuration takes them.
@@ -42,8 +67,7 @@ fn lines(text: &str) -> Result<u32, String> {
 }
 
 fn main() -> ExitCode {
-    let Subject::Kernel(kernel) = Subject::parse();
-    match run(&kernel) {
+    match run(&Subject::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -52,17 +76,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Kernel) -> Result<()> {
+fn run(subject: &Subject) -> Result<()> {
     if let Some(reason) = privilege::missing() {
         bail!("the benchmark {reason}");
     }
-    let object = fs::read(&args.object).with_context(|| format!("read {}", args.object.display()))?;
-    let scale = Scale { rounds: args.rounds, sources: args.sources, ..Scale::default() };
-    let report = kernel::run(&scale, &object)?;
-    println!("{report}");
-    if let Some(path) = &args.json {
-        fs::write(path, format!("{:#}\n", report.json()))
-            .with_context(|| format!("write {}", path.display()))?;
+    match subject {
+        Subject::Flood(Flood { files, rate, rounds, milliseconds }) => {
+            let time = Duration::from_millis(*milliseconds);
+            let report = flood::run(&flood::Scale { rate: *rate, rounds: *rounds, time }, &files.object()?)?;
+            println!("{report}");
+            files.write(&report.json())
+        }
+        Subject::Kernel(Kernel { files, rounds, sources }) => {
+            let scale = kernel::Scale { rounds: *rounds, sources: *sources, ..kernel::Scale::default() };
+            let report = kernel::run(&scale, &files.object()?)?;
+            println!("{report}");
+            files.write(&report.json())
+        }
     }
-    Ok(())
+}
+
+impl Files {
+    fn object(&self) -> Result<Vec<u8>> {
+        fs::read(&self.object).with_context(|| format!("read {}", self.object.display()))
+    }
+
+    fn write(&self, json: &Value) -> Result<()> {
+        let Some(path) = &self.json else { return Ok(()) };
+        fs::write(path, format!("{json:#}\n")).with_context(|| format!("write {}", path.display()))
+    }
 }

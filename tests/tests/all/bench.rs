@@ -1,8 +1,9 @@
-//! The benchmark runs. What it measures is for people to judge: no time is asserted.
+//! The benchmarks run. What they measure is for people to judge: no time is asserted.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use tests::bench::kernel::{self, Scale};
+use tests::bench::{flood, kernel};
 use tests::privilege;
 
 /// What whoever reads the JSON relies on; xdp-filter need not be installed.
@@ -36,22 +37,87 @@ fn every_column_of_the_kernel_benchmark_is_measured_and_its_packets_get_their_ve
     if !privilege::kernel_usable("the kernel benchmark") {
         return;
     }
-    let scale = Scale { block_list: 1_024, packets: 1_024, rounds: 1, sources: 8_192 };
+    let scale = kernel::Scale { block_list: 1_024, packets: 1_024, rounds: 1, sources: 8_192 };
     let report = kernel::run(&scale, &object()).unwrap();
     let json = report.json();
     let table = report.to_string();
-    let skipped = !report.skipped.is_empty();
-    for name in COLUMNS.iter().chain(XDP_FILTER.iter().filter(|_| !skipped)) {
+    let skipped = |what: &str| report.skipped.iter().any(|reason| reason.starts_with(what));
+    let counted = !skipped("instructions, cache misses: ");
+    for name in COLUMNS.iter().chain(XDP_FILTER.iter().filter(|_| !skipped("xdp_filter_*: "))) {
         let column = &json["columns"][name];
+        assert_eq!(column["net_instructions"].is_f64(), counted, "{name}: {column}");
+        assert_eq!(column["net_cache_misses"].is_f64(), counted, "{name}: {column}");
         let [min, median, max] = ["ns_min", "ns_median", "ns_max"].map(|key| column[key].as_f64().unwrap());
         assert!(0.0 < min && min <= median && median <= max, "{name}: {column}");
         assert!(table.contains(name), "{name} is not in the table");
     }
+    let known = ["instructions, cache misses: ", "xdp_filter_*: "];
     for reason in &report.skipped {
-        assert!(reason.starts_with("xdp_filter_*: "), "{reason}");
+        assert!(known.iter().any(|start| reason.starts_with(start)), "{reason}");
     }
     assert!(json["object"]["instructions"].as_u64() < json["object"]["verified_instructions"].as_u64());
     assert_eq!(json["memory"]["source_line_bytes"], 64);
     assert!(json["memory"]["source_table_bytes"].as_u64() >= Some(8_192 * 64));
     assert_eq!(json["memory"]["block_list_entries"], 1_024);
+}
+
+/// What whoever reads the JSON of floods relies on.
+const FLOODS: [&str; 4] = ["one_80", "one_443_syn", "spoofed_80", "spoofed_443_syn"];
+const CELL: [&str; 10] = [
+    "agent_cpu",
+    "dropped_per_second",
+    "packets_per_second",
+    "receive_cpu",
+    "received_per_second",
+    "requests_failed",
+    "requests_per_second",
+    "share_max",
+    "share_min",
+    "share_of_undisturbed",
+];
+
+#[test]
+fn every_cell_of_the_flood_benchmark_is_measured_and_floods_are_dropped() {
+    if !privilege::kernel_usable("the flood benchmark") {
+        return;
+    }
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    if cpus < 2 {
+        eprintln!("skipped: the flood benchmark: one CPU");
+        return;
+    }
+    let scale = flood::Scale { rate: 20_000, rounds: 1, time: Duration::from_millis(50) };
+    let report = flood::run(&scale, &object()).unwrap();
+    let (json, table) = (report.json(), report.to_string());
+    if let Some(reason) = &report.skipped {
+        assert!(reason.starts_with("nftables: "), "{reason}");
+        assert_eq!(json["skipped"][0], *reason);
+    }
+    let variants = ["xdp", "nftables", "unfiltered"];
+    for variant in variants.iter().filter(|variant| **variant != "nftables" || report.skipped.is_none()) {
+        for flood in FLOODS.iter().chain(&["none"]) {
+            let cell = &json["cells"][flood][variant];
+            for field in CELL {
+                assert!(cell[field].is_number(), "{flood}, {variant}: no {field} in {cell}");
+            }
+            assert!(table.contains(flood) && table.contains(variant), "{table}");
+            let [sent, received, dropped] =
+                ["packets_per_second", "received_per_second", "dropped_per_second"]
+                    .map(|field| cell[field].as_f64().unwrap());
+            match (*flood, *variant) {
+                ("none", _) => assert_eq!(sent, 0.0, "{variant}: {cell}"),
+                (_, "unfiltered") => {
+                    assert!(received > 0.0, "{flood}: {cell}");
+                    assert_eq!(dropped, 0.0, "{flood}: {cell}");
+                }
+                // All but what hosts tell each other by themselves; both are counts over the same span.
+                ("one_80" | "spoofed_80", _) => {
+                    assert!(received > 0.0 && dropped > 0.9 * received, "{flood}, {variant}: {cell}");
+                }
+                ("one_443_syn", _) => assert!(dropped > 0.0, "{flood}, {variant}: {cell}"),
+                // The budget of all strangers may last that long.
+                _ => assert!(received > 0.0 && dropped <= received, "{flood}, {variant}: {cell}"),
+            }
+        }
+    }
 }

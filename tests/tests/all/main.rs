@@ -3,12 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod bench;
+mod clock;
 mod confirm;
+mod differential;
 mod doctor;
+mod enforced;
 mod events;
+mod exact;
 mod filter;
 mod flows;
+mod foreign;
 mod heartbeat;
+mod hotplug;
 mod lifecycle;
 mod limits;
 mod lists;
@@ -17,3 +23,4 @@ mod reset;
 mod rules;
 mod shared;
 mod story;
+mod stream;

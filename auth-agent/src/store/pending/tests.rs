@@ -199,10 +199,10 @@ proptest! {
                 }
                 Step::Confirm(which) => {
                     let pending = store.pending().unwrap();
-                    if let Some(pending) = pending.get(which % pending.len().max(1)) {
-                        if store.confirm(pending.id, now).unwrap() {
-                            model.confirm(pending.id);
-                        }
+                    if let Some(pending) = pending.get(which % pending.len().max(1))
+                        && store.confirm(pending.id, now).unwrap()
+                    {
+                        model.confirm(pending.id);
                     }
                 }
                 Step::Undo(seconds) => {

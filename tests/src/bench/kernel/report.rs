@@ -1,21 +1,22 @@
 //! What was found, as a table and as JSON.
 
 use std::fmt;
-use std::fs;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::column::{COLUMNS, EMPTY, STILL};
+use super::counters::Counts;
 use super::memory::Memory;
-use super::subject::Subjects;
+use super::subject::{Sample, Subjects};
+use crate::bench::machine;
 use crate::bench::spread::Spread;
 
 /// The samples of a column.
 #[derive(Default)]
 pub struct Measured {
-    /// Nanoseconds per packet, one for each round; none if there is nothing to measure.
-    pub samples: Vec<f64>,
+    /// One for each round; none if there is nothing to measure.
+    pub samples: Vec<Sample>,
     /// Packets so far.
     pub next: u64,
 }
@@ -44,6 +45,8 @@ pub struct Cost {
     pub net: Spread,
     /// The smallest sample less the smallest of the test itself: what it costs while nothing disturbs.
     pub least: f64,
+    /// Instructions and cache misses, less those of the test itself: the medians, where they are counted.
+    pub counts: Option<Counts>,
 }
 
 /// Everything that was found.
@@ -68,23 +71,27 @@ pub fn build(subjects: &Subjects, measured: Vec<Measured>) -> Result<Report> {
     };
     let costs = COLUMNS.iter().filter(|column| !samples(column.name).is_empty()).map(|column| {
         let (own, floor) = (samples(column.name), samples(column.floor()));
-        let gross = Spread::of(own.to_vec());
+        let time = |samples: &[Sample]| samples.iter().map(|sample| sample.nanoseconds).collect::<Vec<_>>();
+        let gross = Spread::of(time(own));
         Cost {
             name: column.name,
             gross,
-            least: gross.min - Spread::of(floor.to_vec()).min,
-            net: Spread::of(own.iter().zip(floor).map(|(own, floor)| own - floor).collect()),
+            least: gross.min - Spread::of(time(floor)).min,
+            net: Spread::of(time(own).iter().zip(time(floor)).map(|(own, floor)| own - floor).collect()),
+            counts: counts(own, floor),
         }
     });
     let program = subjects.plain.filter.program().info()?;
-    let skipped = subjects.xdp_filter.as_ref().err().map(|reason| format!("xdp_filter_*: {reason:#}"));
+    let xdp_filter = subjects.xdp_filter.as_ref().err().map(|reason| format!("xdp_filter_*: {reason:#}"));
+    let counters = subjects.counters.as_ref().err();
+    let counters = counters.map(|reason| format!("instructions, cache misses: {reason:#}"));
     Ok(Report {
         costs: costs.collect(),
-        skipped: skipped.into_iter().collect(),
-        cpu: cpu_model(),
+        skipped: xdp_filter.into_iter().chain(counters).collect(),
+        cpu: machine::cpu(),
         // Eight bytes each.
         instructions: program.size_translated().context("the kernel does not say how long a program is")? / 8,
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        kernel: machine::kernel(),
         memory: Memory::of(subjects)?,
         rounds: measured.iter().map(|column| column.samples.len()).max().unwrap_or_default(),
         verified_instructions: program
@@ -93,10 +100,15 @@ pub fn build(subjects: &Subjects, measured: Vec<Measured>) -> Result<Report> {
     })
 }
 
-fn cpu_model() -> String {
-    let facts = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = facts.lines().find_map(|line| line.strip_prefix("model name"));
-    model.map_or("unknown", |model| model.trim_start_matches([' ', '\t', ':'])).to_owned()
+fn counts(own: &[Sample], floor: &[Sample]) -> Option<Counts> {
+    let median = |of: fn(&Counts) -> f64| -> Option<f64> {
+        let differences = own.iter().zip(floor);
+        let differences =
+            differences.map(|(own, floor)| Some(of(own.counts.as_ref()?) - of(floor.counts.as_ref()?)));
+        Some(Spread::of(differences.collect::<Option<_>>()?).median)
+    };
+    let instructions = median(|counts| counts.instructions)?;
+    Some(Counts { instructions, cache_misses: median(|counts| counts.cache_misses)? })
 }
 
 impl Report {
@@ -142,15 +154,37 @@ impl Report {
     }
 }
 
+impl Cost {
+    fn row(&self, f: &mut fmt::Formatter<'_>, hot: f64) -> fmt::Result {
+        let name = self.name;
+        if matches!(name, EMPTY | STILL) {
+            let Spread { median, min, .. } = self.gross;
+            let spread = self.gross.interquartile();
+            return writeln!(f, "{name:<24}{median:>9.1}{spread:>9.1}{min:>9.1}   all in");
+        }
+        let (median, spread, to_hot) = (self.net.median, self.net.interquartile(), self.net.median / hot);
+        write!(f, "{name:<24}{median:>9.1}{spread:>9.1}{:>9.1}{to_hot:>9.2}", self.least)?;
+        match self.counts {
+            Some(counts) => writeln!(f, "{:>14.1}{:>14.3}", counts.instructions, counts.cache_misses),
+            None => writeln!(f),
+        }
+    }
+}
+
 fn column(cost: &Cost) -> Value {
-    json!({
+    let mut column = json!({
         "ns_max": rounded(cost.gross.max),
         "ns_median": rounded(cost.gross.median),
         "ns_min": rounded(cost.gross.min),
         "net_least": rounded(cost.least),
         "net_interquartile": rounded(cost.net.interquartile()),
         "net_median": rounded(cost.net.median),
-    })
+    });
+    if let Some(counts) = cost.counts {
+        column["net_instructions"] = rounded(counts.instructions);
+        column["net_cache_misses"] = rounded(counts.cache_misses);
+    }
+    column
 }
 
 fn rounded(number: f64) -> Value {
@@ -162,30 +196,13 @@ impl fmt::Display for Report {
         let hot = self.net("hot").unwrap_or(f64::NAN);
         writeln!(f, "Linux {}, {}; {} rounds", self.kernel, self.cpu, self.rounds)?;
         writeln!(f, "ns per packet, less `{EMPTY}` (`{STILL}` where the packet stays the same)\n")?;
-        writeln!(f, "{:<24}{:>9}{:>9}{:>9}{:>9}", "column", "median", "spread", "least", "to hot")?;
+        write!(f, "{:<24}{:>9}{:>9}{:>9}{:>9}", "column", "median", "spread", "least", "to hot")?;
+        match self.costs.iter().any(|cost| cost.counts.is_some()) {
+            true => writeln!(f, "{:>14}{:>14}", "instructions", "cache misses")?,
+            false => writeln!(f)?,
+        }
         for cost in &self.costs {
-            let (net, name) = (&cost.net, cost.name);
-            match name {
-                EMPTY | STILL => {
-                    let gross = &cost.gross;
-                    writeln!(
-                        f,
-                        "{name:<24}{:>9.1}{:>9.1}{:>9.1}   all in",
-                        gross.median,
-                        gross.interquartile(),
-                        gross.min
-                    )?;
-                }
-                _ => {
-                    let (median, spread) = (net.median, net.interquartile());
-                    writeln!(
-                        f,
-                        "{name:<24}{median:>9.1}{spread:>9.1}{:>9.1}{:>9.2}",
-                        cost.least,
-                        median / hot
-                    )?;
-                }
-            }
+            cost.row(f, hot)?;
         }
         for reason in &self.skipped {
             writeln!(f, "skipped: {reason}")?;

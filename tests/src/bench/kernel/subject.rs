@@ -15,6 +15,7 @@ use aya::programs::{TestRun, TestRunOptions, Xdp};
 
 use super::Scale;
 use super::column::{BANNED, BASE, Bed, Column, Outcome, Packet, Program};
+use super::counters::{Counters, Counts};
 use super::xdp_filter::XdpFilter;
 use crate::frames::{ACK, Ip, SYN, tcp};
 use crate::kernel::FilterUnderTest;
@@ -36,6 +37,8 @@ pub struct Subjects {
     spoofed: Tables,
     /// xdp-filter, or why it is missing.
     pub xdp_filter: Result<XdpFilter>,
+    /// What counts instructions and cache misses, or why nothing does.
+    pub counters: Result<Counters>,
 }
 
 /// A filter, and the benchmark's programs over its maps.
@@ -59,10 +62,18 @@ pub struct Run<'a> {
     pub sources: u64,
 }
 
-/// What came of it.
-pub struct Ran {
-    /// CPU time per packet.
+/// What packets cost, each.
+pub struct Sample {
+    /// CPU time.
     pub nanoseconds: f64,
+    /// What else was counted.
+    pub counts: Option<Counts>,
+}
+
+/// What came of a run.
+pub struct Ran {
+    /// What it cost.
+    pub sample: Sample,
     /// Share of packets that had the column's outcome.
     pub expected: f64,
 }
@@ -78,21 +89,20 @@ impl Subjects {
             plain: Tables::new(scale, object, Bed::Plain, &banned)?,
             spoofed: Tables::new(scale, object, Bed::Spoofed, &banned)?,
             xdp_filter: XdpFilter::load(Ipv4Addr::from(BANNED)),
+            counters: Counters::start(),
         })
     }
 
     /// Runs packets through a column's program; nothing if it is not installed.
     pub fn run(&mut self, run: &Run<'_>) -> Result<Option<Ran>> {
-        let frame = frame(run.column);
+        let test = Test { counters: self.counters.as_ref().ok(), frame: frame(run.column), run };
         Ok(Some(match run.column.program {
-            Program::Bench(Bed::Listed, program) => self.listed.bench(run, program, &frame)?,
-            Program::Bench(Bed::Plain, program) => self.plain.bench(run, program, &frame)?,
-            Program::Bench(Bed::Spoofed, program) => self.spoofed.bench(run, program, &frame)?,
-            Program::Shipped => {
-                self.plain.counted(run, |tables| test(tables.filter.program(), &frame, run))?
-            }
+            Program::Bench(Bed::Listed, program) => self.listed.bench(&test, program)?,
+            Program::Bench(Bed::Plain, program) => self.plain.bench(&test, program)?,
+            Program::Bench(Bed::Spoofed, program) => self.spoofed.bench(&test, program)?,
+            Program::Shipped => self.plain.counted(run, |tables| test.of(tables.filter.program()))?,
             Program::XdpFilter => match &self.xdp_filter {
-                Ok(xdp_filter) => judged(run, test(xdp_filter.program(), &frame, run)?),
+                Ok(xdp_filter) => judged(run, test.of(xdp_filter.program())?),
                 Err(_) => return Ok(None),
             },
         }))
@@ -107,12 +117,13 @@ impl Tables {
         Ok(Self { filter, bench, sequence: sequence.try_into()? })
     }
 
-    fn bench(&mut self, run: &Run<'_>, program: &str, frame: &[u8]) -> Result<Ran> {
+    fn bench(&mut self, test: &Test<'_>, program: &str) -> Result<Ran> {
+        let run = test.run;
         let sequence = Sequence { next: run.next, ..Sequence::new(run.column.base, run.sources) };
         self.sequence.set(0, sequence.words(), 0)?;
         let ran = self.counted(run, |tables| {
             let program = tables.bench.program(program).with_context(|| format!("no program {program}"))?;
-            test(program.try_into()?, frame, run)
+            test.of(program.try_into()?)
         })?;
         let [_, _, next, _] = self.sequence.get(&0, 0)?;
         let written = if program == "bench_still" { 0 } else { run.packets };
@@ -121,7 +132,7 @@ impl Tables {
     }
 
     /// Runs, and looks what the filter counted meanwhile.
-    fn counted(&mut self, run: &Run<'_>, test: impl FnOnce(&Self) -> Result<(f64, u32)>) -> Result<Ran> {
+    fn counted(&self, run: &Run<'_>, test: impl FnOnce(&Self) -> Result<(Sample, u32)>) -> Result<Ran> {
         let Outcome::Reason(reason) = run.column.outcome else {
             return Ok(judged(run, test(self)?));
         };
@@ -129,14 +140,14 @@ impl Tables {
             Ok(tables.filter.counts()?.get(&(reason as usize)).copied().unwrap_or_default())
         };
         let before = count(self)?;
-        let (nanoseconds, _) = test(self)?;
+        let (sample, _) = test(self)?;
         let expected = (count(self)? - before) as f64 / run.packets as f64;
-        Ok(Ran { nanoseconds, expected })
+        Ok(Ran { sample, expected })
     }
 }
 
 /// By the verdict of the last packet alone.
-fn judged(run: &Run<'_>, (nanoseconds, verdict): (f64, u32)) -> Ran {
+fn judged(run: &Run<'_>, (sample, verdict): (Sample, u32)) -> Ran {
     let expected = match run.column.outcome {
         Outcome::Drop => XDP_DROP,
         Outcome::Pass => XDP_PASS,
@@ -145,17 +156,29 @@ fn judged(run: &Run<'_>, (nanoseconds, verdict): (f64, u32)) -> Ran {
             Verdict::Pass => XDP_PASS,
         },
     };
-    Ran { nanoseconds, expected: f64::from(u8::from(verdict == expected)) }
+    Ran { sample, expected: f64::from(u8::from(verdict == expected)) }
 }
 
-/// CPU time per packet, and the verdict on the last.
-fn test(program: &Xdp, frame: &[u8], run: &Run<'_>) -> Result<(f64, u32)> {
-    let repeat = u32::try_from(run.packets)?;
-    let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
-    let start = system::thread_time()?;
-    let result = program.test_run(options)?;
-    let time = system::thread_time()?.saturating_sub(start);
-    Ok((time.as_nanos() as f64 / f64::from(repeat), result.return_value))
+/// A run, and what it is run with.
+struct Test<'a> {
+    counters: Option<&'a Counters>,
+    frame: Vec<u8>,
+    run: &'a Run<'a>,
+}
+
+impl Test<'_> {
+    /// What a program's packets cost, and the verdict on the last.
+    fn of(&self, program: &Xdp) -> Result<(Sample, u32)> {
+        let repeat = u32::try_from(self.run.packets)?;
+        let options = TestRunOptions { data_in: Some(&self.frame), repeat, ..TestRunOptions::default() };
+        let counted = || self.counters.map(Counters::read).transpose();
+        let (before, start) = (counted()?, system::thread_time()?);
+        let result = program.test_run(options)?;
+        let time = system::thread_time()?.saturating_sub(start);
+        let packets = f64::from(repeat);
+        let counts = counted()?.zip(before).map(|(after, before)| after.per_packet(before, packets));
+        Ok((Sample { nanoseconds: time.as_nanos() as f64 / packets, counts }, result.return_value))
+    }
 }
 
 fn frame(column: &Column) -> Vec<u8> {

@@ -274,6 +274,12 @@ fn transport() -> Vec<Row> {
         row("ICMP", as_protocol(ICMP, vec![8, 0, 0, 0, 0, 0, 0, 0]).frame(), Reason::WithinBudget),
         row("ICMP cut short", as_protocol(ICMP, vec![8, 0, 0, 0]).frame(), Reason::IcmpTruncated),
         row("GRE", as_protocol(47, vec![0; 8]).frame(), Reason::WithinBudget),
+        // Linux takes what is behind it for a segment only if the sender and this host share its key.
+        row(
+            "an authentication header over IPv4 is a protocol of its own",
+            as_protocol(AUTHENTICATION, [authentication(6), syn(80)].concat()).frame(),
+            Reason::WithinBudget,
+        ),
         row("neighbour discovery", neighbour(255).frame(), Reason::NeighbourDiscovery),
         row("neighbour discovery from afar", neighbour(64).frame(), Reason::WithinBudget),
         row("neighbour discovery in fragments", fragmented.frame(), Reason::WithinBudget),
@@ -306,6 +312,12 @@ fn fragments() -> Vec<Row> {
         row(
             "a first fragment whose chain goes on in the next",
             chain("2001:db8::3", &[(FRAGMENT, fragment(0, true)), (DESTINATION, options(1))], TCP, vec![])
+                .frame(),
+            Reason::FragmentTiny,
+        ),
+        row(
+            "a first fragment that cuts an extension header in two",
+            chain("2001:db8::3", &[(FRAGMENT, fragment(0, true))], DESTINATION, options(2)[..8].to_vec())
                 .frame(),
             Reason::FragmentTiny,
         ),
