@@ -114,7 +114,7 @@ fn any_sequence_of_rules_is_enforced_exactly() {
     let limits = generous();
     let filter = FilterUnderTest::start(kernel(), &limits, &[], &[]).unwrap();
     let filter = std::cell::RefCell::new(Some(filter));
-    let step = (rules(), prop::collection::vec(addresses(), 1..12), prop::bool::weighted(0.1));
+    let step = (rules(), prop::collection::vec(addresses(), 1..12), prop::bool::weighted(0.04));
     let steps = prop::collection::vec(step, 1..6);
     let config = Config { cases: effort::cases(60, 2_000), failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
