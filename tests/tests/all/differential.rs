@@ -102,7 +102,7 @@ impl Filtered {
         let filter = wire.host.run(|| {
             let (filter, unattached) = Filter::open(&kernel, &limits(), &[HTTPS])?;
             filter.apply_rules(&rules())?;
-            unattached.attach()?;
+            drop(unattached.attach()?);
             Ok(filter)
         })?;
         let mut filtered = Self { counts: BTreeMap::new(), filter, _pins: pins, wire };
