@@ -9,6 +9,7 @@ pub mod client;
 pub mod effort;
 pub mod foreign;
 pub mod frames;
+pub mod guest;
 pub mod host;
 pub mod issuer;
 pub mod kernel;

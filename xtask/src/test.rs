@@ -16,9 +16,9 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
-    let toolchain = steps.run("setup", || {
+    let (toolchain, guest) = steps.run("setup", || {
         setup::tools()?;
-        setup::toolchain()
+        Ok((setup::toolchain()?, setup::guest()))
     })?;
     let agent = steps.run("build", || build::everything(&toolchain))?;
     steps.run("format", || process::run(process::cargo().args(["fmt", "--all", "--check"])))?;
@@ -27,6 +27,7 @@ pub fn run(args: &Args) -> Result<()> {
     steps.run("tests", || {
         let mut tests = process::cargo();
         tests
+            .envs(guest.iter().map(|folder| ("AUTH_GUEST", folder)))
             .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
             .env("AUTH_AGENT_BIN", &agent)
             .env("AUTH_BENCH_OBJECT", build::bench_object())

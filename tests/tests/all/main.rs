@@ -4,6 +4,8 @@
 
 mod bench;
 mod clock;
+mod confirm;
+mod devices;
 mod differential;
 mod doctor;
 mod enforced;
@@ -12,6 +14,7 @@ mod exact;
 mod filter;
 mod flows;
 mod foreign;
+mod guest;
 mod heartbeat;
 mod hotplug;
 mod lifecycle;
