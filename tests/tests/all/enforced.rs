@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use auth_agent::clock::UnixTime;
 use auth_common::layout;
 use auth_common::verdict::Reason;
@@ -29,6 +30,9 @@ const LONG: u32 = 40;
 const SEED: [u8; 32] = *b"what is listed is what is so....";
 /// A ban is over when its second has come; the kernel may know of it a second later, and asks once a second.
 const LATE: u64 = 2;
+/// Seconds; nobody waits for the end of the second kind.
+const SHORT: u8 = 1;
+const LONG_LASTING: u8 = 250;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug)]
@@ -46,7 +50,7 @@ fn changes() -> impl Strategy<Value = Change> {
     // Narrower than what wants to be forced.
     let network = || networks(16..=128).prop_filter("too wide", |network| network.prefix_len() >= 16);
     prop_oneof![
-        5 => (network(), prop_oneof![2 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(100))])
+        5 => (network(), prop_oneof![2 => Just(None), 1 => Just(Some(SHORT)), 1 => Just(Some(LONG_LASTING))])
             .prop_map(|(network, seconds)| Change::Ban(network, seconds)),
         2 => network().prop_map(Change::Allow),
         2 => any::<Index>().prop_map(Change::Unban),
@@ -65,8 +69,9 @@ struct Listed {
 }
 
 impl Listed {
-    /// What it means for packets that come between two moments; `None` while a ban is about to end.
-    fn means(&self, address: IpAddr, from: UnixTime, to: UnixTime) -> Option<Reason> {
+    /// What it means for packets that come between two moments; `None` while a ban is about to end, or has just ended
+    /// and is listed no more.
+    fn means(&self, short: &[(IpNet, u64)], address: IpAddr, from: UnixTime, to: UnixTime) -> Option<Reason> {
         if self.allowed.iter().any(|network| network.contains(&address)) {
             return Some(Reason::Allowed);
         }
@@ -74,7 +79,10 @@ impl Listed {
         if bans().any(|(_, until)| until.is_none_or(|until| to.0 < until)) {
             return Some(Reason::Banned);
         }
-        let over = bans().all(|(_, until)| until.is_some_and(|until| from.0 >= until + LATE));
+        let mut ends = bans()
+            .map(|(_, until)| until.unwrap_or(u64::MAX))
+            .chain(short.iter().filter(|(network, _)| network.contains(&address)).map(|(_, until)| *until));
+        let over = ends.all(|end| from.0 >= end.saturating_add(LATE));
         over.then_some(Reason::WithinBudget)
     }
 }
@@ -84,6 +92,8 @@ struct Host {
     agent: Option<Agent>,
     namespace: Namespace,
     setup: Setup,
+    /// Bans that were to end soon, with the second from which they no longer hold.
+    short: Vec<(IpNet, u64)>,
 }
 
 impl Host {
@@ -94,7 +104,7 @@ impl Host {
         let limits = "[limits.packets]\nrate = \"1000000/s\"\nburst = 4000000000\n";
         setup.configure("lo", "generic", UPSTREAM, limits)?;
         let agent = Some(setup.start(&namespace)?);
-        Ok(Self { agent, namespace, setup })
+        Ok(Self { agent, namespace, setup, short: Vec::new() })
     }
 
     fn listed(&self) -> anyhow::Result<Listed> {
@@ -121,7 +131,13 @@ impl Host {
             Change::Allow(network) => self.cli(&["allow", "add", &network.to_string()]),
             Change::Ban(network, None) => self.cli(&["ban", "add", &network.to_string()]),
             Change::Ban(network, Some(seconds)) => {
-                self.cli(&["ban", "add", &network.to_string(), "--for", &format!("{seconds}s")])
+                let length = format!("{seconds}s");
+                let added = self.setup.json(&["ban", "add", &network.to_string(), "--for", &length])?;
+                let until = added["until"].as_u64().context("a ban without an end")?;
+                if *seconds == SHORT {
+                    self.short.push((*network, until));
+                }
+                Ok(())
             }
             Change::Kill => {
                 self.agent.take().unwrap().kill()?;
@@ -170,7 +186,9 @@ impl Host {
             for _ in 0..2 {
                 let from = UnixTime::now();
                 let reason = reason(&program, self.setup.pins(), *address).map_err(told)?;
-                let Some(meant) = listed.means(*address, from, UnixTime::now()) else { continue };
+                let Some(meant) = listed.means(&self.short, *address, from, UnixTime::now()) else {
+                    continue;
+                };
                 prop_assert_eq!(reason.name(), meant.name(), "{} under {:?}", address, listed);
                 clear += 1;
             }
@@ -180,9 +198,7 @@ impl Host {
 
     /// Waits until every ban that was to end soon is over, also in the kernel.
     fn outwait(&self) -> anyhow::Result<()> {
-        let soon = UnixTime::now().0 + 20;
-        let ends =
-            self.listed()?.banned.iter().filter_map(|(_, until)| *until).filter(|until| *until < soon).max();
+        let ends = self.short.iter().map(|(_, until)| *until).max();
         let deadline = Instant::now() + PATIENCE;
         while ends.is_some_and(|end| UnixTime::now().0 < end + LATE) {
             anyhow::ensure!(Instant::now() < deadline, "the clock stands still");
