@@ -153,7 +153,9 @@ pub struct Kernel {
     pub allow: Vec<IpNet>,
     /// Ports (TCP and UDP) that are never limited or banned.
     pub guarded_ports: Vec<u16>,
-    /// Interfaces the filter is attached to; at least one.
+    /// Interfaces that the filter is attached to when they appear.
+    pub hotplug: Vec<String>,
+    /// Interfaces the filter is attached to at the start; at least one.
     pub interfaces: Vec<String>,
     /// IPv6 sources are aggregated by this prefix length, 32-64.
     pub ipv6_prefix: u8,
@@ -167,6 +169,8 @@ pub struct Kernel {
     pub plaintext: PlaintextAnswer,
     /// TCP ports that never reach a socket.
     pub plaintext_ports: Vec<u16>,
+    /// Whether the filter takes the place of another program, where that can be put back.
+    pub replace: bool,
     /// Lines of the source table: a power of two, 1024 to 2^24.
     pub sources: NonZeroU32,
     /// What becomes of packets when the agent is gone.

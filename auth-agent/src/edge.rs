@@ -116,6 +116,9 @@ pub struct FilterStatus {
     pub interfaces: Vec<Interface>,
     /// The source table.
     pub sources: SourcesStatus,
+    /// What is not as it was asked for: an interface that is absent or in another mode, and why.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Revoked flows.
@@ -145,11 +148,11 @@ pub struct Counter {
 pub struct Interface {
     /// Interface index; 0: there is no such interface any more.
     pub index: u32,
-    /// `native` or `generic`; `detached`: no program is on it.
+    /// `native` or `generic`; `detached`: it has no filter; `absent`: it is not there.
     pub mode: String,
     /// Interface name.
     pub name: String,
-    /// Kernel's id of the attached program.
+    /// Kernel's id of the filter's program; 0: it is not on it.
     pub program_id: u32,
 }
 

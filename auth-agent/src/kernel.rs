@@ -6,20 +6,26 @@
 mod budgets;
 pub mod cells;
 mod classes;
+mod cures;
+mod displaced;
 pub mod error;
 mod flows;
+pub mod foreign;
 mod heartbeat;
 pub mod interfaces;
+mod keeper;
 mod links;
 mod memory;
 mod object;
 mod pins;
+pub mod place;
 mod report;
 pub mod rules;
 pub mod samples;
 pub mod sources;
 mod syscall;
 mod values;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -52,11 +58,14 @@ use cells::{Cells, Marks};
 use classes::{ByAddress, DEFAULT_CLASS};
 use flows::Flows;
 use heartbeat::Heartbeat;
+use keeper::Keeper;
+use links::Hand;
 use memory::{Atomic, Shared};
 use pins::Pins;
 use rules::Prefix;
 use samples::Ring;
 use values::Value;
+use watch::Watch;
 
 /// Bans that differ by less are the same ban, seen through two clocks.
 const DEADLINE_TOLERANCE: u64 = 1_000_000_000;
@@ -71,7 +80,7 @@ pub struct Filter {
     /// Where packets are to pass when the agent is gone.
     heartbeat: Option<Heartbeat>,
     flows: Mutex<Flows>,
-    interfaces: Vec<String>,
+    keeper: Arc<Keeper>,
     _lock: File,
     pin_directory: PathBuf,
     /// Until [`Filter::publish_samples`] takes it.
@@ -106,6 +115,7 @@ impl Filter {
     ) -> Result<(Self, Unattached), FilterError> {
         let pins = Pins::open(&kernel.pin_directory)?;
         let lock = pins.lock()?;
+        pins.refuse_other_namespaces()?;
         let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel, resets(kernel, limits))?;
         warn_of_other_shape(kernel, &shape);
 
@@ -114,25 +124,28 @@ impl Filter {
         let pass_when_agent_gone = u64::from(kernel.when_agent_gone == WhenAgentGone::Pass);
         let policy = Policy { pass_when_agent_gone, ..budgets.policy(0) };
         let (switch, ring) = samples::take(&mut ebpf)?;
+        let counters = counters(&mut ebpf)?;
         let flows = Flows::open(&mut ebpf)?;
         let policy = Policy { flows_until: flows.latest(), ..policy };
         let rules = Rules::open(&mut ebpf, budgets, policy, &shape)?;
+        let heartbeat = heartbeat(&mut ebpf, kernel)?;
+        let sources = source_table(&mut ebpf, shape)?;
+        let keeper = Arc::new(Keeper::new(Hand::new(ebpf, pins, kernel.mode, kernel.replace)?, kernel));
         let filter = Self {
             budgets,
             classes: ArcSwap::from_pointee(ByAddress::default()),
-            counters: counters(&mut ebpf)?,
+            counters,
             events: Hub::new(switch),
-            heartbeat: heartbeat(&mut ebpf, kernel)?,
+            heartbeat,
             flows: Mutex::new(flows),
-            interfaces: kernel.interfaces.clone(),
+            keeper: Arc::clone(&keeper),
             _lock: lock,
             pin_directory: kernel.pin_directory.clone(),
             ring: Mutex::new(Some(ring)),
             rules: Mutex::new(rules),
-            sources: source_table(&mut ebpf, shape)?,
+            sources,
         };
-        let interfaces = kernel.interfaces.clone();
-        Ok((filter, Unattached { ebpf, interfaces, mode: kernel.mode, pins }))
+        Ok((filter, Unattached(keeper)))
     }
 
     /// The budgets of sources that are in no class of their own.
@@ -219,20 +232,18 @@ impl Filter {
 
 /// A program that is set up and sees no packet yet.
 #[must_use = "nothing is filtered before it is attached"]
-pub struct Unattached {
-    ebpf: aya::Ebpf,
-    interfaces: Vec<String>,
-    mode: config::XdpMode,
-    pins: Pins,
-}
+pub struct Unattached(Arc<Keeper>);
 
 impl Unattached {
-    /// Puts the program on its interfaces; where an earlier agent's is, it takes its place in one step.
+    /// Puts the program on its interfaces; where an earlier agent's is, it takes its place in one step. What is
+    /// returned keeps it there.
     ///
     /// # Errors
     /// [`FilterError`]; interfaces that come before the one at fault are then filtered.
-    pub fn attach(mut self) -> Result<(), FilterError> {
-        links::attach(&mut self.ebpf, &self.pins, &self.interfaces, self.mode)
+    pub fn attach(self) -> Result<Watch, FilterError> {
+        let watch = Watch::open(Arc::clone(&self.0))?;
+        self.0.attach()?;
+        Ok(watch)
     }
 }
 
@@ -241,7 +252,7 @@ impl Unattached {
 /// # Errors
 /// [`FilterError::Directory`].
 pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
-    let Some(pins) = Pins::existing(pin_directory) else {
+    let Some(pins) = Pins::existing(pin_directory)? else {
         return Ok(Detached { interfaces: Vec::new() });
     };
     let interfaces = pins.links()?.into_iter().map(|link| link.name).collect();
@@ -249,13 +260,24 @@ pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
     Ok(Detached { interfaces })
 }
 
-/// Indexes of the interfaces whose filter is pinned in this directory.
+/// Which filters are pinned in a directory.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Pinned {
+    /// Names of the interfaces in other network namespaces.
+    pub elsewhere: Vec<String>,
+    /// Indexes of the interfaces in this one.
+    pub here: Vec<u32>,
+}
+
+/// Which filters are pinned in this directory.
 ///
 /// # Errors
 /// [`FilterError::Directory`].
-pub fn pinned(pin_directory: &Path) -> Result<Vec<u32>, FilterError> {
-    let Some(pins) = Pins::existing(pin_directory) else { return Ok(Vec::new()) };
-    Ok(pins.links()?.iter().map(|link| link.index).collect())
+pub fn pinned(pin_directory: &Path) -> Result<Pinned, FilterError> {
+    let Some(pins) = Pins::existing(pin_directory)? else { return Ok(Pinned::default()) };
+    let elsewhere = pins.strangers()?.into_iter().filter(pins::Link::holds).map(|link| link.name);
+    let here = pins.own_links()?.iter().map(|link| link.interface().unwrap_or(link.index)).collect();
+    Ok(Pinned { elsewhere: elsewhere.collect(), here })
 }
 
 impl Rules {

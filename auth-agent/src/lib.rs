@@ -12,6 +12,7 @@ pub mod control;
 pub mod counters;
 pub mod credential;
 pub mod doctor;
+mod duration;
 pub mod edge;
 pub mod events;
 pub mod gateway;

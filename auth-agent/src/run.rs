@@ -27,6 +27,7 @@ use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
 use crate::gateway::Gateway;
 use crate::identity::{Identity, Method};
+use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
 use crate::refusal::Refusal;
@@ -38,7 +39,7 @@ use crate::token::Verifier;
 /// polls every few minutes, short enough that an address that changes hands is a stranger again.
 const KNOWN_FOR: Duration = Duration::from_secs(600);
 
-/// Between two rounds of upkeep: an expired ban is listed no longer than this, and a rule that the kernel
+/// Between two rounds of upkeep, unless a change is due to be undone before: an expired ban is listed no longer than this, and a rule that the kernel
 /// refused is tried again as often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -105,7 +106,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     };
     let control = Arc::new(Control::new(parts, started));
     control.apply_rules(started)?;
-    unattached.attach()?;
+    let watch = tokio::spawn(watch(unattached.attach()?));
 
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
@@ -131,6 +132,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    watch.abort();
     heartbeat.abort();
     samples.abort();
     filter.end_samples();
@@ -147,15 +149,26 @@ fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing
 }
 
 async fn upkeep(control: Arc<Control>) {
-    let mut round = tokio::time::interval(UPKEEP);
     loop {
-        round.tick().await;
         let control = Arc::clone(&control);
-        match spawn_blocking(move || control.upkeep(UnixTime::now())).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "upkeep; it is tried again"),
-            Err(error) => tracing::error!(%error, "upkeep broke off; it is tried again"),
-        }
+        let next = match spawn_blocking(move || control.upkeep(UnixTime::now())).await {
+            Ok(Ok(next)) => next,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "upkeep; it is tried again");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "upkeep broke off; it is tried again");
+                None
+            }
+        };
+        tokio::time::sleep(next.map_or(UPKEEP, |next| next.min(UPKEEP))).await;
+    }
+}
+
+async fn watch(watch: Watch) {
+    if let Err(error) = watch.run().await {
+        tracing::error!(%error, "interfaces that appear are not filtered until the next start");
     }
 }
 

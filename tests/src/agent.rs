@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
@@ -18,6 +19,19 @@ use crate::system;
 
 /// How long an agent may take to answer on its control socket, and to go when told to.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until something holds.
+///
+/// # Errors
+/// If it does not, with what it is.
+pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds()? {
+        ensure!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
 
 /// Where the binary is: `AUTH_AGENT_BIN`, else beside this one.
 ///
@@ -212,11 +226,19 @@ impl Setup {
     /// # Errors
     /// If it ends instead, with the end of its log.
     pub fn start(&self, namespace: &Namespace) -> Result<Agent> {
+        self.start_with(namespace, &[])
+    }
+
+    /// The same with options of `run`.
+    ///
+    /// # Errors
+    /// If it ends instead, with the end of its log.
+    pub fn start_with(&self, namespace: &Namespace, options: &[&str]) -> Result<Agent> {
         let log = self.path("agent.log");
         let file = File::options().create(true).append(true).open(&log)?;
         let program = binary()?;
         let mut command = namespace.command(&program.to_string_lossy());
-        command.arg("--config").arg(self.path("config.toml")).arg("run");
+        command.arg("--config").arg(self.path("config.toml")).arg("run").args(options);
         // nsenter replaces itself by the agent, so this is the agent's own process id.
         let child = command.stdout(file.try_clone()?).stderr(file).spawn().context("nsenter is missing")?;
         let mut agent = Agent { child };
@@ -225,7 +247,9 @@ impl Setup {
             if let Some(status) = agent.child.try_wait()? {
                 bail!("the agent ended ({status}): {}", tail(&log));
             }
-            if self.cli(&["status"])?.status.success() {
+            // Whether anyone listens is asked first, since it takes no process.
+            let listens = UnixStream::connect(self.path("control.sock")).is_ok();
+            if listens && self.cli(&["status"])?.status.success() {
                 return Ok(agent);
             }
             ensure!(Instant::now() < deadline, "the agent does not answer: {}", tail(&log));
@@ -259,6 +283,22 @@ impl Agent {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// Stops it, as if the machine had no time for it.
+    ///
+    /// # Errors
+    /// If it is already gone.
+    pub fn pause(&self) -> Result<()> {
+        Ok(system::pause(self.child.id())?)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// If it is already gone.
+    pub fn resume(&self) -> Result<()> {
+        Ok(system::resume(self.child.id())?)
     }
 
     /// Sends SIGTERM.

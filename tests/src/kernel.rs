@@ -121,7 +121,7 @@ impl FilterUnderTest {
         let filter = namespace.run(|| {
             let (filter, unattached) = Filter::open(&kernel, limits, protected)?;
             filter.apply_rules(rules)?;
-            unattached.attach()?;
+            drop(unattached.attach()?);
             Ok(filter)
         })?;
         let mut ebpf = load(pins.path(), OBJECT, resets(&kernel, limits), &[layout::PROGRAM], [])?;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args as Arguments, Parser, Subcommand};
 use ipnet::IpNet;
 
-use super::duration;
 use crate::api_key::KeyId;
+use crate::duration;
 use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
 use crate::network::parse_network;
 
@@ -34,7 +34,11 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Start the agent in the foreground
-    Run,
+    Run {
+        /// Take the place of another XDP program that was attached over netlink, as kernel.replace does
+        #[arg(long)]
+        replace: bool,
+    },
     /// Show the running agent: filter, counters, rules
     Status,
     /// Create, list and revoke API keys
@@ -52,6 +56,14 @@ pub(super) enum Verb {
     /// Show, set and remove the limits of networks
     #[command(subcommand)]
     Limit(LimitVerb),
+    /// Keep a change that was made with --confirm-within
+    Confirm {
+        /// The change's number, as `pending` shows it [default: the only one]
+        #[arg(value_name = "ID")]
+        id: Option<i64>,
+    },
+    /// List the changes that are undone unless they are confirmed
+    Pending,
     /// Look at single client addresses
     #[command(subcommand)]
     Source(SourceVerb),
@@ -89,15 +101,13 @@ pub(super) enum AllowVerb {
         /// A remark, shown in the list
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        #[command(flatten)]
+        confirm: Confirm,
     },
     /// List the allowlist: what the configuration says, and what was added
     List,
     /// Take exactly this address or network off the allowlist
-    Remove {
-        /// Address or CIDR
-        #[arg(value_name = "NET", value_parser = parse_network)]
-        network: IpNet,
-    },
+    Remove(Remove),
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,11 +119,7 @@ pub(super) enum BanVerb {
     /// List the bans that hold
     List,
     /// End the ban on exactly this address or network
-    Remove {
-        /// Address or CIDR
-        #[arg(value_name = "NET", value_parser = parse_network)]
-        network: IpNet,
-    },
+    Remove(Remove),
 }
 
 #[derive(Arguments, Debug)]
@@ -121,15 +127,8 @@ pub(super) struct AddBan {
     /// Address or CIDR
     #[arg(value_name = "NET", value_parser = parse_network)]
     pub(super) network: IpNet,
-    /// How long, like 90s, 10m or 1h30m [default: until it is removed]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
-    pub(super) lasts: Option<Duration>,
-    /// A remark, shown in the list
-    #[arg(long, value_name = "TEXT")]
-    pub(super) reason: Option<String>,
-    /// Needed for a very wide network (shorter than /8, IPv6 /16)
-    #[arg(long)]
-    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) options: BanOptions,
 }
 
 #[derive(Arguments, Debug)]
@@ -137,15 +136,39 @@ pub(super) struct ImportBans {
     /// One address or CIDR per line, `#` and `;` begin remarks; - reads standard input
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
-    /// How long, like 90s, 10m or 1h30m [default: until they are removed]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    #[command(flatten)]
+    pub(super) options: BanOptions,
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct BanOptions {
+    /// How long, like 90s, 10m or 1h30m [default: until removed]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_seconds)]
     pub(super) lasts: Option<Duration>,
     /// A remark, shown in the list
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
-    /// Needed if one of them is very wide (shorter than /8, IPv6 /16)
+    /// Needed for a very wide network (shorter than /8, IPv6 /16)
     #[arg(long)]
     pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) confirm: Confirm,
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct Remove {
+    /// Address or CIDR
+    #[arg(value_name = "NET", value_parser = parse_network)]
+    pub(super) network: IpNet,
+    #[command(flatten)]
+    pub(super) confirm: Confirm,
+}
+
+#[derive(Arguments, Clone, Copy, Debug)]
+pub(super) struct Confirm {
+    /// Undo it after this time, like 2m, unless `auth-agent confirm` comes first
+    #[arg(long = "confirm-within", value_name = "TIME", value_parser = duration::parse_seconds)]
+    pub(super) within: Option<Duration>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -173,16 +196,23 @@ pub(super) enum ConnectionVerb {
 
 #[derive(Arguments, Debug)]
 pub(super) struct EndConnections {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Drop what still comes from the same address and port to the same, new connections too, up to 1d
+    /// [default: the host answers it with a reset]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_seconds)]
+    pub(super) drop_for: Option<Duration>,
+}
+
+#[derive(Arguments, Debug)]
+#[group(multiple = false, required = true)]
+pub(super) struct Which {
     /// The connection's number, as `connection list` shows it
-    #[arg(value_name = "ID", conflicts_with = "source", required_unless_present = "source")]
+    #[arg(value_name = "ID")]
     pub(super) id: Option<u64>,
     /// All from this address or network, allowlisted or not
     #[arg(long, value_name = "CIDR", value_parser = parse_network)]
     pub(super) source: Option<IpNet>,
-    /// Drop what still comes from the same address and port to the same, new connections too, up to 1d
-    /// [default: the host answers it with a reset]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    pub(super) drop_for: Option<Duration>,
 }
 
 #[derive(Arguments, Debug)]
@@ -232,7 +262,7 @@ pub(super) struct CreateKey {
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(super) scopes: Vec<String>,
     /// How long it is valid, like 90d [default: until it is revoked]
-    #[arg(long = "expires", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long = "expires", value_name = "TIME", value_parser = duration::parse_seconds)]
     pub(super) expires_in: Option<Duration>,
     /// A network it may be used from; repeat for more [default: any]
     #[arg(long = "allow-net", value_name = "CIDR", value_parser = parse_network)]
@@ -256,11 +286,7 @@ pub(super) enum LimitVerb {
     /// is left out is as in [limits] of the configuration. The longest network that a source is in decides.
     Set(Box<SetLimit>),
     /// Forget the limits that were set for exactly this address or network
-    Remove {
-        /// Address or CIDR
-        #[arg(value_name = "NET", value_parser = parse_network)]
-        network: IpNet,
-    },
+    Remove(Remove),
 }
 
 #[derive(Arguments, Debug)]
@@ -313,6 +339,8 @@ pub(super) struct SetLimit {
     /// A remark, shown in the list
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) confirm: Confirm,
 }
 
 #[derive(Debug, Subcommand)]

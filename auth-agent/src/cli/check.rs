@@ -3,13 +3,10 @@
 use std::path::Path;
 use std::slice;
 
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
 use serde::Serialize;
 
 use crate::config::{Config, Listener};
+use crate::tls;
 use crate::token::Verifier;
 
 /// The verdict on a configuration.
@@ -42,27 +39,7 @@ fn file_problems(config: &Config) -> Vec<String> {
     problems
 }
 
-/// A readable chain with the key that belongs to it.
+/// What `run` would say of its certificate and key.
 pub(super) fn certificate(listener: &Listener) -> Result<(), String> {
-    let Listener { certificate, key, .. } = listener;
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(certificate, "certificate chain", &error))?;
-    if chain.is_empty() {
-        return Err(unreadable(certificate, "certificate chain", &pem::Error::NoItemsFound));
-    }
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, "private key", &error))?;
-    let matched = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider());
-    matched.map(drop).map_err(|error| {
-        format!("{} and {} can't be used together: {error}", certificate.display(), key.display())
-    })
-}
-
-fn unreadable(path: &Path, what: &str, error: &pem::Error) -> String {
-    let cause = match error {
-        pem::Error::NoItemsFound => format!("no {what} in it: it must be PEM"),
-        error => error.to_string(),
-    };
-    format!("{}: can't read the {what}: {cause}", path.display())
+    tls::server_config(listener).map(drop).map_err(|error| error.to_string())
 }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use super::duration::relative;
 use super::table::table;
 use crate::clock::UnixTime;
 use crate::control::is_unprintable;
 use crate::control::messages::{ConnectionEntry, ConnectionList, EndedConnections};
+use crate::duration::relative;
 
 /// The path and query that list the connections that match.
 pub(super) fn target(source: Option<IpNet>, subject: Option<&str>) -> String {

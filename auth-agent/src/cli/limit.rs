@@ -1,11 +1,11 @@
 //! `auth-agent limit`: the command line's words for [`Overrides`], and a table of them.
 
 use super::args::SetLimit;
-use super::duration::relative;
 use super::table::table;
 use crate::clock::UnixTime;
 use crate::config::{ByteOverride, HttpOverride, Overrides, RateOverride};
 use crate::control::messages::{self, LimitEntry, Limits, LimitsOf};
+use crate::duration::relative;
 
 /// The request for it.
 pub(super) fn request(set: SetLimit) -> messages::SetLimit {

@@ -46,6 +46,7 @@ impl Default for Kernel {
             agent_gone_after: 10 * SECOND,
             allow: Vec::new(),
             guarded_ports: vec![22],
+            hotplug: Vec::new(),
             interfaces: Vec::new(),
             ipv6_prefix: 64,
             ipv6_site: 48,
@@ -53,6 +54,7 @@ impl Default for Kernel {
             pin_directory: PathBuf::from("/sys/fs/bpf/auth-agent"),
             plaintext: PlaintextAnswer::Drop,
             plaintext_ports: vec![80],
+            replace: false,
             sources: nonzero(1 << 19),
             when_agent_gone: WhenAgentGone::Filter,
         }

@@ -14,6 +14,7 @@ use toml::de::DeValue;
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
 use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
+use crate::duration;
 use crate::path::is_plain;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -67,6 +68,14 @@ pub(super) fn auth(value: &DeValue<'_>) -> Checked<Auth> {
     choice(value, &[("none", Auth::None), ("required", Auth::Required)])
 }
 
+/// `true` or `false`
+pub(super) fn boolean(value: &DeValue<'_>) -> Checked<bool> {
+    match value {
+        DeValue::Boolean(boolean) => Ok(*boolean),
+        other => wrong(format!("{} is neither true nor false", described(other)), "write true or false"),
+    }
+}
+
 /// A size within the range: `"64KiB"`, or a number of bytes.
 pub(super) fn bytes(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Checked<u64> {
     move |value| {
@@ -118,13 +127,13 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>)
     move |value| {
         const CURE: &str = "write a number and ms, s, m, h or d, such as \"10s\"";
         let duration = match value {
-            DeValue::String(text) => milliseconds(text),
+            DeValue::String(text) => duration::parse(text).ok(),
             DeValue::Integer(number) => {
                 return wrong(format!("{} has no unit", shown(number.as_str())), CURE);
             }
             _ => None,
         };
-        match duration.map(Duration::from_millis) {
+        match duration {
             Some(duration) if range.contains(&duration) => Ok(duration),
             Some(_) => wrong(
                 format!("{} is out of range", described(value)),
@@ -142,19 +151,6 @@ fn written(duration: Duration) -> String {
         ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
         ms => format!("{ms}ms"),
     }
-}
-
-fn milliseconds(text: &str) -> Option<u64> {
-    let (number, unit) = split(text)?;
-    let unit = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(unit)
 }
 
 /// `"http://host:port"`

@@ -115,6 +115,7 @@ impl Edge for FakeEdge {
                 program_id: 31,
             }],
             sources: SourcesStatus { lines: 1024, used: 3 },
+            warnings: vec!["eth1 is absent".into()],
         })
     }
 

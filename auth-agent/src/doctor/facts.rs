@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 use crate::clock::UnixTime;
 use crate::config::XdpMode;
+pub use crate::kernel::Pinned;
+pub use crate::kernel::foreign::{Holder, Program};
+pub use crate::kernel::place::Master;
 
 /// A fact, or why it could not be seen.
 pub type Seen<T> = Result<T, Unseen>;
@@ -50,6 +53,8 @@ pub struct Facts {
     pub others: Vec<String>,
     /// Where the filter lives on.
     pub pins: Pins,
+    /// `kernel.replace`
+    pub replace: bool,
 }
 
 /// The configuration file.
@@ -152,10 +157,10 @@ pub struct Limits {
 pub struct Pins {
     /// `kernel.pin_directory`.
     pub directory: PathBuf,
-    /// Indexes of the interfaces whose link is pinned there.
-    pub interfaces: Seen<Vec<u32>>,
     /// Whether it lies on a bpf file system.
     pub on_bpffs: bool,
+    /// Which filters are pinned there.
+    pub pinned: Seen<Pinned>,
 }
 
 /// What the configuration asks for.
@@ -227,6 +232,8 @@ pub struct Rights {
 /// An interface that was asked for.
 #[derive(Clone, Debug)]
 pub struct Interface {
+    /// Whether it may be missing: it is in `kernel.hotplug`.
+    pub late: bool,
     /// What is there under that name; nothing where there is no such interface.
     pub link: Option<Link>,
     /// Its name.
@@ -246,6 +253,8 @@ pub struct Link {
     pub features: Option<Features>,
     /// Its index.
     pub index: u32,
+    /// Where the interrupts of its receive queues go; nothing where it can't be seen.
+    pub interrupts: Option<Interrupts>,
     /// The kind of a virtual interface: `veth`, `vlan`, `bond`.
     pub kind: Option<String>,
     /// The interface that this one lies on, such as a VLAN's.
@@ -260,6 +269,8 @@ pub struct Link {
     pub peer: Option<(String, u32)>,
     /// The XDP program on it.
     pub program: Option<Program>,
+    /// Interfaces on top of it that have an XDP program.
+    pub programs_above: Vec<String>,
     /// Receive queues that hand packets to other processors (RPS), of how many; nothing where it can't be seen.
     pub rps: Option<(usize, usize)>,
     /// Queues that the indirection table (RSS) spreads over.
@@ -299,6 +310,15 @@ pub struct Channels {
     pub combined: bool,
 }
 
+/// Interrupts of an interface's queues.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Interrupts {
+    /// Processors that they go to.
+    pub cpus: Vec<usize>,
+    /// Their numbers.
+    pub numbers: Vec<u32>,
+}
+
 /// Offloads that matter to XDP.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Features {
@@ -317,39 +337,4 @@ pub struct Feature {
     pub fixed: bool,
     /// Whether it is on.
     pub on: bool,
-}
-
-/// A bond, bridge or other master.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Master {
-    /// Its kind.
-    pub kind: String,
-    /// All of its members.
-    pub members: Vec<String>,
-    /// Its name.
-    pub name: String,
-}
-
-/// An XDP program on an interface.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Program {
-    /// Its id; 0 where there are several.
-    pub id: u32,
-    /// How it is attached.
-    pub holder: Holder,
-    /// `native`, `generic`, `offloaded` or `several`.
-    pub mode: &'static str,
-    /// Its name, where it may be seen.
-    pub name: Option<String>,
-}
-
-/// What holds a program on its interface.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Holder {
-    /// A bpf_link of this id.
-    Link(u32),
-    /// The interface itself, over netlink.
-    Netlink,
-    /// Not to be seen.
-    Unseen,
 }

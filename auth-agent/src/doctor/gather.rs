@@ -3,6 +3,7 @@
 
 mod agent;
 mod host;
+mod interrupts;
 mod links;
 mod ports;
 #[cfg(test)]
@@ -15,7 +16,7 @@ use super::Request;
 use super::facts::{ConfigState, Configuration, Facts, Pins, Unseen};
 use crate::clock::UnixTime;
 use crate::config::{Config, XdpMode};
-use crate::kernel::{self, FilterError};
+use crate::kernel::{self, FilterError, Pinned};
 
 /// What holds where no configuration says otherwise.
 const DEFAULT_PINS: &str = "/sys/fs/bpf/auth-agent";
@@ -25,11 +26,14 @@ pub fn facts(request: &Request) -> Facts {
     let (state, config) = configuration(request);
     let kernel = config.as_ref().map(|config| &config.kernel);
     let wanted = match (&request.interfaces[..], kernel) {
-        ([], Some(kernel)) => kernel.interfaces.clone(),
+        ([], Some(kernel)) => [&kernel.interfaces[..], &kernel.hotplug].concat(),
         (named, _) => named.to_vec(),
     };
     let host = host::host(UnixTime::now());
-    let (interfaces, others) = links::interfaces(wanted, host.version());
+    let (mut interfaces, others) = links::interfaces(wanted, host.version());
+    for interface in &mut interfaces {
+        interface.late = kernel.is_some_and(|kernel| kernel.hotplug.contains(&interface.name));
+    }
     let directory = kernel.map_or(DEFAULT_PINS.into(), |kernel| kernel.pin_directory.clone());
     Facts {
         agent: config.as_ref().map(agent::agent),
@@ -39,6 +43,7 @@ pub fn facts(request: &Request) -> Facts {
         mode: kernel.map_or(XdpMode::Auto, |kernel| kernel.mode),
         others,
         pins: pins(directory),
+        replace: kernel.is_some_and(|kernel| kernel.replace),
     }
 }
 
@@ -63,13 +68,13 @@ fn configuration(request: &Request) -> (ConfigState, Option<Config>) {
 }
 
 fn pins(directory: std::path::PathBuf) -> Pins {
-    let interfaces = match fs::metadata(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+    let pinned = match fs::metadata(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Pinned::default()),
         Err(error) => Err(error.into()),
         Ok(_) => kernel::pinned(&directory).map_err(|error| match error {
             FilterError::Directory { source, .. } => source.into(),
             error => Unseen::because(error.to_string()),
         }),
     };
-    Pins { interfaces, on_bpffs: kernel::on_bpffs(&directory), directory }
+    Pins { pinned, on_bpffs: kernel::on_bpffs(&directory), directory }
 }

@@ -47,10 +47,15 @@ fn healthy() -> Facts {
             synchronised: Ok(true),
             unprivileged_bpf: Ok(2),
         },
-        interfaces: vec![Interface { link: Some(link()), name: "eth0".to_owned() }],
+        interfaces: vec![Interface { late: false, link: Some(link()), name: "eth0".to_owned() }],
         mode: XdpMode::Native,
         others: Vec::new(),
-        pins: Pins { directory: "/sys/fs/bpf/auth-agent".into(), interfaces: Ok(Vec::new()), on_bpffs: true },
+        pins: Pins {
+            directory: "/sys/fs/bpf/auth-agent".into(),
+            on_bpffs: true,
+            pinned: Ok(Pinned::default()),
+        },
+        replace: false,
     }
 }
 
@@ -61,6 +66,7 @@ fn link() -> Link {
         ethernet: true,
         features: Some(Features::default()),
         index: 2,
+        interrupts: Some(Interrupts { cpus: vec![0, 1, 2, 3], numbers: vec![24, 25, 26, 27] }),
         kind: None,
         lower: None,
         master: None,
@@ -68,6 +74,7 @@ fn link() -> Link {
         native: Native { source: NativeSource::Kernel, supported: Some(true) },
         peer: None,
         program: None,
+        programs_above: Vec::new(),
         rps: Some((0, 4)),
         rss: Some(4),
         up: true,
@@ -127,7 +134,7 @@ fn what_this_user_may_not_see_is_said_and_is_no_problem() {
     facts.host.bpf = BpfCall::Denied;
     facts.host.capabilities = Ok(Capabilities(0));
     facts.host.root = false;
-    facts.pins.interfaces = Err(denied());
+    facts.pins.pinned = Err(denied());
     on_link(&mut facts).program = interface::program(None, Holder::Unseen);
     listener(&mut facts).port = Ok(Port::Taken(None));
     listener(&mut facts).usable = Err(denied());

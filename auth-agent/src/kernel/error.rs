@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::foreign::Program;
+
 /// Why the filter can't be put in place or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
@@ -19,14 +21,14 @@ pub enum FilterError {
         source: io::Error,
     },
     /// Another program is attached.
-    #[error(
-        "interface {interface}: another XDP program (id {program}) is attached; find its owner with `bpftool prog show id {program}`, and remove it with `ip link set dev {interface} xdp off`"
-    )]
+    #[error("interface {interface}: another XDP program is attached: {program}; {cure}")]
     Busy {
+        /// What to do about it.
+        cure: String,
         /// The interface.
         interface: String,
-        /// The program's id.
-        program: u32,
+        /// The program.
+        program: Program,
     },
     /// A class on a part of what counts as one source.
     #[error(
@@ -53,7 +55,9 @@ pub enum FilterError {
         path: PathBuf,
     },
     /// No such interface.
-    #[error("interface {interface} does not exist; this host has: {present}; mend kernel.interfaces")]
+    #[error(
+        "interface {interface} does not exist; this host has: {present}; mend kernel.interfaces, or move it to kernel.hotplug if it appears later"
+    )]
     InterfaceMissing {
         /// The interface.
         interface: String,
@@ -106,6 +110,18 @@ pub enum FilterError {
     /// Missing rights.
     #[error("not allowed to load BPF programs; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NotPermitted,
+    /// The pins are those of another network namespace.
+    #[error(
+        "{}: filters of another network namespace (net:[{namespace}]) are pinned here, on {interfaces}; set another kernel.pin_directory for this one, or let them go with `auth-agent detach` (they are unfiltered then)", path.display()
+    )]
+    OtherNamespace {
+        /// What they are on.
+        interfaces: String,
+        /// The namespace's inode.
+        namespace: u64,
+        /// The pin directory.
+        path: PathBuf,
+    },
     /// Too many classes.
     #[error(
         "{wanted} networks with limits of their own that all differ, the kernel table holds {}; give some the same limits",

@@ -2,6 +2,9 @@
 //!
 //! The map holds so many and no more. Where it is full, what would end soonest makes room: its connection is long
 //! gone, and what still comes of it is answered by the host.
+//!
+//! A flow is told by what its socket says. Where the host itself translates addresses (DNAT to a listener), its packets
+//! come in with others, and are not dropped.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;

@@ -1,18 +1,19 @@
 //! The directory in bpffs where links and maps outlive the agent.
 //!
 //! ```text
-//! <pin_directory>/maps/<MAP>                  one file per map
-//! <pin_directory>/links/<index>:<interface>   one bpf_link per interface
+//! <pin_directory>/maps/<MAP>                              one file per map
+//! <pin_directory>/links/<namespace>:<index>:<interface>   one bpf_link per interface
 //! ```
 //!
 //! The index tells interfaces apart, since names change hands; the name is there for people. A dot in it is
-//! written as a colon, which no interface name has: bpffs reserves names with dots.
+//! written as a colon, which no interface name has: bpffs reserves names with dots. Indexes repeat in every network
+//! namespace, so the namespace's inode is there too: an agent never takes another namespace's filter for its own.
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use auth_common::layout;
@@ -24,9 +25,14 @@ use super::syscall;
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
+/// The network namespace of this thread.
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
 /// The pin directory.
 #[derive(Clone, Debug)]
 pub struct Pins {
+    /// The inode of our network namespace.
+    namespace: u64,
     root: PathBuf,
 }
 
@@ -35,6 +41,8 @@ pub struct Pins {
 pub struct Link {
     /// Index of the interface that it was made for.
     pub index: u32,
+    /// Inode of the network namespace that the index belongs to; 0 where the file is none of ours.
+    pub namespace: u64,
     /// The name that the interface had when it was last attached or adopted.
     pub name: String,
     /// Where it is pinned.
@@ -47,10 +55,10 @@ impl Pins {
     /// # Errors
     /// [`FilterError::NoBpffs`], [`FilterError::Directory`].
     pub fn open(root: &Path) -> Result<Self, FilterError> {
-        let pins = Self { root: root.to_owned() };
         if !on_bpffs(root) {
             return Err(FilterError::NoBpffs { path: root.to_owned() });
         }
+        let pins = Self::at(root)?;
         for directory in [pins.maps(), pins.link_directory()] {
             DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(at(&directory))?;
         }
@@ -58,8 +66,16 @@ impl Pins {
     }
 
     /// The directory, if there is one.
-    pub fn existing(root: &Path) -> Option<Self> {
-        root.is_dir().then(|| Self { root: root.to_owned() })
+    ///
+    /// # Errors
+    /// [`FilterError::Directory`].
+    pub fn existing(root: &Path) -> Result<Option<Self>, FilterError> {
+        if root.is_dir() { Self::at(root).map(Some) } else { Ok(None) }
+    }
+
+    fn at(root: &Path) -> Result<Self, FilterError> {
+        let namespace = fs::metadata(NAMESPACE).map_err(at(Path::new(NAMESPACE)))?.ino();
+        Ok(Self { namespace, root: root.to_owned() })
     }
 
     /// Where maps are pinned.
@@ -83,7 +99,40 @@ impl Pins {
 
     /// Where the link of `interface` is to be pinned.
     pub fn link(&self, interface: &Interface) -> PathBuf {
-        self.link_directory().join(file_name(interface.index, &interface.name))
+        self.link_directory().join(file_name(self.namespace, interface.index, &interface.name))
+    }
+
+    /// Refuses a directory in which filters of another network namespace are pinned; what is left of one that is gone
+    /// is removed.
+    ///
+    /// # Errors
+    /// [`FilterError::OtherNamespace`], [`FilterError::Directory`].
+    pub fn refuse_other_namespaces(&self) -> Result<(), FilterError> {
+        let (alive, dead): (Vec<_>, Vec<_>) = self.strangers()?.into_iter().partition(Link::holds);
+        if let Some(Link { namespace, .. }) = alive.first() {
+            return Err(FilterError::OtherNamespace {
+                interfaces: alive.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", "),
+                namespace: *namespace,
+                path: self.root.clone(),
+            });
+        }
+        dead.iter().try_for_each(Link::remove)
+    }
+
+    /// The pinned links of our own network namespace.
+    ///
+    /// # Errors
+    /// [`FilterError::Directory`].
+    pub fn own_links(&self) -> Result<Vec<Link>, FilterError> {
+        Ok(self.links()?.into_iter().filter(|link| link.namespace == self.namespace).collect())
+    }
+
+    /// The pinned links of other network namespaces.
+    ///
+    /// # Errors
+    /// [`FilterError::Directory`].
+    pub fn strangers(&self) -> Result<Vec<Link>, FilterError> {
+        Ok(self.links()?.into_iter().filter(|link| link.namespace != self.namespace).collect())
     }
 
     /// The pinned links.
@@ -143,6 +192,19 @@ impl Pins {
 }
 
 impl Link {
+    /// Index of the interface that it holds a program on, if it still does and that can be seen.
+    pub fn interface(&self) -> Option<u32> {
+        syscall::pinned_interface(&self.path).ok().filter(|index| *index != 0)
+    }
+
+    /// Whether it holds a program on an interface, wherever that is; one that can't be asked does.
+    pub fn holds(&self) -> bool {
+        match syscall::pinned_interface(&self.path) {
+            Ok(index) => index != 0,
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+
     /// Lets it go: the filter is off its interface when this returns.
     ///
     /// # Errors
@@ -155,25 +217,32 @@ impl Link {
         fs::remove_file(&self.path).map_err(at(&self.path))
     }
 
-    /// Writes down the interface's new name.
+    /// Writes down the interface's present name and index.
     ///
     /// # Errors
     /// [`FilterError::Directory`].
-    pub fn rename(&self, name: &str) -> Result<(), FilterError> {
-        let renamed = self.path.with_file_name(file_name(self.index, name));
-        fs::rename(&self.path, &renamed).map_err(at(&renamed))
+    pub fn keep_as(&self, pins: &Pins, interface: &Interface) -> Result<(), FilterError> {
+        let path = pins.link(interface);
+        if path == self.path {
+            return Ok(());
+        }
+        fs::rename(&self.path, &path).map_err(at(&path))
     }
 }
 
-fn file_name(index: u32, name: &str) -> String {
-    format!("{index}:{}", name.replace('.', ":"))
+fn file_name(namespace: u64, index: u32, name: &str) -> String {
+    format!("{namespace}:{index}:{}", name.replace('.', ":"))
 }
 
-/// What a file name of [`file_name`] says; an index of 0, which no interface has, where it is another's.
+/// What a file name of [`file_name`] says; an index and a namespace of 0, which none has, where it is another's.
 fn link(path: PathBuf) -> Link {
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
-    let (index, name) = file.split_once(':').unwrap_or(("0", &file));
-    Link { index: index.parse().unwrap_or(0), name: name.replace(':', "."), path: path.clone() }
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut parts = file.splitn(3, ':');
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let numbers = number().zip(number().and_then(|index| u32::try_from(index).ok()));
+    let (namespace, index) = numbers.unwrap_or_default();
+    let name = parts.next().filter(|_| numbers.is_some()).unwrap_or(&file).replace(':', ".");
+    Link { index, name, namespace, path }
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> FilterError + '_ {
@@ -203,11 +272,17 @@ mod tests {
 
     #[test]
     fn a_link_is_found_by_the_name_it_is_pinned_under() {
-        let pins = Pins { root: PathBuf::from("/pins") };
+        let pins = Pins { namespace: 4_026_531_840, root: PathBuf::from("/pins") };
         for (index, name) in [(1, "lo"), (7, "eth0"), (12, "eth0.100")] {
             let path = pins.link(&Interface { ethernet: true, index, name: name.to_owned(), program: None });
             assert!(!path.to_string_lossy().contains('.'), "bpffs refuses {}", path.display());
-            assert_eq!(link(path.clone()), Link { index, name: name.to_owned(), path });
+            let expected =
+                Link { index, name: name.to_owned(), namespace: pins.namespace, path: path.clone() };
+            assert_eq!(link(path), expected);
+        }
+        for stray in ["", "7", "7:eth0", "x:7:eth0", "1:4294967296:eth0"] {
+            let link = link(PathBuf::from("/pins/links").join(stray));
+            assert_eq!((link.namespace, link.index), (0, 0), "{stray}");
         }
     }
 

@@ -8,18 +8,17 @@ use auth_common::rules::{Cached, Outcome};
 use auth_common::word::Word;
 use ipnet::{IpNet, Ipv6Net};
 
-use super::{Filter, FilterError, interfaces};
+use super::{Filter, FilterError};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::DEFAULT_CLASS_NAME as DEFAULT;
 use crate::edge::{
-    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Flow, Interface, Rule, SourceView,
-    SourcesStatus,
+    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Flow, Rule, SourceView, SourcesStatus,
 };
 use crate::events::{SubscribeError, Subscription, Wanted};
 
 impl Edge for Filter {
     fn apply_rules(&self, rules: &[Rule]) -> Result<(), EdgeError> {
-        self.rules().apply(rules).map_err(EdgeError::new)
+        Filter::apply_rules(self, rules).map_err(EdgeError::new)
     }
 
     fn ipv6_prefix(&self) -> u8 {
@@ -27,7 +26,7 @@ impl Edge for Filter {
     }
 
     fn detach(&self) -> Result<Detached, EdgeError> {
-        super::detach(&self.pin_directory).map_err(EdgeError::new)
+        self.keeper.detach(&self.pin_directory).map_err(EdgeError::new)
     }
 
     fn forget_flows(&self) -> Result<(), EdgeError> {
@@ -49,14 +48,16 @@ impl Edge for Filter {
             reason: reason.name().to_owned(),
             verdict: reason.verdict().name().to_owned(),
         });
+        let (interfaces, warnings) = self.keeper.status().map_err(EdgeError::new)?;
         Ok(FilterStatus {
             counters: counters.collect(),
             flows: self.flows().status(),
-            interfaces: self.attachments().map_err(EdgeError::new)?,
+            interfaces,
             sources: SourcesStatus {
                 lines: self.sources.capacity() as u64,
                 used: self.sources.occupied(Monotonic::now()) as u64,
             },
+            warnings,
         })
     }
 
@@ -66,21 +67,6 @@ impl Edge for Filter {
 }
 
 impl Filter {
-    fn attachments(&self) -> Result<Vec<Interface>, FilterError> {
-        let present = interfaces::list()?;
-        let attachment = |name: &String| {
-            let interface = present.iter().find(|interface| interface.name == *name);
-            let program = interface.and_then(|interface| interface.program);
-            Interface {
-                index: interface.map_or(0, |interface| interface.index),
-                mode: program.map_or("detached", |program| program.mode).to_owned(),
-                name: name.clone(),
-                program_id: program.map_or(0, |program| program.id),
-            }
-        };
-        Ok(self.interfaces.iter().map(attachment).collect())
-    }
-
     fn view(&self, address: IpAddr, now: Monotonic, wall: UnixTime) -> Result<SourceView, FilterError> {
         let rules = self.rules();
         let rule = rules.look_up(address)?;

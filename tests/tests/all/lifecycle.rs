@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use tests::agent::Setup;
+use tests::agent::{Setup, until};
 use tests::netns::Namespace;
 use tests::privilege;
 
-const UPSTREAM: &str = "http://127.0.0.1:9000";
+pub const UPSTREAM: &str = "http://127.0.0.1:9000";
 
 fn interfaces(setup: &Setup) -> Vec<(String, String)> {
     let status = setup.json(&["status"]).unwrap();
@@ -67,11 +67,11 @@ fn an_interface_that_went_away_and_came_back_is_attached_anew() {
     assert_eq!(interfaces(&setup), pair(["v0", "native"]));
 }
 
-fn wire(namespace: &Namespace, name: &str, peer: &str) {
+pub fn wire(namespace: &Namespace, name: &str, peer: &str) {
     namespace.ip(&["link", "add", name, "type", "veth", "peer", "name", peer]).unwrap();
 }
 
-fn program(namespace: &Namespace, name: &str) -> Option<u32> {
+pub fn program(namespace: &Namespace, name: &str) -> Option<u32> {
     let all = namespace.run(|| Ok(auth_agent::kernel::interfaces::list()?)).unwrap();
     all.iter().find(|interface| interface.name == name).unwrap().program.map(|program| program.id)
 }
@@ -147,7 +147,50 @@ fn a_mode_that_an_adopted_filter_does_not_have_is_said() {
         let log = fs::read_to_string(setup.path("agent.log")).unwrap();
         let cure = "takes effect after `auth-agent detach`";
         assert_eq!(log.lines().any(|line| line.contains("WARN") && line.contains(cure)), warned, "{log}");
+        let warnings = setup.json(&["status"]).unwrap()["filter"]["warnings"].to_string();
+        assert!(warnings.contains(if warned { cure } else { "costs more per packet" }), "{warnings}");
     }
+}
+
+#[test]
+fn a_fallback_to_generic_mode_is_in_the_status_with_its_reason() {
+    if !privilege::kernel_usable("a fallback to generic mode") {
+        return;
+    }
+    let namespace = Namespace::new().unwrap();
+    wire(&namespace, "v0", "v1");
+    namespace.ip(&["link", "set", "dev", "v1", "mtu", "3600"]).unwrap();
+    let setup = Setup::new(&["localhost"]).unwrap();
+    setup.configure("v0", "auto", UPSTREAM, "").unwrap();
+    let _agent = setup.start(&namespace).unwrap();
+    assert_eq!(interfaces(&setup), pair(["v0", "generic"]));
+    let text = String::from_utf8(setup.cli(&["status"]).unwrap().stdout).unwrap();
+    let warning = text.lines().find(|line| line.starts_with("warning ")).unwrap_or_else(|| panic!("{text}"));
+    for words in ["v0 is in generic mode", "attaching the filter in native mode failed", "MTU"] {
+        assert!(warning.contains(words), "no {words:?} in: {warning}");
+    }
+}
+
+/// Interface indexes repeat in every namespace.
+#[test]
+fn pins_of_another_network_namespace_are_refused_while_it_lives() {
+    if !privilege::kernel_usable("pins of another namespace") {
+        return;
+    }
+    let setup = Setup::new(&["localhost"]).unwrap();
+    setup.configure("lo", "generic", UPSTREAM, "").unwrap();
+    let (first, second) = (Namespace::new().unwrap(), Namespace::new().unwrap());
+    setup.start(&first).unwrap().kill().unwrap();
+    let filter = program(&first, "lo");
+    let said = setup.start(&second).err().unwrap().to_string();
+    for words in ["filters of another network namespace (net:[", "on lo;", "kernel.pin_directory"] {
+        assert!(said.contains(words), "no {words:?} in: {said}");
+    }
+    assert!(filter.is_some() && program(&first, "lo") == filter);
+    drop(first);
+    // The kernel takes its time to take a namespace apart.
+    until("the other namespace is gone", || Ok(setup.start(&second).is_ok())).unwrap();
+    assert!(program(&second, "lo").is_some());
 }
 
 /// As after a detach that was cut short, or a file removed by hand.

@@ -183,6 +183,9 @@ fn memlock(host: &Host) -> Option<Finding> {
             "ulimit -l unlimited",
         )),
         Err(error) if old => Some(unseen("memlock", "the limit", error)),
+        _ if host.version().is_some_and(|version| version >= NO_MEMLOCK) => {
+            Some(Finding::ok("memlock", "not needed: this kernel charges maps to the memory cgroup"))
+        }
         _ => None,
     }
 }
@@ -216,7 +219,18 @@ pub fn pins(pins: &Pins) -> Vec<Finding> {
         let fix = format!("mount -t bpf bpf {mount}");
         Finding::bad(Problem, "bpffs", format!("{directory} is not on a bpf file system"), fix)
     };
-    let hidden =
-        pins.interfaces.as_ref().err().map(|error| unseen("bpffs", "which filters are pinned", error));
-    std::iter::once(home).chain(hidden).collect()
+    let pinned = match &pins.pinned {
+        Err(error) => Some(unseen("bpffs", "which filters are pinned", error)),
+        Ok(pinned) if pinned.elsewhere.is_empty() => None,
+        Ok(pinned) => Some(Finding::bad(
+            Problem,
+            "bpffs",
+            format!(
+                "{directory} holds filters of another network namespace, on {}: the agent will not start here",
+                pinned.elsewhere.join(", ")
+            ),
+            "set another kernel.pin_directory",
+        )),
+    };
+    std::iter::once(home).chain(pinned).collect()
 }

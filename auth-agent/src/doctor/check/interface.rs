@@ -3,13 +3,17 @@
 use super::{driver, queues};
 use crate::doctor::Finding;
 use crate::doctor::Severity::{Note, Problem, Warning};
-use crate::doctor::facts::{ConfigState, Facts, Holder, Interface, Link, Program};
+use crate::doctor::facts::{ConfigState, Facts, Interface, Link, Program};
 use auth_common::layout::PROGRAM;
 
 /// Everything about one interface.
 pub fn check(interface: &Interface, facts: &Facts) -> Vec<Finding> {
     let name = &interface.name;
     let Some(link) = &interface.link else {
+        if interface.late {
+            let seen = "not there yet: it is filtered as soon as it appears";
+            return vec![Finding::note("interface", seen).on(name)];
+        }
         let seen = "no such interface in this network namespace";
         return vec![Finding::bad(Problem, "interface", seen, "ip -br link").on(&printable(name))];
     };
@@ -41,7 +45,8 @@ fn state(name: &str, link: &Link) -> Finding {
 /// Bonds, bridges and VLANs: which of the interfaces that belong together should hold the filter.
 fn place(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
     let instead = |names: &[&str]| {
-        let others = facts.interfaces.iter().map(|interface| interface.name.as_str());
+        let needed = facts.interfaces.iter().filter(|interface| !interface.late);
+        let others = needed.map(|interface| interface.name.as_str());
         let mut all: Vec<_> = others.filter(|other| *other != name).collect();
         all.extend(names.iter().filter(|name| !facts.interfaces.iter().any(|other| other.name == **name)));
         let all: Vec<_> = all.iter().map(|name| format!("\"{name}\"")).collect();
@@ -91,7 +96,7 @@ fn place(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
 }
 
 fn program(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
-    let pinned = facts.pins.interfaces.as_ref().map(|pinned| pinned.contains(&link.index));
+    let pinned = facts.pins.pinned.as_ref().map(|pinned| pinned.here.contains(&link.index));
     let Some(program) = &link.program else {
         let stale = Finding::bad(
             Warning,
@@ -99,7 +104,16 @@ fn program(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
             "a filter is pinned for it, but none is attached: the next start attaches one",
             "auth-agent run",
         );
-        return if pinned == Ok(true) { vec![stale] } else { vec![Finding::ok("xdp", "no program")] };
+        let free = match &link.programs_above[..] {
+            [] => Finding::ok("xdp", "no program"),
+            [above, ..] => Finding::bad(
+                Problem,
+                "xdp",
+                format!("{above} lies on it and has an XDP program: the kernel takes none here after that"),
+                format!("auth-agent doctor --interface {above}"),
+            ),
+        };
+        return if pinned == Ok(true) { vec![stale] } else { vec![free] };
     };
     let Program { id, mode, .. } = program;
     let foreign = program.name.as_deref().is_some_and(|name| name != PROGRAM);
@@ -120,22 +134,13 @@ fn program(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
             "auth-agent detach --pin-directory DIR",
         )],
         _ => {
-            let whose = program.name.as_deref().unwrap_or("unnamed");
-            let seen = format!("another program is attached: {whose} (id {id}), {mode}");
-            vec![Finding::bad(Problem, "xdp", seen, removal(name, program))]
+            let seen = format!("another program is attached: {program}");
+            if facts.replace && program.irreplaceable().is_none() {
+                let seen = format!("{seen}; as kernel.replace says, the filter takes its place at the start");
+                return vec![Finding::note("xdp", seen)];
+            }
+            vec![Finding::bad(Problem, "xdp", seen, program.removal(name))]
         }
-    }
-}
-
-fn removal(name: &str, program: &Program) -> String {
-    let (id, mode) = (program.id, program.mode);
-    match (program.holder, mode) {
-        (Holder::Link(link), _) => format!("bpftool link detach id {link}"),
-        (Holder::Netlink, "generic") => format!("ip link set dev {name} xdpgeneric off"),
-        (Holder::Netlink, "native") => format!("ip link set dev {name} xdpdrv off"),
-        (Holder::Netlink, "offloaded") => format!("ip link set dev {name} xdpoffload off"),
-        (Holder::Netlink, _) => format!("ip link set dev {name} xdp off"),
-        (Holder::Unseen, _) => format!("bpftool prog show id {id}"),
     }
 }
 
@@ -146,7 +151,8 @@ pub fn unfiltered(facts: &Facts) -> Option<Finding> {
     (asked && !facts.others.is_empty()).then(|| {
         let seen =
             format!("{} up, and not looked at: what comes in there is not filtered", facts.others.join(", "));
-        let all = facts.interfaces.iter().map(|interface| &interface.name).chain(&facts.others);
+        let needed = facts.interfaces.iter().filter(|interface| !interface.late);
+        let all = needed.map(|interface| &interface.name).chain(&facts.others);
         let all: Vec<_> = all.map(|name| format!("\"{name}\"")).collect();
         Finding::bad(Note, "interfaces", seen, format!("set kernel.interfaces = [{}]", all.join(", ")))
     })

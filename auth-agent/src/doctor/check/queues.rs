@@ -3,7 +3,7 @@
 use super::hindrance;
 use crate::doctor::Finding;
 use crate::doctor::Severity::{Note, Warning};
-use crate::doctor::facts::{Channels, Facts, Link};
+use crate::doctor::facts::{Channels, Facts, Interrupts, Link};
 
 /// The driver that gives XDP half of its channels, and no more.
 const HALF: &str = "ena";
@@ -20,6 +20,7 @@ pub fn check(name: &str, link: &Link, facts: &Facts) -> Vec<Finding> {
     } else if let Some((_, queues @ 1..)) = link.rps {
         findings.push(Finding::ok("queues", format!("{queues}; the driver tells no more")));
     }
+    findings.extend(interrupts(link, facts.host.cpus));
     findings
 }
 
@@ -86,6 +87,22 @@ fn indirection(name: &str, link: &Link, channels: Channels) -> Option<Finding> {
         format!("the table spreads packets over {used} of {queues} queues"),
         format!("ethtool -X {name} equal {queues}"),
     ))
+}
+
+/// Whether several queues share a processor while others have none.
+fn interrupts(link: &Link, cpus: usize) -> Option<Finding> {
+    let Interrupts { cpus: used, numbers } = link.interrupts.as_ref()?;
+    let seen = format!("{} on {} of {cpus} processors", numbers.len(), used.len());
+    if used.len() >= numbers.len().min(cpus) {
+        return Some(Finding::ok("interrupts", seen));
+    }
+    let severity = if used.len() == 1 { Warning } else { Note };
+    let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+    let fix = format!(
+        "i=0; for irq in {}; do echo $((i % {cpus})) > /proc/irq/$irq/smp_affinity_list; i=$((i + 1)); done",
+        numbers.join(" ")
+    );
+    Some(Finding::bad(severity, "interrupts", format!("{seen}: the filter runs on no others"), fix))
 }
 
 fn set(name: &str, channels: Channels, count: u32) -> String {

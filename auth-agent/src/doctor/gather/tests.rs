@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use super::*;
-use crate::doctor::facts::{Port, Process, Version};
+use crate::doctor::facts::{Pinned, Port, Process, Version};
 
 fn request(interfaces: &[&str]) -> Request {
     Request {
@@ -59,5 +59,5 @@ fn the_directory_of_the_pins_is_judged_by_its_file_system() {
     let directory = tempfile::tempdir().unwrap();
     let pins = pins(directory.path().join("pins"));
     assert!(!pins.on_bpffs);
-    assert_eq!(pins.interfaces, Ok(Vec::new()));
+    assert_eq!(pins.pinned, Ok(Pinned::default()));
 }

@@ -186,7 +186,25 @@ fn queues_are_held_against_processors_and_against_what_xdp_needs() {
             "1 of 4 queues",
             "ethtool -X eth0 equal 4",
         ),
+        (
+            |facts| on_link(facts).interrupts = interrupts(&[2]),
+            Warning,
+            "eth0 interrupts",
+            "4 on 1 of 4 processors: the filter runs on no others",
+            "i=0; for irq in 24 25 26 27; do echo $((i % 4)) > /proc/irq/$irq/smp_affinity_list; i=$((i + 1)); done",
+        ),
+        (
+            |facts| on_link(facts).interrupts = interrupts(&[0, 2]),
+            Note,
+            "eth0 interrupts",
+            "4 on 2 of 4 processors",
+            "i=0; for irq in 24 25 26 27; do echo $((i % 4)) > /proc/irq/$irq/smp_affinity_list; i=$((i + 1)); done",
+        ),
     ]);
+}
+
+fn interrupts(cpus: &[usize]) -> Option<Interrupts> {
+    Some(Interrupts { cpus: cpus.to_vec(), numbers: vec![24, 25, 26, 27] })
 }
 
 #[test]

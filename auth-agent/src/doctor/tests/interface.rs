@@ -6,6 +6,10 @@ pub(super) fn program(name: Option<&str>, holder: Holder) -> Option<Program> {
     Some(Program { holder, id: 31, mode: "native", name: name.map(str::to_owned) })
 }
 
+fn pinned_here() -> Seen<Pinned> {
+    Ok(Pinned { here: vec![2], ..Pinned::default() })
+}
+
 #[test]
 fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
     each_row_has_one_finding(&[
@@ -26,7 +30,7 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
         (
             // Whatever the pin says.
             |facts| {
-                facts.pins.interfaces = Ok(vec![2]);
+                facts.pins.pinned = pinned_here();
                 on_link(facts).program = program(Some("other"), Holder::Netlink);
             },
             Problem,
@@ -49,7 +53,7 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
             "auth-agent detach --pin-directory DIR",
         ),
         (
-            |facts| facts.pins.interfaces = Ok(vec![2]),
+            |facts| facts.pins.pinned = pinned_here(),
             Warning,
             "eth0 xdp",
             "none is attached",
@@ -57,13 +61,62 @@ fn the_program_on_an_interface_is_ours_or_named_with_what_removes_it() {
         ),
     ]);
     let mut facts = healthy();
-    facts.pins.interfaces = Ok(vec![2]);
+    facts.pins.pinned = pinned_here();
     on_link(&mut facts).program = program(Some("auth_filter"), Holder::Link(7));
     let findings = check::all(&facts);
     assert!(
         findings.contains(&Finding::ok("xdp", "the filter (program 31), native").on("eth0")),
         "{findings:#?}"
     );
+}
+
+#[test]
+fn what_keeps_the_filter_off_or_makes_room_for_it_is_foretold() {
+    each_row_has_one_finding(&[
+        (
+            |facts| {
+                facts.replace = true;
+                on_link(facts).program = program(Some("other"), Holder::Netlink);
+            },
+            Note,
+            "eth0 xdp",
+            "as kernel.replace says",
+            "",
+        ),
+        (
+            |facts| {
+                facts.replace = true;
+                on_link(facts).program = program(Some("other"), Holder::Link(7));
+            },
+            Problem,
+            "eth0 xdp",
+            "held by bpf_link 7",
+            "bpftool link detach id 7",
+        ),
+        (
+            |facts| on_link(facts).program = program(Some("xdp_dispatcher"), Holder::Netlink),
+            Problem,
+            "eth0 xdp",
+            "xdp_dispatcher",
+            "xdp-loader unload eth0 --all",
+        ),
+        (
+            |facts| on_link(facts).programs_above = vec!["eth0.7".to_owned()],
+            Problem,
+            "eth0 xdp",
+            "eth0.7 lies on it",
+            "auth-agent doctor --interface eth0.7",
+        ),
+        (
+            |facts| {
+                facts.pins.pinned = Ok(Pinned { elsewhere: vec!["eth3".to_owned()], here: Vec::new() });
+            },
+            Problem,
+            "bpffs",
+            "another network namespace, on eth3",
+            "set another kernel.pin_directory",
+        ),
+    ]);
 }
 
 #[test]
@@ -75,6 +128,16 @@ fn bonds_bridges_and_vlans_are_told_where_the_filter_belongs() {
             "eth0 interface",
             "no such interface",
             "ip -br link",
+        ),
+        (
+            |facts| {
+                facts.interfaces[0].link = None;
+                facts.interfaces[0].late = true;
+            },
+            Note,
+            "eth0 interface",
+            "as soon as it appears",
+            "",
         ),
         (|facts| on_link(facts).up = false, Warning, "eth0 interface", "down", "ip link set dev eth0 up"),
         (
