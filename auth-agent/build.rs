@@ -2,19 +2,25 @@
 //!
 //! The object has its own toolchain and its own build: `cargo xtask build` puts it where it is read here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-const OBJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/auth-ebpf");
-
 fn main() {
-    println!("cargo::rerun-if-changed={OBJECT}");
-    if let Err(error) = copy() {
-        println!("cargo::error=can't copy the BPF object {OBJECT} ({error}): run `cargo xtask build`");
+    let object = object();
+    println!("cargo::rerun-if-changed={}", object.display());
+    if let Err(error) = copy(&object) {
+        let object = object.display();
+        println!("cargo::error=can't copy the BPF object {object} ({error}): run `cargo xtask build`");
     }
 }
 
-fn copy() -> io::Result<u64> {
+/// Asked for now, not when this was compiled: a build folder may have been copied from another checkout.
+fn object() -> PathBuf {
+    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(PathBuf::new, PathBuf::from);
+    package.join("../target/bpf/auth-ebpf")
+}
+
+fn copy(object: &Path) -> io::Result<u64> {
     let out = env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
-    fs::copy(OBJECT, Path::new(&out).join("auth-ebpf"))
+    fs::copy(object, Path::new(&out).join("auth-ebpf"))
 }

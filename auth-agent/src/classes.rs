@@ -37,6 +37,16 @@ pub struct Entry {
     pub set: Option<Set>,
 }
 
+/// An obstacle that is somebody's wish.
+const REPLACED: &str = "replaced by the limits that were set for it";
+
+impl Entry {
+    /// Whether nothing else keeps it from being in force than limits that were set for the same network.
+    pub fn is_replaced(&self) -> bool {
+        self.obstacle.as_deref() == Some(REPLACED)
+    }
+}
+
 /// Who set limits while the agent ran.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Set {
@@ -68,7 +78,7 @@ impl Classes {
             let class = Arc::new(Class { limits: *limits, name: name.clone() });
             networks.iter().map(move |network| {
                 let replaced = set.iter().any(|row| row.network == *network);
-                let replaced = replaced.then(|| "replaced by the limits that were set for it".to_owned());
+                let replaced = replaced.then(|| REPLACED.to_owned());
                 Entry { class: Arc::clone(&class), network: *network, obstacle: replaced, set: None }
             })
         });

@@ -11,6 +11,7 @@ mod events;
 mod limit;
 mod network_list;
 mod pcap;
+mod pending;
 mod render;
 mod session;
 mod table;

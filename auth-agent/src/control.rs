@@ -6,6 +6,7 @@
 mod allows;
 mod bans;
 mod body;
+mod confirm;
 mod connections;
 mod events;
 mod filter;
@@ -21,6 +22,7 @@ mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
@@ -86,22 +88,28 @@ impl Control {
         Self { allowlist, changing, classes, connections, counters, edge, keys, rules_error, started, store }
     }
 
-    /// Brings the kernel's rules in line with the store and the allowlist. Blocks.
+    /// Brings the kernel's rules in line with the store and the configuration; first what nobody confirmed in time
+    /// is undone. Blocks.
     pub fn apply_rules(&self, now: UnixTime) -> Result<(), Problem> {
         let _changing = self.changing();
+        self.undo_locked(now)?;
         self.apply_rules_locked(now)
     }
 
-    /// To be called every few seconds: forgets what is over, stores when keys were last used, and retries
-    /// rules that the kernel did not take. Blocks.
-    pub fn upkeep(&self, now: UnixTime) -> Result<(), Problem> {
+    /// To be called every few seconds: undoes what nobody confirmed, forgets what is over, stores when keys were last
+    /// used, and retries rules that the kernel did not take. Returns how long until the next change is due to be
+    /// undone. Blocks.
+    pub fn upkeep(&self, now: UnixTime) -> Result<Option<Duration>, Problem> {
         let _changing = self.changing();
+        let undone = self.undo_locked(now)?;
         let expired = self.store.purge_expired(now)?;
         self.store_uses()?;
-        let stale = expired > 0 || self.rules_error().is_some();
+        let stale = undone || expired > 0 || self.rules_error().is_some();
         let applied = if stale { self.apply_rules_locked(now) } else { Ok(()) };
         self.edge.forget_flows().map_err(Problem::Edge)?;
-        applied
+        applied?;
+        let next = self.store.pending()?.into_iter().map(|pending| pending.deadline).min();
+        Ok(next.map(|deadline| Duration::from_secs(deadline.0.saturating_sub(now.0))))
     }
 
     /// Stores when keys were last used; also for the last moment before the agent ends. Blocks.
@@ -128,9 +136,9 @@ impl Control {
         let bans =
             bans.iter().map(|ban| Rule { action: Action::Ban { until: ban.until }, network: ban.network });
         let limits = self.limits(self.store.limits()?);
-        for entry in &limits {
-            if let (Some(obstacle), true) = (&entry.obstacle, entry.set.is_some()) {
-                tracing::warn!(network = %entry.network, obstacle, "limits that were set are not in force");
+        for classes::Entry { network, obstacle, .. } in limits.iter().filter(|entry| !entry.is_replaced()) {
+            if let Some(obstacle) = obstacle {
+                tracing::warn!(%network, obstacle, "limits that are not in force");
             }
         }
         Ok(allow.chain(bans).chain(classes::rules(&limits)).collect())
@@ -185,6 +193,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/v1/limits", get(limits::list).post(limits::set))
         .route("/v1/limits/{network}", get(limits::of).delete(limits::remove))
+        .route("/v1/pending", get(confirm::list))
+        .route("/v1/pending/{id}/confirm", post(confirm::confirm))
         .route("/v1/sources/{address}", get(filter::source))
         .route("/v1/status", get(filter::status))
         .fallback(|| async { Problem::Path })

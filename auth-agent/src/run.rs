@@ -39,7 +39,7 @@ use crate::token::Verifier;
 /// polls every few minutes, short enough that an address that changes hands is a stranger again.
 const KNOWN_FOR: Duration = Duration::from_secs(600);
 
-/// Between two rounds of upkeep: an expired ban is listed no longer than this, and a rule that the kernel
+/// Between two rounds of upkeep, unless a change is due to be undone before: an expired ban is listed no longer than this, and a rule that the kernel
 /// refused is tried again as often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -149,15 +149,20 @@ fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing
 }
 
 async fn upkeep(control: Arc<Control>) {
-    let mut round = tokio::time::interval(UPKEEP);
     loop {
-        round.tick().await;
         let control = Arc::clone(&control);
-        match spawn_blocking(move || control.upkeep(UnixTime::now())).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "upkeep; it is tried again"),
-            Err(error) => tracing::error!(%error, "upkeep broke off; it is tried again"),
-        }
+        let next = match spawn_blocking(move || control.upkeep(UnixTime::now())).await {
+            Ok(Ok(next)) => next,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "upkeep; it is tried again");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "upkeep broke off; it is tried again");
+                None
+            }
+        };
+        tokio::time::sleep(next.map_or(UPKEEP, |next| next.min(UPKEEP))).await;
     }
 }
 

@@ -1,4 +1,5 @@
-//! What must survive a restart: API keys (only a keyed hash), bans, the allowlist, limits, and the log of every change.
+//! What must survive a restart: API keys (only a keyed hash), bans, the allowlist, limits, changes that wait to be
+//! confirmed, and the log of every change.
 //!
 //! SQLite, because a change has to be durable before it is acknowledged. One agent per directory, held
 //! by a lock; what can't be read, written or trusted is refused at start rather than guessed at.
@@ -11,6 +12,7 @@ mod error;
 mod keys;
 mod limits;
 mod open;
+mod pending;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -27,6 +29,7 @@ pub use self::changes::Change;
 pub use self::error::{Problem, StoreError};
 pub use self::keys::{MAX_KEYS, NewKey};
 pub use self::limits::{Limit, MAX_LIMITS};
+pub use self::pending::{Pending, When};
 use crate::clock::UnixTime;
 
 /// The open store. All calls block: keep them off the request path.

@@ -17,6 +17,7 @@ pub mod flood;
 pub mod flow;
 pub mod gcra;
 pub mod layout;
+pub mod lookup;
 pub mod packet;
 pub mod reset;
 pub mod rules;

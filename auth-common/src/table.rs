@@ -19,8 +19,8 @@ use crate::word::Word;
 /// Lines of a group, the overflow line included.
 pub const LINES_PER_GROUP: usize = 8;
 
-/// A way's index within its group; the first line takes the overflow.
-const WAYS: usize = LINES_PER_GROUP - 1;
+/// Lines of a group that sources can own; the first takes the overflow.
+const WAYS: u64 = LINES_PER_GROUP as u64 - 1;
 
 /// Everything known of one source. Times are nanoseconds on `CLOCK_MONOTONIC`.
 #[derive(Debug, Default)]
@@ -53,6 +53,7 @@ pub struct Group<W> {
 
 const _: () = assert!(size_of::<Line<u64>>() == 64);
 const _: () = assert!(size_of::<Group<u64>>() == 512);
+const _: () = assert!(LINES_PER_GROUP.is_power_of_two());
 
 /// Size and secrets of a table. They never change while the table exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,7 +74,7 @@ pub struct Shape {
 pub struct Place {
     /// Index of the group.
     pub group: u32,
-    /// The way that is tried first.
+    /// The line that is tried first, never the overflow line.
     start: usize,
     /// Tells sources apart in a cached rule outcome.
     pub tag: u32,
@@ -90,7 +91,7 @@ impl Shape {
         hash ^= hash >> 29;
         Place {
             group: (hash & self.group_mask) as u32,
-            start: (hash >> 61) as usize,
+            start: 1 + (((hash >> 32) * WAYS) >> 32) as usize,
             tag: (hash >> 32) as u32,
         }
     }
@@ -143,7 +144,7 @@ impl<W: Word> Group<W> {
     /// The source's own line, if it has one.
     #[inline(always)]
     pub fn find(&self, key: SourceKey, place: Place) -> Option<Seat<'_, W>> {
-        self.ways(place).find(|line| line.key.read() == key.get()).map(|line| Seat {
+        self.lines(place).find(|(_, line)| line.key.read() == key.get()).map(|(_, line)| Seat {
             key,
             line,
             overflow: false,
@@ -152,9 +153,9 @@ impl<W: Word> Group<W> {
 
     #[inline(always)]
     fn claim(&self, key: SourceKey, place: Place, now: u64) -> Seat<'_, W> {
-        for line in self.ways(place) {
+        for (way, line) in self.lines(place) {
             let owner = line.key.read();
-            if !line.owes_nothing(now) {
+            if way == 0 || !line.owes_nothing(now) {
                 continue;
             }
             // What it returns does not matter: looking again finds the line of a CPU that was first for the
@@ -174,13 +175,14 @@ impl<W: Word> Group<W> {
         }
     }
 
-    /// The lines in the order in which this source looks at them.
+    /// All lines and their places, in the order in which this source looks at them. It never begins with the
+    /// overflow line, whose key is that of no source.
+    ///
+    /// The exclusive or keeps the place within the group by itself. From a sum with a mask the compiler drops the
+    /// mask where it knows better, for reasons that no verifier before Linux 6.8 follows.
     #[inline(always)]
-    fn ways(&self, place: Place) -> impl Iterator<Item = &Line<W>> {
-        (0..LINES_PER_GROUP)
-            .map(move |step| (place.start + step) & WAYS)
-            .filter(|way| *way != 0)
-            .map(|way| &self.lines[way])
+    fn lines(&self, place: Place) -> impl Iterator<Item = (usize, &Line<W>)> {
+        (0..LINES_PER_GROUP).map(move |step| place.start ^ step).map(|way| (way, &self.lines[way]))
     }
 
     /// Lines that belong to a source, the overflow line aside.

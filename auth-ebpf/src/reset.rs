@@ -35,36 +35,53 @@ const SHORTEST_FRAME: usize = 60;
 /// did.
 #[inline(always)]
 pub fn answer(context: &XdpContext) -> bool {
-    RESETS.load().increment != 0 && auth_reset(context.ctx) != 0
+    if RESETS.load().increment == 0 || auth_may_reset(context.ctx) == 0 {
+        return false;
+    }
+    // Before the frame becomes another one, and from here: a chain of calls has 512 bytes of stack, of which the
+    // verifier of Linux 6.1 gives each its frame rounded up to 32.
+    Candidate::new(context).offer(Reason::PlaintextReset);
+    auth_reset(context.ctx) != 0
 }
 
-/// Global, so that the verifier walks it once, by itself.
+/// Whether the segment is one that is answered, and the limit allows it. Global, so that the verifier walks it once,
+/// by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn auth_may_reset(context: *mut xdp_md) -> u32 {
+    u32::from(may_answer(frame(&XdpContext::new(context))).is_some_and(|may| may))
+}
+
+#[inline(always)]
+fn may_answer(frame: Cursor) -> Option<bool> {
+    let mut addresses = frame;
+    let [to, .., from, _, _, _, _, _]: [u8; ADDRESSES] = addresses.read()?;
+    // The group bit: neither what was sent to many nor what claims to come from many is answered.
+    if (to | from) & 1 != 0 || !reset::is_answered(&packet::segment(frame)?) {
+        return None;
+    }
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    Some(gcra::admits(RESETS_SENT.get(0)?, now, RESETS.load(), 1))
+}
+
+#[inline(always)]
+fn frame(context: &XdpContext) -> Cursor<'_> {
+    // SAFETY: the kernel keeps the packet between `data` and `data_end` readable while the program runs.
+    unsafe { Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8) }
+}
+
+/// Makes the frame its own answer. Global for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn auth_reset(context: *mut xdp_md) -> u32 {
     let context = XdpContext::new(context);
-    u32::from(try_answer(&context).is_some())
+    u32::from(write_answer(&context).is_some())
 }
 
 #[inline(always)]
-fn try_answer(context: &XdpContext) -> Option<()> {
-    let (start, end) = (context.data(), context.data_end());
-    // SAFETY: the kernel keeps the packet between `data` and `data_end` readable while the program runs.
-    let frame = unsafe { Cursor::from_raw(start as *const u8, end as *const u8) };
-    let mut addresses = frame;
-    let [to, .., from, _, _, _, _, _]: [u8; ADDRESSES] = addresses.read()?;
-    // The group bit: neither what was sent to many nor what claims to come from many is answered.
-    if (to | from) & 1 != 0 {
-        return None;
-    }
-    let segment = packet::segment(frame).filter(reset::is_answered)?;
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
-    if !gcra::admits(RESETS_SENT.get(0)?, now, RESETS.load(), 1) {
-        return None;
-    }
-    // Before the frame becomes another one.
-    Candidate::new(context).offer(Reason::PlaintextReset);
+fn write_answer(context: &XdpContext) -> Option<()> {
+    let segment = packet::segment(frame(context))?;
     match (segment.ipv6, segment.link) {
         (false, UNTAGGED) => write::<UNTAGGED, _>(context, |packet| reset::answer_ipv4(packet, &segment)),
         (false, TAGGED) => write::<TAGGED, _>(context, |packet| reset::answer_ipv4(packet, &segment)),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
@@ -246,7 +247,9 @@ impl Setup {
             if let Some(status) = agent.child.try_wait()? {
                 bail!("the agent ended ({status}): {}", tail(&log));
             }
-            if self.cli(&["status"])?.status.success() {
+            // Whether anyone listens is asked first, since it takes no process.
+            let listens = UnixStream::connect(self.path("control.sock")).is_ok();
+            if listens && self.cli(&["status"])?.status.success() {
                 return Ok(agent);
             }
             ensure!(Instant::now() < deadline, "the agent does not answer: {}", tail(&log));

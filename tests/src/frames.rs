@@ -5,6 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
 /// TCP SYN.
 pub const SYN: u8 = 0x02;
 /// TCP ACK.
@@ -66,6 +70,28 @@ impl Ip {
             protocol,
             source: parse(source),
         }
+    }
+
+    /// With the right checksum in its TCP, UDP or ICMPv6 header.
+    pub fn summed(mut self) -> Self {
+        let at = match self.protocol {
+            ICMPV6 => 2,
+            TCP => 16,
+            UDP => 6,
+            _ => return self,
+        };
+        let mut summed = match (self.source, self.destination) {
+            (IpAddr::V4(source), destination) => [source.octets(), as_v4(destination).octets()].concat(),
+            (IpAddr::V6(source), destination) => [source.octets(), as_v6(destination).octets()].concat(),
+        };
+        summed.extend([0, self.protocol]);
+        summed.extend((self.payload.len() as u16).to_be_bytes());
+        if let Some(field) = self.payload.get_mut(at..at + 2) {
+            field.fill(0);
+            summed.extend(&self.payload);
+            self.payload[at..at + 2].copy_from_slice(&checksum(&summed).to_be_bytes());
+        }
+        self
     }
 
     /// As bytes.

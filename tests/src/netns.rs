@@ -76,7 +76,8 @@ impl Namespace {
         })
     }
 
-    fn path(&self) -> PathBuf {
+    /// The file that stands for it.
+    pub fn path(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)
     }
 }

@@ -1,7 +1,11 @@
 //! What this process may do, and skipping loudly what it may not.
 
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+
+use crate::guest;
+use crate::netns::Namespace;
 
 /// Why tests that need the kernel can't run here, if they can't.
 pub fn missing() -> Option<&'static str> {
@@ -21,7 +25,34 @@ pub fn missing() -> Option<&'static str> {
 /// Where the environment has `CI` set and the kernel can't be used.
 pub fn kernel_usable(test: &str) -> bool {
     let Some(reason) = missing() else { return true };
+    skip(test, reason);
+    false
+}
+
+/// Says that a test is skipped, and why.
+///
+/// # Panics
+/// Where the environment has `CI` set.
+pub fn skip(test: &str, reason: impl Display) {
     assert!(std::env::var_os("CI").is_none(), "{test}: {reason}, and nothing is skipped in CI");
     eprintln!("skipped: {test}: {reason}");
+}
+
+/// Whether a test that needs a kind of interface can go on: what `ip link add` is told beside a name, where `v0`
+/// is there to lie below. What this kernel does not have, the guest's has.
+///
+/// # Panics
+/// Where it is the guest that has none.
+pub fn interface_usable(test: &str, kind: &[&str]) -> bool {
+    if !kernel_usable(test) {
+        return false;
+    }
+    let made = Namespace::new().and_then(|namespace| {
+        namespace.ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v1"])?;
+        namespace.ip(&[&["link", "add", "name", "probe0"], kind].concat())
+    });
+    let Err(error) = made else { return true };
+    assert!(!guest::is_inside(), "{test}: {error:#}");
+    eprintln!("skipped: {test}: not on this kernel, but in the guest: {error:#}");
     false
 }

@@ -1,6 +1,6 @@
 //! System calls that std has no name for.
 
-#![allow(unsafe_code, reason = "setns, kill, sched_setaffinity, clock_gettime and bpf")]
+#![allow(unsafe_code, reason = "setns, kill, sched_setaffinity, clock_gettime, bpf, packet and raw sockets")]
 
 use std::ffi::CString;
 use std::fs::File;
@@ -152,13 +152,21 @@ pub fn stay_on_this_cpu() -> io::Result<usize> {
     // SAFETY: the call takes nothing.
     let cpu = unsafe { libc::sched_getcpu() };
     let cpu = usize::try_from(cpu).map_err(|_| io::Error::last_os_error())?;
+    stay_on(cpu)?;
+    Ok(cpu)
+}
+
+/// Keeps this thread on one CPU.
+///
+/// # Errors
+/// What the kernel says.
+pub fn stay_on(cpu: usize) -> io::Result<()> {
     // SAFETY: the type is an array of integers, for which zero is valid and means no CPU.
     let mut cpus = unsafe { MaybeUninit::<libc::cpu_set_t>::zeroed().assume_init() };
     // SAFETY: the call checks the number against the set's size.
     unsafe { libc::CPU_SET(cpu, &mut cpus) };
     // SAFETY: the set is as large as stated; 0 is this thread.
-    check(unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) })?;
-    Ok(cpu)
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) })
 }
 
 /// CPU time of this thread. Unlike wall-clock time, it stands still while others have the CPU.
@@ -173,6 +181,45 @@ pub fn thread_time() -> io::Result<Duration> {
     let time = unsafe { time.assume_init() };
     let seconds = u64::try_from(time.tv_sec).map_err(io::Error::other)?;
     Ok(Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs()))
+}
+
+/// A socket of this thread's namespace for the whole frames of one interface: writing sends one, as a wire would
+/// bring it, and reading takes one that came in or went out.
+///
+/// # Errors
+/// What the kernel says.
+pub fn packet_socket(interface: u32, protocol: u16) -> io::Result<File> {
+    let protocol = protocol.to_be();
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: the call takes numbers. Of no protocol until it is bound: frames of other interfaces stay out.
+    let socket = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    check(socket.min(0))?;
+    // SAFETY: the descriptor has just been made, and nothing else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: the type is made of integers, for which zero is valid.
+    let mut address = unsafe { MaybeUninit::<libc::sockaddr_ll>::zeroed().assume_init() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol;
+    address.sll_ifindex = i32::try_from(interface).map_err(io::Error::other)?;
+    let length = size_of_val(&address) as u32;
+    // SAFETY: the address is as long as stated.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(socket.into())
+}
+
+/// A socket of this thread's namespace for every packet of one protocol, however it is addressed. Reading does not
+/// wait for one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn raw_socket(ipv6: bool, protocol: u8) -> io::Result<File> {
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the call takes numbers.
+    let socket = unsafe { libc::socket(family, kind, protocol.into()) };
+    check(socket.min(0))?;
+    // SAFETY: the descriptor has just been made, and nothing else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(socket) }.into())
 }
 
 fn check(result: i32) -> io::Result<()> {

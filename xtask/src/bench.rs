@@ -20,7 +20,7 @@ pub struct Flood {
     /// Write the results to this file as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Packets of a flood in a second [default: 200000]
+    /// Packets of a flood in a second [default: 100000]
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
     /// Times that all variants are measured in turn

@@ -40,6 +40,7 @@ pub fn driver(toolchain: &Toolchain, name: &str, release: bool) -> Result<(PathB
 pub fn everything(toolchain: &Toolchain) -> Result<PathBuf> {
     publish_object(toolchain)?;
     publish_bench_object(toolchain)?;
+    publish(toolchain, "witness", &witness_object())?;
     host(&["--workspace", "--exclude", "auth-ebpf", "--all-targets"], false)?;
     agent(false)
 }
@@ -65,6 +66,11 @@ pub fn object() -> PathBuf {
 /// Where the object of the benchmark lies; it is never part of the agent.
 pub fn bench_object() -> PathBuf {
     process::root().join("target/bpf/bench")
+}
+
+/// Where the object of the tests' witness lies; it is never part of the agent.
+pub fn witness_object() -> PathBuf {
+    process::root().join("target/bpf/witness")
 }
 
 /// A cargo command for the BPF crate alone.

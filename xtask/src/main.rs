@@ -28,7 +28,7 @@ enum Verb {
     /// Find or install the BPF toolchain and the tools that the tests use
     Setup,
     /// Everything that must hold before a change is merged
-    Test,
+    Test(test::Args),
     /// Check the repository's own rules
     Tidy,
 }
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Run(args) => run::run(&args),
         Verb::Setup => setup::run(),
-        Verb::Test => test::run(),
+        Verb::Test(args) => test::run(&args),
         Verb::Tidy => tidy::run(),
     };
     match result {

@@ -4,6 +4,7 @@
 //! no network.
 
 mod apt;
+mod guest;
 mod linker;
 mod rust;
 
@@ -32,7 +33,9 @@ pub struct Toolchain {
 
 pub fn run() -> Result<()> {
     toolchain()?;
-    tools()
+    tools()?;
+    guest();
+    Ok(())
 }
 
 /// What the object is built with.
@@ -63,6 +66,11 @@ pub fn competitor(program: &str, package: &str) {
     {
         eprintln!("{program}: not installed: {error:#}");
     }
+}
+
+/// The machine that tests run in on an older kernel. Where it can't be had, they say that they were skipped.
+pub fn guest() -> Option<PathBuf> {
+    guest::find().inspect_err(|error| eprintln!("guest:      none: {error:#}")).ok()
 }
 
 /// Where the filter is pinned. systemd mounts it; a container or a minimal host may not.

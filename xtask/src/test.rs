@@ -7,24 +7,36 @@ use anyhow::{Context as _, Result};
 use crate::setup::{self, Toolchain};
 use crate::{build, process, tidy};
 
-pub fn run() -> Result<()> {
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run the generated tests over many more cases, for minutes
+    #[arg(long)]
+    long: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
-    let toolchain = steps.run("setup", || {
+    let (toolchain, guest) = steps.run("setup", || {
         setup::tools()?;
-        setup::toolchain()
+        Ok((setup::toolchain()?, setup::guest()))
     })?;
     let agent = steps.run("build", || build::everything(&toolchain))?;
     steps.run("format", || process::run(process::cargo().args(["fmt", "--all", "--check"])))?;
     steps.run("clippy", || clippy(&toolchain))?;
     steps.run("tidy", tidy::run)?;
     steps.run("tests", || {
-        process::run(
-            process::cargo()
-                .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
-                .env("AUTH_AGENT_BIN", &agent)
-                .env("AUTH_BENCH_OBJECT", build::bench_object())
-                .env("AUTH_EBPF_OBJECT", build::object()),
-        )
+        let mut tests = process::cargo();
+        tests
+            .envs(guest.iter().map(|folder| ("AUTH_GUEST", folder)))
+            .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
+            .env("AUTH_AGENT_BIN", &agent)
+            .env("AUTH_BENCH_OBJECT", build::bench_object())
+            .env("AUTH_EBPF_OBJECT", build::object())
+            .env("AUTH_WITNESS_OBJECT", build::witness_object());
+        if args.long {
+            tests.env("AUTH_TEST_LONG", "1");
+        }
+        process::run(&mut tests)
     })?;
     steps.report();
     Ok(())

@@ -56,6 +56,14 @@ pub(super) enum Verb {
     /// Show, set and remove the limits of networks
     #[command(subcommand)]
     Limit(LimitVerb),
+    /// Keep a change that was made with --confirm-within
+    Confirm {
+        /// The change's number, as `pending` shows it [default: the only one]
+        #[arg(value_name = "ID")]
+        id: Option<i64>,
+    },
+    /// List the changes that are undone unless they are confirmed
+    Pending,
     /// Look at single client addresses
     #[command(subcommand)]
     Source(SourceVerb),
@@ -93,15 +101,13 @@ pub(super) enum AllowVerb {
         /// A remark, shown in the list
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        #[command(flatten)]
+        confirm: Confirm,
     },
     /// List the allowlist: what the configuration says, and what was added
     List,
     /// Take exactly this address or network off the allowlist
-    Remove {
-        /// Address or CIDR
-        #[arg(value_name = "NET", value_parser = parse_network)]
-        network: IpNet,
-    },
+    Remove(Remove),
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,11 +119,7 @@ pub(super) enum BanVerb {
     /// List the bans that hold
     List,
     /// End the ban on exactly this address or network
-    Remove {
-        /// Address or CIDR
-        #[arg(value_name = "NET", value_parser = parse_network)]
-        network: IpNet,
-    },
+    Remove(Remove),
 }
 
 #[derive(Arguments, Debug)]
@@ -125,7 +127,22 @@ pub(super) struct AddBan {
     /// Address or CIDR
     #[arg(value_name = "NET", value_parser = parse_network)]
     pub(super) network: IpNet,
-    /// How long, like 90s, 10m or 1h30m [default: until it is removed]
+    #[command(flatten)]
+    pub(super) options: BanOptions,
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct ImportBans {
+    /// One address or CIDR per line, `#` and `;` begin remarks; - reads standard input
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) options: BanOptions,
+}
+
+#[derive(Arguments, Debug)]
+pub(super) struct BanOptions {
+    /// How long, like 90s, 10m or 1h30m [default: until removed]
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_seconds)]
     pub(super) lasts: Option<Duration>,
     /// A remark, shown in the list
@@ -134,22 +151,24 @@ pub(super) struct AddBan {
     /// Needed for a very wide network (shorter than /8, IPv6 /16)
     #[arg(long)]
     pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) confirm: Confirm,
 }
 
 #[derive(Arguments, Debug)]
-pub(super) struct ImportBans {
-    /// One address or CIDR per line, `#` and `;` begin remarks; - reads standard input
-    #[arg(value_name = "FILE")]
-    pub(super) file: PathBuf,
-    /// How long, like 90s, 10m or 1h30m [default: until they are removed]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_seconds)]
-    pub(super) lasts: Option<Duration>,
-    /// A remark, shown in the list
-    #[arg(long, value_name = "TEXT")]
-    pub(super) reason: Option<String>,
-    /// Needed if one of them is very wide (shorter than /8, IPv6 /16)
-    #[arg(long)]
-    pub(super) force: bool,
+pub(super) struct Remove {
+    /// Address or CIDR
+    #[arg(value_name = "NET", value_parser = parse_network)]
+    pub(super) network: IpNet,
+    #[command(flatten)]
+    pub(super) confirm: Confirm,
+}
+
+#[derive(Arguments, Clone, Copy, Debug)]
+pub(super) struct Confirm {
+    /// Undo it after this time, like 2m, unless `auth-agent confirm` comes first
+    #[arg(long = "confirm-within", value_name = "TIME", value_parser = duration::parse_seconds)]
+    pub(super) within: Option<Duration>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -267,11 +286,7 @@ pub(super) enum LimitVerb {
     /// is left out is as in [limits] of the configuration. The longest network that a source is in decides.
     Set(Box<SetLimit>),
     /// Forget the limits that were set for exactly this address or network
-    Remove {
-        /// Address or CIDR
-        #[arg(value_name = "NET", value_parser = parse_network)]
-        network: IpNet,
-    },
+    Remove(Remove),
 }
 
 #[derive(Arguments, Debug)]
@@ -324,6 +339,8 @@ pub(super) struct SetLimit {
     /// A remark, shown in the list
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) confirm: Confirm,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::pending;
 use super::table::table;
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, KeyEntry, Keys, Status};
@@ -10,8 +11,8 @@ use crate::doctor::{Finding, Report, Severity};
 use crate::duration::{relative, relative_or, text};
 use crate::edge::{Debt, Detached, FilterStatus, FlowsStatus, Interface, SourceView};
 
-pub(super) fn status(status: &Status) -> String {
-    let Status { filter, http, keys, pid, rules, uptime_seconds, version, .. } = status;
+pub(super) fn status(status: &Status, now: UnixTime) -> String {
+    let Status { filter, http, keys, pending: changes, pid, rules, uptime_seconds, version, .. } = status;
     let mut out = format!("auth-agent {version}, pid {pid}, up {}\n", text(*uptime_seconds));
     out += &interfaces(filter);
     // Writing to a String can't fail.
@@ -19,6 +20,7 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(error) = &rules.error {
         let _ = writeln!(out, "           not all of them are in the kernel yet: {error}");
     }
+    out.extend(changes.iter().map(|entry| pending::line(entry, now)));
     let _ = writeln!(out, "keys       {keys} valid");
     out += &flows(&filter.flows);
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);

@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::args::{
-    AddBan, AllowVerb, BanVerb, ConfigVerb, ConnectionVerb, CreateKey, EndConnections, ImportBans, KeyVerb,
-    LimitVerb, SourceVerb, TokenVerb, Verb,
+    AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, CreateKey, EndConnections,
+    ImportBans, KeyVerb, LimitVerb, Remove, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, connections, events, limit, network_list, render};
+use super::{Failure, check, connections, events, limit, network_list, pending, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -50,32 +50,35 @@ impl Session<'_> {
                 config.kernel.replace |= replace;
                 run::run(config).map_err(|error| Failure::new(format!("{error:#}")))
             }
-            Verb::Status => self.get("/v1/status", render::status),
+            Verb::Status => self.get("/v1/status", |status| render::status(status, now)),
             Verb::Key(KeyVerb::Create(key)) => self.create_key(key),
             Verb::Key(KeyVerb::List) => self.get("/v1/keys", |keys| render::keys(keys, now)),
             Verb::Key(KeyVerb::Revoke { id }) => {
                 let body = self.ask(Method::POST, &format!("/v1/keys/{id}/revoke"), None::<()>)?;
                 self.show(&body, |key: &messages::RevokedKey| format!("revoked {}\n", key.id))
             }
-            Verb::Allow(AllowVerb::Add { network, reason }) => {
+            Verb::Allow(AllowVerb::Add { confirm, network, reason }) => {
                 let request = messages::AddAllow { network: network.to_string(), reason };
-                let body = self.ask(Method::POST, "/v1/allows", Some(request))?;
-                self.show(&body, |allow: &messages::AllowEntry| format!("allowed {}\n", allow.network))
+                self.add("/v1/allows", request, confirm, |allow: &messages::AllowEntry| {
+                    format!("allowed {}\n", allow.network)
+                })
             }
             Verb::Allow(AllowVerb::List) => self.get("/v1/allows", |allows| render::allows(allows, now)),
-            Verb::Allow(AllowVerb::Remove { network }) => {
-                let body = self.ask(Method::DELETE, &item("/v1/allows", network), None::<()>)?;
-                self.show(&body, |allow: &messages::RemovedAllow| {
+            Verb::Allow(AllowVerb::Remove(remove)) => {
+                self.remove("/v1/allows", remove, |allow: &messages::RemovedAllow| {
                     format!("took {} off the allowlist\n", allow.network)
                 })
             }
             Verb::Ban(BanVerb::Add(ban)) => self.add_ban(ban),
             Verb::Ban(BanVerb::Import(list)) => self.import_bans(list),
             Verb::Ban(BanVerb::List) => self.get("/v1/bans", |bans| render::bans(bans, now)),
-            Verb::Ban(BanVerb::Remove { network }) => {
-                let body = self.ask(Method::DELETE, &item("/v1/bans", network), None::<()>)?;
-                self.show(&body, |ban: &messages::RemovedBan| format!("removed the ban on {}\n", ban.network))
+            Verb::Ban(BanVerb::Remove(remove)) => {
+                self.remove("/v1/bans", remove, |ban: &messages::RemovedBan| {
+                    format!("removed the ban on {}\n", ban.network)
+                })
             }
+            Verb::Confirm { id } => self.confirm(id),
+            Verb::Pending => self.get("/v1/pending", |list| pending::list(list, now)),
             Verb::Connection(ConnectionVerb::List { source, subject }) => {
                 let target = connections::target(source, subject.as_deref());
                 self.get(&target, |list| connections::list(list, now))
@@ -88,12 +91,11 @@ impl Session<'_> {
                 self.get(&format!("/v1/limits/{address}"), |limits| limit::of(limits, now))
             }
             Verb::Limit(LimitVerb::Set(set)) => {
-                let body = self.ask(Method::POST, "/v1/limits", Some(limit::request(*set)))?;
-                self.show(&body, |entry| limit::set(entry, now))
+                let confirm = set.confirm;
+                self.add("/v1/limits", limit::request(*set), confirm, |entry| limit::set(entry, now))
             }
-            Verb::Limit(LimitVerb::Remove { network }) => {
-                let body = self.ask(Method::DELETE, &item("/v1/limits", network), None::<()>)?;
-                self.show(&body, |limit: &messages::RemovedLimit| {
+            Verb::Limit(LimitVerb::Remove(remove)) => {
+                self.remove("/v1/limits", remove, |limit: &messages::RemovedLimit| {
                     format!("removed the limits of {}\n", limit.network)
                 })
             }
@@ -126,21 +128,18 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn add_ban(&mut self, ban: AddBan) -> Result<(), Failure> {
-        let request = messages::AddBan {
-            for_seconds: ban.lasts.map(|time| time.as_secs()),
-            force: ban.force,
-            network: ban.network.to_string(),
-            reason: ban.reason,
-        };
+    fn add_ban(&mut self, AddBan { network, options }: AddBan) -> Result<(), Failure> {
+        let BanOptions { confirm, force, lasts, reason } = options;
+        let for_seconds = lasts.map(|time| time.as_secs());
+        let request = messages::AddBan { for_seconds, force, network: network.to_string(), reason };
         let now = self.now;
-        let body = self.ask(Method::POST, "/v1/bans", Some(request))?;
-        self.show(&body, |added| render::added_ban(added, now))?;
-        if !self.json {
-            let added: messages::AddedBan = parse(&body)?;
-            for note in added.notes {
-                self.say(&format!("note: {note}\n"));
-            }
+        let mut notes = Vec::new();
+        self.add("/v1/bans", request, confirm, |added: &messages::AddedBan| {
+            notes.clone_from(&added.notes);
+            render::added_ban(added, now)
+        })?;
+        for note in notes {
+            self.say(&format!("note: {note}\n"));
         }
         Ok(())
     }
@@ -156,16 +155,65 @@ impl Session<'_> {
         self.show(&body, |ended| connections::ended(ended, now))
     }
 
-    fn import_bans(&mut self, list: ImportBans) -> Result<(), Failure> {
-        let request = messages::ImportBans {
-            for_seconds: list.lasts.map(|time| time.as_secs()),
-            force: list.force,
-            networks: network_list::read(&list.file).map_err(Failure::new)?,
-            reason: list.reason,
-        };
+    fn import_bans(&mut self, ImportBans { file, options }: ImportBans) -> Result<(), Failure> {
+        let BanOptions { confirm, force, lasts, reason } = options;
+        let for_seconds = lasts.map(|time| time.as_secs());
+        let networks = network_list::read(&file).map_err(Failure::new)?;
+        let request = messages::ImportBans { for_seconds, force, networks, reason };
         let now = self.now;
-        let body = self.ask(Method::POST, "/v1/bans/import", Some(request))?;
-        self.show(&body, |imported| render::imported_bans(imported, now))
+        self.add("/v1/bans/import", request, confirm, |imported| render::imported_bans(imported, now))
+    }
+
+    /// Confirms the change of this number, or the only one there is.
+    fn confirm(&mut self, id: Option<i64>) -> Result<(), Failure> {
+        let id = match id {
+            Some(id) => id,
+            None => {
+                let body = self.ask(Method::GET, "/v1/pending", None::<()>)?;
+                pending::only(&parse(&body)?).map_err(Failure::new)?
+            }
+        };
+        let body = self.ask(Method::POST, &format!("/v1/pending/{id}/confirm"), None::<()>)?;
+        self.show(&body, |confirmed: &messages::Confirmed| format!("confirmed change {}\n", confirmed.id))
+    }
+
+    fn add<T: DeserializeOwned>(
+        &mut self,
+        collection: &str,
+        request: impl Serialize,
+        confirm: Confirm,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        self.change(Method::POST, collection, Some(request), confirm, text)
+    }
+
+    fn remove<T: DeserializeOwned>(
+        &mut self,
+        collection: &str,
+        Remove { confirm, network }: Remove,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        self.change(Method::DELETE, &item(collection, network), None::<()>, confirm, text)
+    }
+
+    fn change<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        target: &str,
+        request: Option<impl Serialize>,
+        confirm: Confirm,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let target = match confirm.within {
+            Some(time) => format!("{target}?confirm_within_seconds={}", time.as_secs()),
+            None => target.to_owned(),
+        };
+        let body = self.ask(method, &target, request)?;
+        let now = self.now;
+        self.show(&body, |changed: &messages::Changed<T>| {
+            text(&changed.answer)
+                + &changed.pending.as_ref().map(|entry| pending::notice(entry, now)).unwrap_or_default()
+        })
     }
 
     fn inspect(&mut self, token: String) -> Result<(), Failure> {

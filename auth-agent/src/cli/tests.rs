@@ -1,3 +1,5 @@
+mod lists;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -53,6 +55,7 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["connection", "end", "--help"], 0, "--drop-for <TIME>"),
         (&["connection", "list", "--source", "192.0.2.7/24"], 64, "write 192.0.2.0/24"),
         (&["limit", "set", "192.0.2.7/24", "--packets", "1/s"], 64, "write 192.0.2.0/24"),
+        (&["allow", "add", "192.0.2.7", "--confirm-within", "2"], 64, "like 90s, 10m"),
         (&["limit", "set", "--help"], 0, "--requests-drop-after <N>"),
         (&["events", "--help"], 0, "--pcap <FILE>"),
         (&["token", "inspect"], 64, "<TOKEN>"),
@@ -83,7 +86,9 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
         &["ban", "add", "192.0.2.7"],
         &["ban", "list"],
         &["ban", "remove", "192.0.2.7"],
+        &["confirm"],
         &["limit", "show"],
+        &["pending"],
         &["limit", "remove", "192.0.2.7"],
         &["source", "show", "192.0.2.7"],
         &["connection", "list"],
@@ -188,66 +193,6 @@ fn connections_are_listed_and_ended() {
     assert!(second.connection().is_ended());
     let none = (0, "no connection to end\n".into(), String::new());
     assert_eq!(at(&desk, &["connection", "end", "--source", "::/0"]), none);
-}
-
-#[test]
-fn limits_are_set_shown_and_removed_in_the_words_of_the_configuration() {
-    let desk = Desk::open(&[]);
-    let (code, out, err) = at(
-        &desk,
-        &[
-            "limit",
-            "set",
-            "203.0.113.0/24",
-            "--requests",
-            "1000/min",
-            "--requests-burst",
-            "200",
-            "--connections",
-            "10/s",
-            "--bytes",
-            "1MiB",
-            "--auth-failures-drop-for",
-            "5m",
-            "--reason",
-            "partner",
-        ],
-    );
-    assert!(code == 0 && out.starts_with("set the limits of 203.0.113.0/24\n"), "{out}{err}");
-    let row = "1000/min (200), 200 > 10s  10/min (20), 20 > 5m  10/s (10)    20000/s (40000)  1MiB/s (128MiB)  partner";
-    assert!(out.contains(row), "{out}");
-    let (_, shown, _) = at(&desk, &["limit", "show"]);
-    let lines: Vec<_> = shown.lines().collect();
-    assert!(lines[1].starts_with("everyone else   default "), "{shown}");
-    assert!(
-        lines[2].starts_with("192.0.2.0/24    partners ") && lines[3].starts_with("203.0.113.0/24  set "),
-        "{shown}"
-    );
-
-    let (_, shown, _) = at(&desk, &["limit", "show", "203.0.113.9"]);
-    assert!(shown.starts_with("it is held to the limits of 203.0.113.0/24, the longest network"), "{shown}");
-    let (_, shown, _) = at(&desk, &["limit", "show", "198.51.100.1"]);
-    assert!(shown.starts_with("it is on the allowlist: no limit holds for it\n"), "{shown}");
-    let (_, shown, _) = at(&desk, &["limit", "show", "2001:db8::1"]);
-    assert!(shown.starts_with("no network with limits of its own covers it\n"), "{shown}");
-
-    let (code, out, _) = at(&desk, &["limit", "remove", "203.0.113.0/24", "--json"]);
-    assert_eq!((code, &*out), (0, "{\"network\":\"203.0.113.0/24\"}\n"));
-    at(&desk, &["limit", "set", "192.0.2.0/24", "--packets", "9/s"]);
-    let (_, shown, _) = at(&desk, &["limit", "show"]);
-    let last = shown.lines().last().unwrap();
-    assert_eq!(last, "not in force: partners for 192.0.2.0/24: replaced by the limits that were set for it");
-    for (args, words) in [
-        (&["limit", "set", "10.0.0.0/8"][..], "limits: name at least one limit"),
-        (
-            &["limit", "set", "10.0.0.0/8", "--packets", "fast"],
-            "limits: packets.rate: \"fast\" is not a rate above 0",
-        ),
-        (&["limit", "remove", "10.0.0.0/8"], "`auth-agent limit show` shows them"),
-    ] {
-        let (code, _, err) = at(&desk, args);
-        assert!(code == 1 && err.contains(words), "{args:?}: {err}");
-    }
 }
 
 #[test]

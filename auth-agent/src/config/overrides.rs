@@ -80,13 +80,12 @@ impl Overrides {
     /// What is wrong, each as `field: what; cure`.
     pub fn resolve(&self, default: &SourceLimits) -> Result<SourceLimits, String> {
         let text = toml::to_string(self).map_err(|error| error.to_string())?;
-        document::parse(&text, Path::new(""), |section| sections::overrides(section, default)).map_err(
-            |errors| {
+        document::parse(&text, Path::new(""), |section| sections::limits::overrides(section, default))
+            .map_err(|errors| {
                 let problems =
                     errors.iter().map(|error| format!("{}: {}; {}", error.field, error.what, error.cure));
                 problems.collect::<Vec<_>>().join("\n")
-            },
-        )
+            })
     }
 }
 

@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 
 use super::body::Body;
-use super::messages::{AddAllow, AllowEntry, Allows, RemovedAllow};
+use super::confirm::ConfirmWithin;
+use super::messages::{AddAllow, AllowEntry, Allows, Changed, RemovedAllow};
 use super::problem::Problem;
 use super::{Control, blocking, remark};
 use crate::clock::UnixTime;
@@ -27,9 +28,11 @@ pub(super) async fn list(State(control): State<Arc<Control>>) -> Result<Json<All
 
 pub(super) async fn add(
     State(control): State<Arc<Control>>,
+    confirm: ConfirmWithin,
     Body(request): Body<AddAllow>,
-) -> Result<(StatusCode, Json<AllowEntry>), Problem> {
+) -> Result<(StatusCode, Json<Changed<AllowEntry>>), Problem> {
     let now = UnixTime::now();
+    let when = confirm.from(now);
     let network = parse_network(&request.network)?;
     let reason = remark("reason", request.reason)?;
     // The same rule as for kernel.allow: everyone can't be an exception.
@@ -38,27 +41,29 @@ pub(super) async fn add(
     }
     blocking(control, move |control| {
         let _changing = control.changing();
-        let allow = control.store.add_allow(network, reason.as_deref(), now)?;
+        let allow = control.store.add_allow(network, reason.as_deref(), when)?;
         control.apply_rules_locked(now)?;
-        Ok((StatusCode::CREATED, Json(entry(allow))))
+        Ok((StatusCode::CREATED, Json(control.changed(entry(allow), when)?)))
     })
     .await
 }
 
 pub(super) async fn remove(
     State(control): State<Arc<Control>>,
+    confirm: ConfirmWithin,
     Path(network): Path<String>,
-) -> Result<Json<RemovedAllow>, Problem> {
+) -> Result<Json<Changed<RemovedAllow>>, Problem> {
     let network = parse_network(&network)?;
     blocking(control, move |control| {
         let now = UnixTime::now();
         let _changing = control.changing();
-        if !control.store.remove_allow(network, now)? {
+        let when = confirm.from(now);
+        if !control.store.remove_allow(network, when)? {
             let configured = control.allowlist.configured().contains(&network);
             return Err(Problem::AllowMissing { configured, network });
         }
         control.apply_rules_locked(now)?;
-        Ok(Json(RemovedAllow { network }))
+        Ok(Json(control.changed(RemovedAllow { network }, when)?))
     })
     .await
 }

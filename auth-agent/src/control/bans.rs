@@ -8,7 +8,8 @@ use http::StatusCode;
 use ipnet::IpNet;
 
 use super::body::Body;
-use super::messages::{AddBan, AddedBan, BanEntry, Bans, ImportBans, ImportedBans, RemovedBan};
+use super::confirm::ConfirmWithin;
+use super::messages::{AddBan, AddedBan, BanEntry, Bans, Changed, ImportBans, ImportedBans, RemovedBan};
 use super::problem::Problem;
 use super::{Control, blocking, deadline, remark};
 use crate::clock::UnixTime;
@@ -31,9 +32,11 @@ pub(super) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Ban
 
 pub(super) async fn add(
     State(control): State<Arc<Control>>,
+    confirm: ConfirmWithin,
     Body(request): Body<AddBan>,
-) -> Result<(StatusCode, Json<AddedBan>), Problem> {
+) -> Result<(StatusCode, Json<Changed<AddedBan>>), Problem> {
     let now = UnixTime::now();
+    let when = confirm.from(now);
     let network = parse_network(&request.network)?;
     let until = deadline("for_seconds", request.for_seconds, now)?;
     let reason = remark("reason", request.reason)?;
@@ -42,21 +45,24 @@ pub(super) async fn add(
     }
     blocking(control, move |control| {
         let _changing = control.changing();
-        let ban = control.store.add_ban(network, until, reason.as_deref(), now)?;
+        let ban = control.store.add_ban(network, until, reason.as_deref(), when)?;
         let applied = control.apply_rules_locked(now);
         let ended = control.end_banned(&[network]);
         applied?;
         let notes = notes(network, &control.allowed()?);
-        Ok((StatusCode::CREATED, Json(AddedBan { ended, entry: entry(ban), notes })))
+        let answer = AddedBan { ended, entry: entry(ban), notes };
+        Ok((StatusCode::CREATED, Json(control.changed(answer, when)?)))
     })
     .await
 }
 
 pub(super) async fn import(
     State(control): State<Arc<Control>>,
+    confirm: ConfirmWithin,
     Body(request): Body<ImportBans>,
-) -> Result<(StatusCode, Json<ImportedBans>), Problem> {
+) -> Result<(StatusCode, Json<Changed<ImportedBans>>), Problem> {
     let now = UnixTime::now();
+    let when = confirm.from(now);
     let until = deadline("for_seconds", request.for_seconds, now)?;
     let reason = remark("reason", request.reason)?;
     let networks: Vec<_> =
@@ -66,30 +72,33 @@ pub(super) async fn import(
     }
     blocking(control, move |control| {
         let _changing = control.changing();
-        control.store.import_bans(&networks, until, reason.as_deref(), now)?;
+        control.store.import_bans(&networks, until, reason.as_deref(), when)?;
         let applied = control.apply_rules_locked(now);
         let ended = control.end_banned(&networks);
         applied?;
-        Ok((StatusCode::CREATED, Json(ImportedBans { ended, imported: networks.len(), until })))
+        let answer = ImportedBans { ended, imported: networks.len(), until };
+        Ok((StatusCode::CREATED, Json(control.changed(answer, when)?)))
     })
     .await
 }
 
 pub(super) async fn remove(
     State(control): State<Arc<Control>>,
+    confirm: ConfirmWithin,
     Path(network): Path<String>,
-) -> Result<Json<RemovedBan>, Problem> {
+) -> Result<Json<Changed<RemovedBan>>, Problem> {
     let network = parse_network(&network)?;
     blocking(control, move |control| {
         let now = UnixTime::now();
         let _changing = control.changing();
-        if !control.store.remove_ban(network, now)? {
+        let when = confirm.from(now);
+        if !control.store.remove_ban(network, when)? {
             let bans = control.store.bans(now)?;
             let covering = bans.iter().map(|ban| ban.network).find(|wider| wider.contains(&network));
             return Err(Problem::BanMissing { covering, network });
         }
         control.apply_rules_locked(now)?;
-        Ok(Json(RemovedBan { network }))
+        Ok(Json(control.changed(RemovedBan { network }, when)?))
     })
     .await
 }

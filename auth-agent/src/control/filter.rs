@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 
 use super::messages::{RulesStatus, Status};
 use super::problem::Problem;
-use super::{Control, blocking};
+use super::{Control, blocking, confirm};
 use crate::clock::UnixTime;
 use crate::edge::{Detached, SourceView};
 
@@ -20,6 +20,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
             filter: control.edge.status().map_err(Problem::Edge)?,
             http: control.counters.snapshot(),
             keys: keys.iter().filter(|key| key.revoked.is_none() && valid(key.expires)).count(),
+            pending: control.store.pending()?.into_iter().map(confirm::entry).collect(),
             pid: std::process::id(),
             rules: RulesStatus {
                 allowed: control.allowlist.configured().len() + control.store.allows()?.len(),

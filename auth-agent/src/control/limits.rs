@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 
 use super::body::Body;
-use super::messages::{LimitEntry, Limits, LimitsOf, RemovedLimit, SetLimit};
+use super::confirm::ConfirmWithin;
+use super::messages::{Changed, LimitEntry, Limits, LimitsOf, RemovedLimit, SetLimit};
 use super::problem::Problem;
 use super::{Control, blocking, remark};
 use crate::classes::{self, Entry};
@@ -39,8 +40,9 @@ pub(super) async fn of(
 
 pub(super) async fn set(
     State(control): State<Arc<Control>>,
+    confirm: ConfirmWithin,
     Body(request): Body<SetLimit>,
-) -> Result<(StatusCode, Json<LimitEntry>), Problem> {
+) -> Result<(StatusCode, Json<Changed<LimitEntry>>), Problem> {
     let network = parse_network(&request.network)?;
     let reason = remark("reason", request.reason)?;
     if request.limits == Overrides::default() {
@@ -48,11 +50,12 @@ pub(super) async fn set(
     }
     blocking(control, move |control| {
         let _changing = control.changing();
-        let limit = Limit { created: UnixTime::now(), limits: request.limits, network, reason };
+        let when = confirm.from(UnixTime::now());
+        let limit = Limit { created: when.now, limits: request.limits, network, reason };
         let entry = checked(control, &limit)?;
-        control.store.set_limit(&limit)?;
-        control.apply_rules_locked(limit.created)?;
-        Ok((StatusCode::CREATED, Json(entry)))
+        control.store.set_limit(&limit, when.confirm_by)?;
+        control.apply_rules_locked(when.now)?;
+        Ok((StatusCode::CREATED, Json(control.changed(entry, when)?)))
     })
     .await
 }
@@ -78,18 +81,20 @@ fn checked(control: &Control, limit: &Limit) -> Result<LimitEntry, Problem> {
 
 pub(super) async fn remove(
     State(control): State<Arc<Control>>,
+    confirm: ConfirmWithin,
     Path(network): Path<String>,
-) -> Result<Json<RemovedLimit>, Problem> {
+) -> Result<Json<Changed<RemovedLimit>>, Problem> {
     let network = parse_network(&network)?;
     blocking(control, move |control| {
         let now = UnixTime::now();
         let _changing = control.changing();
-        if !control.store.remove_limit(network, now)? {
+        let when = confirm.from(now);
+        if !control.store.remove_limit(network, when)? {
             let configured = control.classes.is_configured(network);
             return Err(Problem::LimitMissing { configured, network });
         }
         control.apply_rules_locked(now)?;
-        Ok(Json(RemovedLimit { network }))
+        Ok(Json(control.changed(RemovedLimit { network }, when)?))
     })
     .await
 }

@@ -23,6 +23,8 @@ pub struct Status {
     pub http: Snapshot,
     /// Keys that are neither revoked nor expired.
     pub keys: usize,
+    /// Changes that are undone unless they are confirmed, oldest first.
+    pub pending: Vec<PendingEntry>,
     /// Process id.
     pub pid: u32,
     /// The rules.
@@ -353,6 +355,49 @@ pub struct RemovedLimit {
     /// Whose limits are no longer those that were set for exactly this network.
     #[serde(with = "as_text")]
     pub network: IpNet,
+}
+
+/// The answer to a change of a list. Each takes `?confirm_within_seconds=N`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Changed<T> {
+    /// What it would be without.
+    #[serde(flatten)]
+    pub answer: T,
+    /// The change as it waits to be confirmed; absent: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingEntry>,
+}
+
+/// `GET /v1/pending`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct PendingList {
+    /// Oldest first.
+    pub pending: Vec<PendingEntry>,
+}
+
+/// A change that waits to be confirmed.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct PendingEntry {
+    /// When it was made.
+    pub created: UnixTime,
+    /// The first second in which it is undone.
+    pub deadline: UnixTime,
+    /// Its number.
+    pub id: i64,
+    /// What it did: `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `limit.remove`, `limit.set`.
+    pub kind: String,
+    /// A network that it changed.
+    #[serde(with = "as_text")]
+    pub network: IpNet,
+    /// How many networks it changed.
+    pub networks: u32,
+}
+
+/// The answer to `POST /v1/pending/{id}/confirm`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Confirmed {
+    /// Which change.
+    pub id: i64,
 }
 
 /// Every error's body (RFC 9457).

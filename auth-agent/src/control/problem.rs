@@ -107,9 +107,13 @@ pub enum Problem {
         /// The caller's user id.
         uid: u32,
     },
+    /// Nothing to confirm.
+    #[error("no change {0} waits to be confirmed: `auth-agent pending` shows those that do")]
+    PendingMissing(String),
     /// No such path.
     #[error(
-        "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, connections, sources, events and detach"
+        "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, pending, \
+         connections, sources, events and detach"
     )]
     Path,
     /// No random bytes.
@@ -176,6 +180,7 @@ impl Problem {
             Self::Method => "method-not-allowed",
             Self::Network(_) => "network-invalid",
             Self::Path => "path-missing",
+            Self::PendingMissing(_) => "pending-missing",
             Self::Peer { .. } => "peer-refused",
             Self::Random(_) => "random-failed",
             Self::RulesPending(_) => "rules-pending",
@@ -199,7 +204,8 @@ impl Problem {
             | Self::ConnectionMissing(_)
             | Self::KeyMissing(_)
             | Self::LimitMissing { .. }
-            | Self::Path => StatusCode::NOT_FOUND,
+            | Self::Path
+            | Self::PendingMissing(_) => StatusCode::NOT_FOUND,
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,

@@ -1,3 +1,6 @@
+mod confirm;
+mod limits;
+
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -74,6 +77,32 @@ fn bad_requests_get_a_problem_with_a_reason_and_a_cure() {
         ("DELETE", "/v1/bans/10.0.0.1", "", 404, "ban-missing", "ban list"),
         ("DELETE", "/v1/bans/nonsense", "", 400, "network-invalid", "192.0.2.7"),
         ("GET", "/v1/sources/nonsense", "", 400, "source-invalid", "192.0.2.7"),
+        ("POST", "/v1/pending/7/confirm", "", 404, "pending-missing", "auth-agent pending"),
+        ("POST", "/v1/pending/x/confirm", "", 404, "pending-missing", "auth-agent pending"),
+        (
+            "POST",
+            "/v1/bans?confirm_within_seconds=0",
+            r#"{"network":"10.0.0.1"}"#,
+            400,
+            "field-invalid",
+            "between a second and a day",
+        ),
+        (
+            "DELETE",
+            "/v1/bans/10.0.0.1?confirm_within_seconds=86401",
+            "",
+            400,
+            "field-invalid",
+            "between a second and a day",
+        ),
+        (
+            "POST",
+            "/v1/allows?confirm=1",
+            r#"{"network":"10.0.0.1"}"#,
+            400,
+            "field-invalid",
+            "unknown field `confirm`",
+        ),
         ("GET", "/v1/limits/10.0.0.0%2F8", "", 400, "source-invalid", "192.0.2.7"),
         ("DELETE", "/v1/limits/10.0.0.1", "", 404, "limit-missing", "limit show"),
         ("DELETE", "/v1/limits/192.0.2.0%2F24", "", 404, "limit-missing", "[[class]]"),
@@ -236,82 +265,6 @@ fn the_allowlist_is_what_is_configured_and_what_was_added_and_the_kernel_is_told
     assert_eq!(desk.ask("DELETE", "/v1/allows/203.0.113.7", "").0, 200);
     assert_eq!(desk.edge.told().len(), 1);
     assert_eq!(desk.ask("POST", "/v1/allows", r#"{"network":"0.0.0.0/0"}"#).1["reason"], "allow-everyone");
-}
-
-/// The classes that the kernel was told of, as `network: requests per period`.
-fn classes(desk: &Desk) -> Vec<String> {
-    let rules = desk.edge.rules.lock().unwrap().clone();
-    let class =
-        |rule: &Rule| Some(format!("{}: {}", rule.network, rule.class()?.limits.requests.rate.events));
-    rules.iter().filter_map(class).collect()
-}
-
-#[test]
-fn limits_that_are_set_win_over_those_of_the_configuration_until_they_are_removed() {
-    let desk = Desk::open(&[]);
-    desk.control.apply_rules(UnixTime::now()).unwrap();
-    assert_eq!(classes(&desk), ["192.0.2.0/24: 500"]);
-    let set = |network: &str, rate: &str| {
-        let body =
-            json!({ "network": network, "limits": { "requests": { "rate": rate } }, "reason": "partner" });
-        desk.ask("POST", "/v1/limits", &body.to_string())
-    };
-    let (status, entry) = set("192.0.2.0/24", "7/min");
-    assert_eq!((status, &entry["limits"]["requests"]["rate"]), (201, &json!("7/min")), "{entry}");
-    assert_eq!(entry["limits"]["packets"]["rate"], "20000/s", "what is left out is as in [limits]");
-    set("192.0.2.7", "8/min");
-    set("192.0.2.7", "9/min");
-    assert_eq!(classes(&desk), ["192.0.2.0/24: 7", "192.0.2.7/32: 9"]);
-
-    let (_, listed) = desk.ask("GET", "/v1/limits", "");
-    let listed: Vec<_> = listed["limits"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|entry| {
-            (entry["network"].as_str(), entry["class"].as_str().unwrap(), entry["obstacle"].is_null())
-        })
-        .collect();
-    assert_eq!(
-        listed,
-        [
-            (None, "default", true),
-            (Some("192.0.2.0/24"), "partners", false),
-            (Some("192.0.2.0/24"), "192.0.2.0/24", true),
-            (Some("192.0.2.7/32"), "192.0.2.7/32", true),
-        ]
-    );
-    let of = |address: &str| {
-        let (_, answer) = desk.ask("GET", &format!("/v1/limits/{address}"), "");
-        let limits = answer["limits"].as_array().unwrap();
-        (answer["allowed"] == true, limits.iter().map(|entry| entry["class"].clone()).collect::<Vec<_>>())
-    };
-    assert_eq!(
-        of("192.0.2.7"),
-        (false, vec![json!("192.0.2.7/32"), json!("192.0.2.0/24"), json!("default")])
-    );
-    assert_eq!(of("::ffff:192.0.2.9"), (false, vec![json!("192.0.2.0/24"), json!("default")]));
-    assert_eq!(of("198.51.100.1"), (true, vec![json!("default")]));
-
-    assert_eq!(desk.ask("DELETE", "/v1/limits/192.0.2.0%2F24", "").0, 200);
-    assert_eq!(desk.ask("DELETE", "/v1/limits/192.0.2.7", "").0, 200);
-    assert_eq!(classes(&desk), ["192.0.2.0/24: 500"]);
-}
-
-#[test]
-fn more_different_limits_than_the_kernel_tells_apart_are_refused_before_they_are_stored() {
-    let desk = Desk::open(&[]);
-    let set = |n: u32| {
-        let limits = json!({ "packets": { "burst": 1_000_000 + n } });
-        let body = json!({ "network": format!("10.0.{n}.0/24"), "limits": limits });
-        desk.ask("POST", "/v1/limits", &body.to_string())
-    };
-    for n in 0..254 {
-        assert_eq!(set(n).0, 201);
-    }
-    let (status, problem) = set(254);
-    assert_eq!((status, &problem["reason"]), (400, &json!("field-invalid")));
-    assert_eq!(desk.control.store.limits().unwrap().len(), 254);
 }
 
 #[test]

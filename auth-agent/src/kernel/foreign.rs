@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn each_program_is_named_with_what_takes_it_off_and_replaced_only_where_that_is_safe() {
         let netlink = Holder::Netlink;
-        let table: [(Option<&str>, Holder, &'static str, &str, &str, bool); 8] = [
+        type Row = (Option<&'static str>, Holder, &'static str, &'static str, &'static str, bool);
+        let table: [Row; 8] = [
             (
                 Some("fw"),
                 netlink,

@@ -18,7 +18,7 @@ use crate::events::{SubscribeError, Subscription, Wanted};
 
 impl Edge for Filter {
     fn apply_rules(&self, rules: &[Rule]) -> Result<(), EdgeError> {
-        self.rules().apply(rules).map_err(EdgeError::new)
+        Filter::apply_rules(self, rules).map_err(EdgeError::new)
     }
 
     fn ipv6_prefix(&self) -> u8 {

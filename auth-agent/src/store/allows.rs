@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::changes::Kind;
+use super::pending::{ALLOWS, When, note};
 use super::values::network;
 use super::{Problem, Store, StoreError};
 use crate::clock::UnixTime;
@@ -28,11 +29,12 @@ impl Store {
         &self,
         network: IpNet,
         reason: Option<&str>,
-        now: UnixTime,
+        when: impl Into<When>,
     ) -> Result<Allow, StoreError> {
-        let network = network.trunc();
-        let text = network.to_string();
+        let (network, when) = (network.trunc(), when.into());
+        let (now, text) = (when.now, network.to_string());
         self.write(|transaction| {
+            note(transaction, Kind::AllowAdd, ALLOWS, std::slice::from_ref(&text), when)?;
             transaction.execute(
                 "INSERT INTO allows (network, reason, created) VALUES (?1, ?2, ?3)
                  ON CONFLICT (network) DO UPDATE SET reason = excluded.reason, created = excluded.created",
@@ -48,13 +50,15 @@ impl Store {
     }
 
     /// Takes a network off the allowlist; false: it was not on it.
-    pub fn remove_allow(&self, network: IpNet, now: UnixTime) -> Result<bool, StoreError> {
-        let text = network.trunc().to_string();
+    pub fn remove_allow(&self, network: IpNet, when: impl Into<When>) -> Result<bool, StoreError> {
+        let (text, when) = (network.trunc().to_string(), when.into());
         self.write(|transaction| {
-            if transaction.execute("DELETE FROM allows WHERE network = ?1", [&text])? == 0 {
+            if !transaction.prepare_cached("SELECT 1 FROM allows WHERE network = ?1")?.exists([&text])? {
                 return Ok(false);
             }
-            self.record(transaction, now, Kind::AllowRemove, &json!({ "network": text }), None)?;
+            note(transaction, Kind::AllowRemove, ALLOWS, std::slice::from_ref(&text), when)?;
+            transaction.execute("DELETE FROM allows WHERE network = ?1", [&text])?;
+            self.record(transaction, when.now, Kind::AllowRemove, &json!({ "network": text }), None)?;
             Ok(true)
         })
     }

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, Row, Transaction};
 use serde_json::json;
 
 use super::changes::{KEPT_AFTER_EXPIRY_SECONDS, Kind};
+use super::pending::{BANS, When, note};
 use super::values::network;
 use super::{Problem, Store, StoreError};
 use crate::clock::UnixTime;
@@ -32,11 +33,12 @@ impl Store {
         network: IpNet,
         until: Option<UnixTime>,
         reason: Option<&str>,
-        now: UnixTime,
+        when: impl Into<When>,
     ) -> Result<Ban, StoreError> {
-        let network = network.trunc();
-        let text = network.to_string();
+        let (network, when) = (network.trunc(), when.into());
+        let (now, text) = (when.now, network.to_string());
         self.write(|transaction| {
+            note(transaction, Kind::BanAdd, BANS, std::slice::from_ref(&text), when)?;
             insert(transaction, std::slice::from_ref(&text), until, reason, now)?;
             let payload = json!({ "network": text, "until": until, "reason": reason });
             self.record(transaction, now, Kind::BanAdd, &payload, until)
@@ -50,10 +52,13 @@ impl Store {
         networks: &[IpNet],
         until: Option<UnixTime>,
         reason: Option<&str>,
-        now: UnixTime,
+        when: impl Into<When>,
     ) -> Result<(), StoreError> {
+        let when = when.into();
+        let now = when.now;
         let texts: Vec<_> = networks.iter().map(|network| network.trunc().to_string()).collect();
         self.write(|transaction| {
+            note(transaction, Kind::BanImport, BANS, &texts, when)?;
             insert(transaction, &texts, until, reason, now)?;
             let payload = json!({ "networks": texts, "until": until, "reason": reason });
             self.record(transaction, now, Kind::BanImport, &payload, until)
@@ -61,12 +66,13 @@ impl Store {
     }
 
     /// Ends a ban; false: there is none on exactly this network.
-    pub fn remove_ban(&self, network: IpNet, now: UnixTime) -> Result<bool, StoreError> {
-        let text = network.trunc().to_string();
+    pub fn remove_ban(&self, network: IpNet, when: impl Into<When>) -> Result<bool, StoreError> {
+        let (text, when) = (network.trunc().to_string(), when.into());
+        let now = when.now;
         self.write(|transaction| {
             let until: Option<Option<UnixTime>> = transaction
                 .query_row(
-                    "DELETE FROM bans WHERE network = ?1 AND (until IS NULL OR until > ?2) RETURNING until",
+                    "SELECT until FROM bans WHERE network = ?1 AND (until IS NULL OR until > ?2)",
                     (&text, now),
                     |row| row.get(0),
                 )
@@ -74,6 +80,8 @@ impl Store {
             match until {
                 None => Ok(false),
                 Some(until) => {
+                    note(transaction, Kind::BanRemove, BANS, std::slice::from_ref(&text), when)?;
+                    transaction.execute("DELETE FROM bans WHERE network = ?1", [&text])?;
                     self.record(transaction, now, Kind::BanRemove, &json!({ "network": text }), until)?;
                     Ok(true)
                 }

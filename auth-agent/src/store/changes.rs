@@ -15,7 +15,8 @@ pub(super) const KEPT_AFTER_EXPIRY_SECONDS: u64 = 90 * 24 * 60 * 60;
 pub struct Change {
     /// From when on it has no effect.
     pub expires: Option<UnixTime>,
-    /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `key.create`, `key.revoke`,
+    /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `change.confirm`,
+    /// `change.undo`, `key.create`, `key.revoke`,
     /// `limit.remove`, `limit.set`.
     pub kind: String,
     /// The host that made it.
@@ -36,6 +37,8 @@ pub(super) enum Kind {
     BanAdd,
     BanImport,
     BanRemove,
+    ChangeConfirm,
+    ChangeUndo,
     KeyCreate,
     KeyRevoke,
     LimitRemove,
@@ -43,13 +46,15 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::AllowAdd => "allow.add",
             Self::AllowRemove => "allow.remove",
             Self::BanAdd => "ban.add",
             Self::BanImport => "ban.import",
             Self::BanRemove => "ban.remove",
+            Self::ChangeConfirm => "change.confirm",
+            Self::ChangeUndo => "change.undo",
             Self::KeyCreate => "key.create",
             Self::KeyRevoke => "key.revoke",
             Self::LimitRemove => "limit.remove",

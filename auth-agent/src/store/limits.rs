@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::changes::Kind;
+use super::pending::{LIMITS, When, note};
 use super::values::{json, network};
 use super::{Problem, Store, StoreError};
 use crate::clock::UnixTime;
@@ -27,10 +28,14 @@ pub struct Limit {
 
 impl Store {
     /// Sets the limits of a network. Setting them again replaces all of them, and the reason.
-    pub fn set_limit(&self, limit: &Limit) -> Result<(), StoreError> {
+    ///
+    /// `confirm_by` is the first second in which that is undone, if nobody confirms it.
+    pub fn set_limit(&self, limit: &Limit, confirm_by: Option<UnixTime>) -> Result<(), StoreError> {
         let Limit { created, limits, network, reason } = limit;
         let network = network.trunc().to_string();
+        let when = When { confirm_by, now: *created };
         self.write(|transaction| {
+            note(transaction, Kind::LimitSet, LIMITS, std::slice::from_ref(&network), when)?;
             transaction.execute(
                 "INSERT INTO limits (network, limits, reason, created) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (network) DO UPDATE
@@ -47,13 +52,15 @@ impl Store {
     }
 
     /// Forgets the limits of a network; false: none were set for exactly this one.
-    pub fn remove_limit(&self, network: IpNet, now: UnixTime) -> Result<bool, StoreError> {
-        let text = network.trunc().to_string();
+    pub fn remove_limit(&self, network: IpNet, when: impl Into<When>) -> Result<bool, StoreError> {
+        let (text, when) = (network.trunc().to_string(), when.into());
         self.write(|transaction| {
-            if transaction.execute("DELETE FROM limits WHERE network = ?1", [&text])? == 0 {
+            if !transaction.prepare_cached("SELECT 1 FROM limits WHERE network = ?1")?.exists([&text])? {
                 return Ok(false);
             }
-            self.record(transaction, now, Kind::LimitRemove, &json!({ "network": text }), None)?;
+            note(transaction, Kind::LimitRemove, LIMITS, std::slice::from_ref(&text), when)?;
+            transaction.execute("DELETE FROM limits WHERE network = ?1", [&text])?;
+            self.record(transaction, when.now, Kind::LimitRemove, &json!({ "network": text }), None)?;
             Ok(true)
         })
     }

@@ -20,8 +20,12 @@ const LOCK: &str = "lock";
 const APPLICATION_ID: i64 = 0x6161_6731;
 
 /// Step n brings schema n to n + 1. Never edit one that was released: append.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Longer than any of our own writes, short enough to answer the operator.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);

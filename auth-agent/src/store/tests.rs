@@ -60,9 +60,9 @@ fn limits_are_there_after_a_restart_as_they_were_set_last() {
         network: net(network),
         reason: Some("partner".into()),
     };
-    store.set_limit(&limit("192.0.2.0/24", 1, NOW)).unwrap();
-    store.set_limit(&limit("192.0.2.0/24", 2, later(1))).unwrap();
-    store.set_limit(&limit("2001:db8::/48", 3, NOW)).unwrap();
+    store.set_limit(&limit("192.0.2.0/24", 1, NOW), None).unwrap();
+    store.set_limit(&limit("192.0.2.0/24", 2, later(1)), None).unwrap();
+    store.set_limit(&limit("2001:db8::/48", 3, NOW), None).unwrap();
     assert!(store.remove_limit(net("2001:db8::/48"), later(2)).unwrap());
     assert!(!store.remove_limit(net("2001:db8::/49"), later(2)).unwrap());
     drop(store);
@@ -171,7 +171,7 @@ fn a_store_that_can_not_be_trusted_is_refused_in_one_line_with_path_and_cure() {
             |dir| {
                 Connection::open(dir.join(DATABASE)).unwrap().pragma_update(None, "user_version", 7).unwrap();
             },
-            "schema 7, and this version knows up to 3: start the newer agent",
+            "schema 7, and this version knows up to 4: start the newer agent",
         ),
         (
             "another program's database",

@@ -48,8 +48,9 @@ pub(super) fn parse(cursor: &mut Cursor) -> Result<Network, Reason> {
     Ok(network)
 }
 
-/// Multicast (RFC 4291 2.7) and v4-mapped (net/ipv6/ip6_input.c drops them on the wire) addresses can't
-/// be a source. The source table relies on both: see `source.rs`.
+/// Multicast (RFC 4291 2.7) and v4-mapped addresses can't be a source. The latter belong on no wire, but not every
+/// Linux drops them there; it would take them for the IPv4 host, and so would the rules. The source table relies on
+/// both: see `source.rs`.
 #[inline(always)]
 fn may_be_source(address: &[u8; 16]) -> bool {
     let [high @ .., _, _, _, _] = *address;
@@ -63,8 +64,9 @@ fn walk(cursor: &mut Cursor, network: &mut Network) -> Result<(), Reason> {
             // RFC 8200 4.1: hop-by-hop options stand first or not at all.
             HOP_BY_HOP if position > 0 => return Err(Reason::Ipv6ExtensionOrder),
             AUTHENTICATION | DESTINATION_OPTIONS | FRAGMENT | HOP_BY_HOP | ROUTING => {
-                let [next, length, field_high, field_low] =
-                    cursor.read().ok_or(Reason::Ipv6ExtensionTruncated)?;
+                let Some([next, length, field_high, field_low]) = cursor.read() else {
+                    return Err(cut_short(network));
+                };
                 let bytes = match network.protocol {
                     // RFC 4302 2.2: in 4-byte words, minus 2.
                     AUTHENTICATION => (usize::from(length) + 2) * 4,
@@ -81,11 +83,10 @@ fn walk(cursor: &mut Cursor, network: &mut Network) -> Result<(), Reason> {
             }
             _ => return Ok(()),
         };
-        if header_length > network.length {
-            return Err(Reason::Ipv6ExtensionTruncated);
+        if header_length > network.length || cursor.skip(header_length - 4).is_none() {
+            return Err(cut_short(network));
         }
         network.length -= header_length;
-        cursor.skip(header_length - 4).ok_or(Reason::Ipv6ExtensionTruncated)?;
         if let Fragment::Later { .. } = network.fragment {
             return Ok(());
         }
@@ -95,5 +96,14 @@ fn walk(cursor: &mut Cursor, network: &mut Network) -> Result<(), Reason> {
             Err(Reason::Ipv6ExtensionChain)
         }
         _ => Ok(()),
+    }
+}
+
+/// RFC 7112: a first fragment holds the whole chain of headers. Linux would wait for the rest of it.
+#[inline(always)]
+fn cut_short(network: &Network) -> Reason {
+    match network.fragment {
+        Fragment::First => Reason::FragmentTiny,
+        Fragment::Later { .. } | Fragment::Whole => Reason::Ipv6ExtensionTruncated,
     }
 }

@@ -37,12 +37,14 @@ pub struct Scale {
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { rate: 200_000, rounds: 5, time: Duration::from_millis(500) }
+        Self { rate: 100_000, rounds: 5, time: Duration::from_millis(500) }
     }
 }
 
 /// From the beginning of a flood until it is measured: until bursts are used up and queues are as long as they get.
 const SETTLE: Duration = Duration::from_millis(250);
+/// What a flood lasts longer than its measurement.
+const MARGIN: Duration = Duration::from_millis(50);
 /// From the end of a flood until what it brought is counted: the receiver's queue holds less than this.
 const DRAIN: Duration = Duration::from_millis(20);
 
@@ -131,7 +133,8 @@ fn sample(
     sent: bool,
 ) -> Result<Sample> {
     let ((received, dropped), receive, start) = (field.received()?, field.receive_time()?, Instant::now());
-    let mut sample = generator.during(attack, field, sent, |generator| {
+    let time = SETTLE + scale.time + MARGIN;
+    let mut sample = generator.during(attack, field, sent, time, |generator| {
         thread::sleep(SETTLE);
         let reading = || {
             let (answered, failed) = (load.answered(), load.failed());

@@ -21,7 +21,7 @@ fn scene(what: &str, mode: &str) -> Option<(Namespace, Setup, Foreign)> {
 }
 
 fn refusal(setup: &Setup, namespace: &Namespace) -> String {
-    setup.start(namespace).err().expect("it starts").to_string()
+    setup.start(namespace).err().unwrap().to_string()
 }
 
 fn log(setup: &Setup) -> String {

@@ -3,11 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod bench;
+mod clock;
+mod confirm;
+mod devices;
+mod differential;
 mod doctor;
+mod enforced;
 mod events;
+mod exact;
 mod filter;
 mod flows;
 mod foreign;
+mod guest;
 mod heartbeat;
 mod hotplug;
 mod lifecycle;
@@ -18,3 +25,4 @@ mod reset;
 mod rules;
 mod shared;
 mod story;
+mod stream;

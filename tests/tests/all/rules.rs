@@ -15,12 +15,12 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tests::frames::{ACK, Ip, tcp};
 use tests::kernel::FilterUnderTest;
-use tests::privilege;
+use tests::{effort, privilege};
 
 use super::filter::{kernel, limits};
 
 /// Few bits, so that rules and addresses meet.
-fn networks(v6_length: std::ops::RangeInclusive<u8>) -> impl Strategy<Value = IpNet> {
+pub fn networks(v6_length: std::ops::RangeInclusive<u8>) -> impl Strategy<Value = IpNet> {
     prop_oneof![
         (0u32..8, 8u8..=32)
             .prop_map(|(bits, length)| IpNet::new(IpAddr::V4((10 << 24 | bits << 16 | bits).into()), length)),
@@ -31,7 +31,7 @@ fn networks(v6_length: std::ops::RangeInclusive<u8>) -> impl Strategy<Value = Ip
     .prop_map(|network| network.unwrap().trunc())
 }
 
-fn addresses() -> impl Strategy<Value = IpAddr> {
+pub fn addresses() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         (0u32..8, 0u32..8).prop_map(|(high, low)| IpAddr::V4((10 << 24 | high << 16 | low).into())),
         (0u128..8, 0u128..8, 0u128..8).prop_map(|(high, middle, low)| {
@@ -97,7 +97,7 @@ fn meant(rules: &[Rule], address: IpAddr) -> &str {
 }
 
 /// Two blocks of bytes.
-fn frame(address: IpAddr) -> Vec<u8> {
+pub fn frame(address: IpAddr) -> Vec<u8> {
     let here = if address.is_ipv4() { "10.255.0.1" } else { "fd00::1" };
     let payload = [tcp(40_000, 9_000, ACK), vec![0; 40]].concat();
     Ip::new(&address.to_string(), here, 6, payload).frame()
@@ -114,9 +114,10 @@ fn any_sequence_of_rules_is_enforced_exactly() {
     let limits = generous();
     let filter = FilterUnderTest::start(kernel(), &limits, &[], &[]).unwrap();
     let filter = std::cell::RefCell::new(Some(filter));
-    let step = (rules(), prop::collection::vec(addresses(), 1..12), prop::bool::weighted(0.1));
+    let step = (rules(), prop::collection::vec(addresses(), 1..12), prop::bool::weighted(0.04));
     let steps = prop::collection::vec(step, 1..6);
-    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let config = Config { cases: effort::cases(60, 2_000), failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
     let outcome = runner.run(&steps, |steps| {
         let mut slot = filter.borrow_mut();
         for (rules, addresses, restarts) in steps {

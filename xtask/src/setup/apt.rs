@@ -24,8 +24,13 @@ pub fn install(packages: &[&str]) -> Result<()> {
         "run this, then try again: sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends {names}'"
     );
     eprintln!("installing: {names}");
-    apt_get(&["update"])?;
+    update()?;
     apt_get(&[&["install", "-y", "--no-install-recommends"], packages].concat())
+}
+
+/// Reads the package sources anew; needs root.
+pub fn update() -> Result<()> {
+    apt_get(&["update"])
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {

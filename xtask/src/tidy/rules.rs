@@ -60,7 +60,7 @@ const TOP: [&str; 15] = [
 /// Where the packet reasons are declared, and the packet table.
 const REASONS: &str = "auth-common/src/verdict.rs";
 const PACKET_TABLES: [&str; 3] =
-    ["tests/tests/all/filter/packets.rs", "tests/tests/all/heartbeat.rs", "tests/tests/all/reset.rs"];
+    ["tests/tests/all/filter/packets", "tests/tests/all/heartbeat.rs", "tests/tests/all/reset.rs"];
 /// Reasons that no packet can have, each with its reason.
 const WITHOUT_PACKET: [(&str, &str); 1] =
     [("Internal", "says that a map is missing, which loading rules out")];

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, MapData};
@@ -14,10 +15,9 @@ use crate::bench::system;
 
 const PROGRAM: &str = "bench_flood";
 
-/// Runs of the program in a second, after each of which it can be told to stop.
-const RUNS_PER_SECOND: u32 = 50;
-/// No flood is longer, whatever becomes of its runner.
-const LONGEST_SECONDS: u32 = 60;
+/// Runs of the program for one flood. The first lasts as long as the flood should; others follow if its runner is late,
+/// and nothing lasts longer than these, whatever becomes of the runner.
+const RUNS: u32 = 20;
 /// Packets that leave at once, and cost the receiver one wake-up, as with a network card that coalesces interrupts.
 const BATCH: u32 = 64;
 
@@ -48,13 +48,14 @@ impl Generator {
         Ok(self.flood.get(&0, 0)?[NEXT])
     }
 
-    /// Floods while `work` works. Unless they are `sent`, packets are made all the same and go nowhere, so that
-    /// what making them costs the machine is part of what is undisturbed.
+    /// Floods while `work` works, which should take `time`. Unless they are `sent`, packets are made all the same and
+    /// go nowhere, so that what making them costs the machine is part of what is undisturbed.
     pub fn during<T>(
         &mut self,
         attack: &Attack,
         field: &Field,
         sent: bool,
+        time: Duration,
         work: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
         let frame = attack.frame(ADDRESS);
@@ -63,13 +64,14 @@ impl Generator {
         self.flood.set(0, flood.words(), 0)?;
         let program: &Xdp = self.ebpf.program(PROGRAM).context("no program")?.try_into()?;
         let stop = AtomicBool::new(false);
-        let runs = 0..RUNS_PER_SECOND * LONGEST_SECONDS;
-        let packets = self.per_second / RUNS_PER_SECOND;
+        // Before and after a run, the kernel waits for all CPUs to have left an old dispatcher of XDP programs: many
+        // short runs would be pauses for the most part.
+        let packets = (f64::from(self.per_second) * time.as_secs_f64()) as u32;
         let send = || {
             system::keep_on(0, self.cpu)?;
             // Or it would be late whenever anything else runs there.
             system::run_first(0)?;
-            for _ in runs.take_while(|_| !stop.load(Ordering::Relaxed)) {
+            for _ in (0..RUNS).take_while(|_| !stop.load(Ordering::Relaxed)) {
                 run(program, &frame, packets)?;
             }
             Ok(())
