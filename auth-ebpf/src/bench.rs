@@ -12,6 +12,7 @@
 #![allow(missing_docs, reason = "the xdp macro makes a function that nothing can document")]
 #![allow(unsafe_code, reason = "every map and packet access of a BPF program is one")]
 
+mod clock;
 mod events;
 mod maps;
 mod runtime;

@@ -7,11 +7,12 @@ use auth_common::event::{Event, RING_BYTES, Sampling};
 use auth_common::packet::Cursor;
 use auth_common::verdict::Reason;
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::programs::XdpContext;
 
+use crate::clock;
 use crate::word::KernelWord;
 
 #[map]
@@ -51,9 +52,8 @@ impl Candidate {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn auth_sample(context: *mut xdp_md, reason: u32) -> u32 {
-    // The coarse clock, so that a flood does not pay for the fine one.
-    // SAFETY: the helper has no preconditions.
-    if !SAMPLING.admits(unsafe { bpf_ktime_get_coarse_ns() }) {
+    // The cheap clock, so that a flood does not pay for the fine one.
+    if !SAMPLING.admits(clock::now()) {
         return 0;
     }
     // A full ring: the agent is slow, or gone.

@@ -10,11 +10,11 @@ use auth_common::table::{Group, Shape};
 use auth_common::verdict::Reason;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG};
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 
+use crate::clock;
 use crate::word::KernelWord;
 
 /// Strangers' new connections: the one word that all CPUs contend for, and only with a SYN in hand.
@@ -101,12 +101,9 @@ impl Maps for KernelMaps {
         HEARTBEAT.get(0)
     }
 
-    /// Jiffy granularity, at a third of the cost of the fine clock. Debts are absolute times, so what a
-    /// jiffy rounds off is never lost.
     #[inline(always)]
     fn now(&self) -> u64 {
-        // SAFETY: the helper has no preconditions.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        clock::now()
     }
 
     #[inline(always)]

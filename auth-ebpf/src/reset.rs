@@ -6,11 +6,12 @@ use auth_common::reset;
 use auth_common::verdict::Reason;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::XdpContext;
 
+use crate::clock;
 use crate::events::Candidate;
 use crate::word::KernelWord;
 
@@ -60,8 +61,7 @@ fn may_answer(frame: Cursor) -> Option<bool> {
     if (to | from) & 1 != 0 || !reset::is_answered(&packet::segment(frame)?) {
         return None;
     }
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = clock::now();
     Some(gcra::admits(RESETS_SENT.get(0)?, now, RESETS.load(), 1))
 }
 

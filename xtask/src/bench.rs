@@ -61,6 +61,7 @@ pub fn run(subject: &Subject) -> Result<()> {
             pass_on(&mut bench, flood.json.as_ref(), &numbers);
         }
         Subject::Kernel(kernel) => {
+            setup::competitor("xdp-filter", "xdp-tools");
             bench.arg("kernel");
             let numbers = [("--rounds", kernel.rounds), ("--sources", kernel.sources)];
             pass_on(&mut bench, kernel.json.as_ref(), &numbers);
