@@ -16,7 +16,7 @@ use crate::source::SourceKey;
 pub struct Facts {
     /// Length of the frame in blocks of [`crate::layout::BYTES_PER_BLOCK`].
     pub blocks: u64,
-    /// `IPV6`, `NEIGHBOUR`, `OPENS`, `PORT`, `TCP`, or'ed.
+    /// `IPV6`, `OPENS`, `PROTECTED`, `TCP`, or'ed.
     pub flags: u64,
     /// Addresses, and ports where there are some; else 0. Whole, so that it can be looked up where it lies.
     pub flow: Flow,
@@ -24,32 +24,30 @@ pub struct Facts {
 
 /// The source is an IPv6 address.
 pub const IPV6: u64 = 1;
-/// Neighbour discovery.
-pub const NEIGHBOUR: u64 = 2;
 /// Opens a TCP connection.
-pub const OPENS: u64 = 4;
-/// Has ports: TCP or UDP, and not a later fragment.
-pub const PORT: u64 = 8;
-/// TCP.
-pub const TCP: u64 = 16;
+pub const OPENS: u64 = 2;
+/// To a port that the agent listens on.
+pub const PROTECTED: u64 = 4;
+/// TCP, and not a later fragment.
+pub const TCP: u64 = 8;
 
 impl Facts {
-    /// The facts of a packet whose frame has so many blocks.
+    /// The facts of a packet whose frame has so many blocks, and whether the agent listens on its port.
     #[inline(always)]
-    pub fn of(packet: &Packet, blocks: u64) -> Self {
+    pub fn of(packet: &Packet, blocks: u64, protected: bool) -> Self {
         let (flags, from, to) = match packet.transport {
-            Transport::Fragment | Transport::Other { .. } => (0, 0, 0),
-            Transport::NeighbourDiscovery => (NEIGHBOUR, 0, 0),
-            Transport::Tcp { destination, opens: true, source } => (OPENS | PORT | TCP, source, destination),
-            Transport::Tcp { destination, source, .. } => (PORT | TCP, source, destination),
-            Transport::Udp { destination, source } => (PORT, source, destination),
+            Transport::Fragment | Transport::NeighbourDiscovery | Transport::Other { .. } => (0, 0, 0),
+            Transport::Tcp { destination, opens: true, source } => (OPENS | TCP, source, destination),
+            Transport::Tcp { destination, source, .. } => (TCP, source, destination),
+            Transport::Udp { destination, source } => (0, source, destination),
         };
         let family = match packet.source {
             Address::V4(_) => 0,
             Address::V6(_) => IPV6,
         };
         let flow = Flow::new((packet.source, from), (packet.destination, to));
-        Self { blocks, flags: flags | family, flow }
+        let protected = if protected { PROTECTED } else { 0 };
+        Self { blocks, flags: flags | family | protected, flow }
     }
 
     /// Whether all of these flags are set.
@@ -97,17 +95,18 @@ mod tests {
         let there = Address::V4([10, 0, 0, 1]);
         let tcp = |opens| Transport::Tcp { destination: 443, opens, source: 1 };
         for (source, transport, flags, [from, to]) in [
-            (v4, tcp(true), OPENS | PORT | TCP, [1, 443]),
-            (v6, tcp(false), IPV6 | PORT | TCP, [1, 443]),
-            (v6, Transport::Udp { destination: 53, source: 1 }, IPV6 | PORT, [1, 53]),
+            (v4, tcp(true), OPENS | TCP, [1, 443]),
+            (v6, tcp(false), IPV6 | TCP, [1, 443]),
+            (v6, Transport::Udp { destination: 53, source: 1 }, IPV6, [1, 53]),
             (v4, Transport::Fragment, 0, [0, 0]),
             (v4, Transport::Other { protocol: 1 }, 0, [0, 0]),
-            (v6, Transport::NeighbourDiscovery, IPV6 | NEIGHBOUR, [0, 0]),
+            (v6, Transport::NeighbourDiscovery, IPV6, [0, 0]),
         ] {
-            let facts = Facts::of(&Packet { destination: there, source, transport }, 3);
+            let packet = Packet { destination: there, source, transport };
+            let facts = Facts::of(&packet, 3, false);
             assert_eq!((facts.flags, facts.blocks), (flags, 3), "{transport:?}");
+            assert_eq!(Facts::of(&packet, 3, true).flags, flags | PROTECTED, "{transport:?}");
             assert_eq!(facts.flow, Flow::new((source, from), (there, to)), "{transport:?}");
-            assert_eq!(facts.flow.destination_port(), to);
             assert_eq!(facts.address(), source.mapped());
             assert_eq!(facts.key(u64::MAX), SourceKey::new(source, u64::MAX));
             assert_eq!(facts.site(u64::MAX << 16), SourceKey::site(source, u64::MAX << 16));

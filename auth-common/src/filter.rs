@@ -1,10 +1,10 @@
 //! The decision on a packet: a list of stages, of which the first to answer wins.
 
-use crate::facts::{Facts, NEIGHBOUR, OPENS, PORT, TCP};
+use crate::facts::{Facts, OPENS, PROTECTED, TCP};
 use crate::flow::Flow;
 use crate::gcra::{self, Limit};
 use crate::layout::{BYTES_PER_BLOCK, Class, Policy, Ports};
-use crate::packet::{self, Cursor, Frame};
+use crate::packet::{self, Cursor, Frame, Packet, Transport};
 use crate::rules::{Cached, Outcome, Rule};
 use crate::table::{Group, Line, Place, Seat, Shape};
 use crate::verdict::Reason;
@@ -46,7 +46,7 @@ pub trait Maps {
 pub fn decide(frame: Cursor, maps: &impl Maps) -> Reason {
     let blocks = (frame.remaining() as u64).div_ceil(BYTES_PER_BLOCK);
     match packet::parse(frame) {
-        Ok(Frame::Ip(packet)) => match decide_ip(&Facts::of(&packet, blocks), maps) {
+        Ok(Frame::Ip(packet)) => match decide_ip(&packet, blocks, maps) {
             Ok(reason) | Err(reason) => reason,
         },
         Ok(Frame::NonIp) => Reason::NonIp,
@@ -56,9 +56,12 @@ pub fn decide(frame: Cursor, maps: &impl Maps) -> Reason {
 
 /// `Err` is an early answer, from whichever stage.
 #[inline(always)]
-fn decide_ip(facts: &Facts, maps: &impl Maps) -> Result<Reason, Reason> {
-    let facts = maps.settle(facts).ok_or(Reason::Internal)?;
-    let protected = ports(facts, maps)?;
+fn decide_ip(packet: &Packet, blocks: u64, maps: &impl Maps) -> Result<Reason, Reason> {
+    // Before anything is written down: a flood to a plaintext port is to cost as little as can be.
+    let protected = ports(packet, maps)?;
+    let facts = Facts::of(packet, blocks, protected);
+    let facts = maps.settle(&facts).ok_or(Reason::Internal)?;
+    let protected = facts.has(PROTECTED);
     let policy = maps.policy().ok_or(Reason::Internal)?;
     let now = maps.now();
     if policy.pass_when_agent_gone != 0 {
@@ -95,18 +98,18 @@ fn decide_ip(facts: &Facts, maps: &impl Maps) -> Result<Reason, Reason> {
     Ok(Reason::WithinBudget)
 }
 
-/// Plaintext and guarded ports. Says whether the agent listens on the port.
+/// Neighbour discovery, plaintext and guarded ports. Says whether the agent listens on the port.
 #[inline(always)]
-fn ports(facts: &Facts, maps: &impl Maps) -> Result<bool, Reason> {
-    if facts.has(NEIGHBOUR) {
-        return Err(Reason::NeighbourDiscovery);
-    }
-    if !facts.has(PORT) {
-        return Ok(false);
-    }
-    let (word, bit) = Ports::locate(facts.flow.destination_port());
+fn ports(packet: &Packet, maps: &impl Maps) -> Result<bool, Reason> {
+    let (port, tcp) = match packet.transport {
+        Transport::Fragment | Transport::Other { .. } => return Ok(false),
+        Transport::NeighbourDiscovery => return Err(Reason::NeighbourDiscovery),
+        Transport::Tcp { destination, .. } => (destination, true),
+        Transport::Udp { destination, .. } => (destination, false),
+    };
+    let (word, bit) = Ports::locate(port);
     let ports = maps.ports(word).ok_or(Reason::Internal)?;
-    if facts.has(TCP) && ports.plaintext & bit != 0 {
+    if tcp && ports.plaintext & bit != 0 {
         return Err(Reason::PlaintextPort);
     }
     if ports.guarded & bit != 0 {

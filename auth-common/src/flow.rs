@@ -40,10 +40,4 @@ impl Flow {
     pub fn source(&self) -> [u64; 2] {
         self.source
     }
-
-    /// The destination port.
-    #[inline(always)]
-    pub fn destination_port(&self) -> u16 {
-        self.destination_port as u16
-    }
 }

@@ -1,5 +1,6 @@
 //! The generator: `BPF_PROG_TEST_RUN` with live frames, whose program paces itself and writes each packet's source.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use aya::{Ebpf, EbpfLoader};
 use super::attack::Attack;
 use super::field::{ADDRESS, Field};
 use crate::bench::system;
+use crate::kernel::PinDirectory;
 
 const PROGRAM: &str = "bench_flood";
 
@@ -28,6 +30,7 @@ pub struct Generator {
     flood: Array<MapData, [u64; 9]>,
     next: u64,
     per_second: u32,
+    _pins: PinDirectory,
 }
 
 /// Where the number of the next packet is among a flood's words.
@@ -36,11 +39,16 @@ const NEXT: usize = 2;
 impl Generator {
     /// Loads its program from the benchmark's object; it will keep to `cpu`.
     pub fn new(object: &[u8], cpu: usize, per_second: u32) -> Result<Self> {
-        let mut ebpf = EbpfLoader::new().load(object).context("the benchmark's object")?;
+        // The object's programs share the filter's maps, which are pinned; these are nobody else's.
+        let pins = PinDirectory::new();
+        let maps = pins.path().join("maps");
+        fs::create_dir_all(&maps).with_context(|| maps.display().to_string())?;
+        let loaded = EbpfLoader::new().default_map_pin_directory(&maps).load(object);
+        let mut ebpf = loaded.context("the benchmark's object")?;
         let program = ebpf.program_mut(PROGRAM).with_context(|| format!("no program {PROGRAM}"))?;
         <&mut Xdp>::try_from(program)?.load()?;
         let flood = ebpf.take_map("FLOOD").context("the object has no map FLOOD")?.try_into()?;
-        Ok(Self { cpu, ebpf, flood, next: 0, per_second })
+        Ok(Self { cpu, ebpf, flood, next: 0, per_second, _pins: pins })
     }
 
     /// Packets so far.
