@@ -6,6 +6,8 @@
 #![allow(missing_docs, reason = "the sk_lookup macro makes a function that nothing can document")]
 #![allow(unsafe_code, reason = "every map and context access of a BPF program is one")]
 
+mod runtime;
+
 use core::ptr::{addr_of, read_volatile};
 
 use auth_common::lookup::{AF_INET, Lookup};
@@ -67,13 +69,3 @@ pub fn auth_witness(context: SkLookupContext) -> u32 {
 fn bytes([[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]: [[u8; 4]; 4]) -> [u8; 16] {
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    // The verifier rejects a program in which this could be reached.
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
