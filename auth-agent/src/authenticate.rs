@@ -1,6 +1,7 @@
 //! From a credential to whom it stands for.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::clock::UnixTime;
 use crate::credential::Credential;
@@ -10,9 +11,9 @@ use crate::refusal::Refusal;
 /// What can tell a valid credential from another: the issuers' keys and the API keys.
 pub trait Verify: Send + Sync {
     /// Whom an API key used from `source` stands for.
-    fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Identity, Refusal>;
+    fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Arc<Identity>, Refusal>;
     /// Whom a token stands for.
-    fn token(&self, token: &str, now: UnixTime) -> Result<Identity, Refusal>;
+    fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal>;
 }
 
 /// Verifies `credential` by the rules of its kind; one kind is never tried as the other.
@@ -21,7 +22,7 @@ pub fn authenticate(
     credential: &Credential<'_>,
     source: IpAddr,
     now: UnixTime,
-) -> Result<Identity, Refusal> {
+) -> Result<Arc<Identity>, Refusal> {
     match credential.method() {
         Method::ApiKey => verify.api_key(credential.text(), source, now),
         Method::Jwt => verify.token(credential.text(), now),

@@ -121,7 +121,7 @@ impl Gateway {
         canonical: &Canonical,
         route: &Route,
         now: Now,
-    ) -> Result<Option<Identity>, Refusal> {
+    ) -> Result<Option<Arc<Identity>>, Refusal> {
         if route.auth == Auth::None {
             return Ok(None);
         }

@@ -11,6 +11,7 @@ pub mod connections;
 pub mod control;
 pub mod counters;
 pub mod credential;
+pub mod credentials;
 pub mod doctor;
 mod duration;
 pub mod edge;

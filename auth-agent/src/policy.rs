@@ -1,5 +1,7 @@
 //! Whether an identity may use a route.
 
+use std::sync::Arc;
+
 use crate::config::{Auth, Config, Route};
 use crate::identity::Identity;
 use crate::limits::Admitted;
@@ -9,14 +11,14 @@ use crate::request::Canonical;
 /// Leave to forward one request. Only [`authorize`] makes one, from a request that was charged.
 #[derive(Debug)]
 pub struct Permit<'r> {
-    identity: Option<Identity>,
+    identity: Option<Arc<Identity>>,
     route: &'r Route,
 }
 
 impl<'r> Permit<'r> {
     /// Who sent the request; `None` on an open route.
     pub fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
+        self.identity.as_deref()
     }
 
     /// Where it goes.
@@ -34,7 +36,7 @@ pub fn route<'r>(config: &'r Config, request: &Canonical) -> Result<&'r Route, R
 pub fn authorize<'r>(
     _charged: Admitted,
     route: &'r Route,
-    identity: Option<Identity>,
+    identity: Option<Arc<Identity>>,
 ) -> Result<Permit<'r>, Refused<'r>> {
     if route.auth == Auth::Required {
         let identity = identity.as_ref().ok_or(Refusal::CredentialMissing)?;
@@ -53,6 +55,7 @@ mod tests {
     use super::*;
     use crate::clock::Monotonic;
     use crate::identity::Method;
+    use crate::identity::tests::someone;
     use crate::limits;
 
     fn outcome(auth: Auth, needed: &[&str], held: Option<&[&str]>) -> Option<Refusal> {
@@ -62,9 +65,7 @@ mod tests {
             scopes: needed.iter().map(|scope| (*scope).to_owned()).collect(),
             upstream: 0,
         };
-        let identity = held.map(|held| {
-            Identity::verified(Method::Jwt, "alice".into(), held.iter().map(|&scope| scope.into()).collect())
-        });
+        let identity = held.map(|held| someone(Method::Jwt, "alice", held));
         let source = IpAddr::from([192, 0, 2, 1]);
         let admitted = limits::admit(&limits::tests::Fake::new(1, 1), source, Monotonic(0)).unwrap();
         authorize(admitted, &route, identity).err().map(|refused| refused.refusal)

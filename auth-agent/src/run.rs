@@ -19,18 +19,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
-use crate::authenticate::Verify;
 use crate::classes::Classes;
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
 use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
+use crate::credentials::Credentials;
 use crate::gateway::Gateway;
-use crate::identity::{Identity, Method};
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
-use crate::refusal::Refusal;
 use crate::serve::Server;
 use crate::store::Store;
 use crate::token::Verifier;
@@ -86,7 +84,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
 
     let started = UnixTime::now();
     let (store, keys) = open_store(&config, started)?;
-    let tokens = Verifier::load(&config.issuers, config.sizes.token_bytes.get())?;
+    let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
     let server = Server::bind(&config)?;
     let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
 
@@ -111,7 +109,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
-    let verify = Arc::new(Credentials { keys, tokens });
+    let verify = Arc::new(Credentials::new(keys, tokens));
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
@@ -188,24 +186,6 @@ async fn finish(
         tracing::warn!("a client of the control socket was cut off");
     }
     spawn_blocking(move || control.store_uses()).await?.context("store when keys were last used")
-}
-
-/// What credentials are verified against.
-struct Credentials {
-    keys: Arc<KeyRing>,
-    tokens: Verifier,
-}
-
-impl Verify for Credentials {
-    fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Identity, Refusal> {
-        let record = self.keys.verify(key, source, now)?;
-        Ok(Identity::verified(Method::ApiKey, Arc::clone(record.name()), record.scopes().to_vec()))
-    }
-
-    fn token(&self, token: &str, now: UnixTime) -> Result<Identity, Refusal> {
-        let claims = self.tokens.verify(token, now).map_err(Refusal::Token)?;
-        Ok(Identity::verified(Method::Jwt, Arc::clone(claims.subject()), claims.scopes().to_vec()))
-    }
 }
 
 /// The debts of sources, but for those on the allowlist: they owe nothing (promise P11).

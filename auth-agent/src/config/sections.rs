@@ -1,19 +1,18 @@
 //! The sections of the file, and what must hold between their fields.
 
+mod issuers;
 pub(super) mod limits;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderName;
-use jsonwebtoken::AlgorithmFamily;
 
 use super::defaults::{DAY, HOUR, MILLISECOND, SECOND};
 use super::document::{Checked, Section, shown, wrong};
 use super::{
-    ApiKeys, Auth, Config, Control, IdentityHeaders, Issuer, Kernel, Listener, Route, Sizes, Store, Timeouts,
+    ApiKeys, Auth, Config, Control, IdentityHeaders, Kernel, Listener, Route, Sizes, Store, Timeouts,
     Upstream, values,
 };
 
@@ -23,7 +22,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let listeners = listeners(&mut root, &kernel);
     let (names, upstreams) = upstreams(&mut root);
     let routes = routes(&mut root, &names);
-    let issuers = issuers(&mut root);
+    let issuers = issuers::issuers(&mut root);
     let api_keys = api_keys(root.section("api_keys"));
     let identity_headers = identity_headers(root.section("identity_headers"), &api_keys);
     let limits = limits::limits(root.section("limits"));
@@ -207,67 +206,6 @@ fn choices(upstreams: &[String]) -> String {
         return "the name of an [[upstream]]".to_owned();
     }
     upstreams.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" or ")
-}
-
-fn issuers(root: &mut Section<'_>) -> Vec<Issuer> {
-    let mut names = Earlier::default();
-    let mut issuers = Earlier::default();
-    let sections = root.sections("issuer");
-    sections.into_iter().filter_map(|section| issuer(section, &mut names, &mut issuers)).collect()
-}
-
-fn issuer(
-    mut section: Section<'_>,
-    names: &mut Earlier<String>,
-    issuers: &mut Earlier<String>,
-) -> Option<Issuer> {
-    let path = values::path(section.folder());
-    let name = section.required("name", values::name, r#"name = "main""#);
-    let issuer = section.required("issuer", values::text, "issuer = the exact `iss` of its tokens");
-    let keys = section.required("keys", path, r#"keys = "issuer.pem", or a JWK or JWKS file"#);
-    let audiences =
-        section.required_list("audiences", values::text, "audiences = the `aud` values that mean this edge");
-    let algorithms = section.required_list(
-        "algorithms",
-        values::algorithm,
-        r#"algorithms = ["ES256"], or what it signs with"#,
-    );
-    let leeway = section.or("leeway", values::duration(Duration::ZERO..=SECOND * 30), SECOND * 10);
-    let max_lifetime = section.or("max_lifetime", values::duration(SECOND..=DAY), HOUR);
-    let types = section
-        .filled_list("types", values::token_type, r#"types = ["at+jwt"]"#)
-        .unwrap_or_else(|| ["at+jwt", "jwt"].map(str::to_owned).into());
-    if let Some(name) = &name {
-        names.check(&section, "name", name.clone(), String::eq);
-    }
-    if let Some(issuer) = &issuer {
-        issuers.check(&section, "issuer", issuer.clone(), String::eq);
-    }
-    if let Some(algorithms) = &algorithms {
-        // A public key that passes for a shared secret lets everyone sign (RFC 8725, 2.1).
-        let shared =
-            algorithms.iter().filter(|algorithm| algorithm.family() == AlgorithmFamily::Hmac).count();
-        if shared > 0 && shared < algorithms.len() {
-            section.check(
-                "algorithms",
-                wrong(
-                    "HS algorithms beside public-key ones",
-                    "keep one kind, so that no public key passes for a secret",
-                ),
-            );
-        }
-    }
-    section.finish();
-    Some(Issuer {
-        algorithms: algorithms?,
-        audiences: audiences?,
-        issuer: issuer?,
-        keys: keys?,
-        leeway,
-        max_lifetime,
-        name: Arc::from(name?),
-        types,
-    })
 }
 
 fn api_keys(mut section: Section<'_>) -> ApiKeys {

@@ -1,4 +1,5 @@
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 
 use http::Request;
 use proptest::prelude::*;
@@ -6,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Sizes;
 use crate::identity::Method;
+use crate::identity::tests::someone;
 use crate::request;
 
 fn rules() -> Rules {
@@ -44,8 +46,8 @@ fn forward(fields: &[(&str, &str)], identity: Option<&Identity>) -> HeaderMap {
     headers
 }
 
-fn alice() -> Identity {
-    Identity::verified(Method::Jwt, "alice".into(), vec!["read".into(), "write".into()])
+fn alice() -> Arc<Identity> {
+    someone(Method::Jwt, "alice", &["read", "write"])
 }
 
 /// What is there for any request, so that the tests below compare whole header maps.
@@ -171,7 +173,7 @@ fn an_identity_that_is_no_header_value_is_escaped() {
         ("zoë\0", "zo%C3%AB%00"),
         ("", ""),
     ] {
-        let identity = Identity::verified(Method::ApiKey, subject.into(), vec!["a b".into(), "c".into()]);
+        let identity = someone(Method::ApiKey, subject, &["a b", "c"]);
         let headers = forward(&[], Some(&identity));
         assert_eq!(headers["x-auth-subject"], expected);
         assert_eq!(headers["x-auth-scopes"], "a%20b c");

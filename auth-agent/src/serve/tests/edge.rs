@@ -33,6 +33,7 @@ use crate::config::*;
 use crate::connections::Connections;
 use crate::counters::{Counters, Snapshot};
 use crate::gateway::Gateway;
+use crate::identity::tests::someone;
 use crate::identity::{Identity, Method as By};
 use crate::limits::tests::Fake;
 use crate::refusal::Refusal;
@@ -47,9 +48,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 struct FakeVerify;
 
 impl Verify for FakeVerify {
-    fn api_key(&self, key: &str, _: IpAddr, _: UnixTime) -> Result<Identity, Refusal> {
+    fn api_key(&self, key: &str, _: IpAddr, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
         match key {
-            "ak_good" => Ok(Identity::verified(By::ApiKey, "ci".into(), vec!["read".into()])),
+            "ak_good" => Ok(someone(By::ApiKey, "ci", &["read"])),
             "ak_expired" => Err(Refusal::ApiKeyExpired),
             "ak_network" => Err(Refusal::ApiKeyNetwork),
             "ak_revoked" => Err(Refusal::ApiKeyRevoked),
@@ -57,13 +58,13 @@ impl Verify for FakeVerify {
         }
     }
 
-    fn token(&self, token: &str, _: UnixTime) -> Result<Identity, Refusal> {
+    fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
         let scopes: &[&str] = match token {
             "good" => &["read"],
             "admin" => &["read", "admin"],
             _ => return Err(Refusal::Token(TokenError::Expired)),
         };
-        Ok(Identity::verified(By::Jwt, "alice".into(), scopes.iter().map(|&scope| scope.into()).collect()))
+        Ok(someone(By::Jwt, "alice", scopes))
     }
 }
 
