@@ -13,6 +13,7 @@ mod sections;
 pub(crate) mod tests;
 mod values;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -131,8 +132,8 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     /// The exact `iss` value.
     pub issuer: String,
-    /// PEM public key, JWK or JWKS file; for HS algorithms a file of raw secret bytes or a JWK(S).
-    pub keys: PathBuf,
+    /// Where its keys come from.
+    pub keys: KeySource,
     /// Allowed clock difference, 0-30 s.
     pub leeway: Duration,
     /// Longest accepted `exp` - `iat` (or `exp` - now where there is no `iat`).
@@ -142,6 +143,24 @@ pub struct Issuer {
     /// Accepted `typ` header values, lower case, without `application/`; an absent `typ` is accepted
     /// only if the list holds `""`.
     pub types: Vec<String>,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeySource {
+    /// PEM public key, JWK or JWKS file; for HS algorithms a file of raw secret bytes or a JWK(S).
+    File(PathBuf),
+    /// This agent: it is the issuer.
+    Own,
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(formatter),
+            Self::Own => formatter.write_str("this agent's own"),
+        }
+    }
 }
 
 /// `[kernel]`

@@ -27,6 +27,8 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 pub use claims::VerifiedClaims;
 pub use error::TokenError;
 pub use inspect::{Check, Inspection, Outcome, Time, UsedKey, inspect};
@@ -36,9 +38,9 @@ use crate::clock::UnixTime;
 use crate::config;
 use claims::{Claims, Terms};
 use header::Header;
-use keys::KeySet;
+use keys::{Key, KeySet};
 
-/// Verifies tokens of the configured issuers with keys read from files.
+/// Verifies tokens of the configured issuers. Their keys can be replaced while it is in use.
 #[derive(Debug)]
 pub struct Verifier {
     issuers: HashMap<String, Issuer>,
@@ -48,9 +50,24 @@ pub struct Verifier {
 /// What one issuer's tokens are held against.
 #[derive(Debug)]
 struct Issuer {
-    keys: KeySet,
+    config: config::Issuer,
+    keys: ArcSwap<Keys>,
     terms: Terms,
-    types: Vec<String>,
+}
+
+/// An issuer's keys as they are at one time.
+#[derive(Debug)]
+struct Keys {
+    /// Rises whenever they are replaced.
+    generation: u64,
+    /// `None`: none were had yet.
+    set: Option<KeySet>,
+}
+
+impl Keys {
+    fn find(&self, id: Option<&str>) -> Result<&Key, TokenError> {
+        self.set.as_ref().ok_or(TokenError::KeysUnavailable)?.find(id)
+    }
 }
 
 impl Verifier {
@@ -61,8 +78,8 @@ impl Verifier {
     pub fn load(issuers: &[config::Issuer], max_token_bytes: usize) -> Result<Self, KeyError> {
         let mut loaded = HashMap::with_capacity(issuers.len());
         for issuer in issuers {
-            let keys = KeySet::load(issuer)?;
-            let rules = Issuer { keys, terms: Terms::of(issuer), types: issuer.types.clone() };
+            let keys = ArcSwap::from_pointee(Keys { generation: 0, set: KeySet::load(issuer)? });
+            let rules = Issuer { config: issuer.clone(), keys, terms: Terms::of(issuer) };
             if let Some(other) = loaded.insert(issuer.issuer.clone(), rules) {
                 return Err(KeyError::new(issuer, KeyFault::IssuerTwice { other: other.terms.name }));
             }
@@ -86,11 +103,25 @@ impl Verifier {
 
         let issuer = self.issuer(&claims)?;
         issuer.check_type(&header)?;
-        let key = issuer.keys.find(header.key_id())?;
+        let keys = issuer.keys.load();
+        let key = keys.find(header.key_id())?;
         key.check_algorithm(header.algorithm())?;
         key.verify(parts.signed, signature)?;
 
         claims.verified(&issuer.terms, now)
+    }
+
+    /// Replaces the keys of the issuer of that name by those in `text`, the content of a key file. Tokens of keys
+    /// that are gone are refused from now on.
+    ///
+    /// # Errors
+    /// The text can't be used as it stands; the keys are as they were.
+    pub fn replace_keys(&self, name: &str, text: &[u8]) -> Result<(), KeyFault> {
+        let issuer = self.issuers.values().find(|issuer| **issuer.name() == *name);
+        let issuer = issuer.ok_or(KeyFault::IssuerUnknown)?;
+        let set = KeySet::parse(text, &issuer.config)?;
+        issuer.keys.rcu(|keys| Keys { generation: keys.generation + 1, set: Some(set.clone()) });
+        Ok(())
     }
 
     fn check_size(&self, token: &str) -> Result<(), TokenError> {
@@ -112,8 +143,8 @@ impl Issuer {
         // An empty `typ` is not an absent one.
         let accepted = match header.media_type() {
             Some("") => false,
-            Some(found) => self.types.iter().any(|accepted| found.eq_ignore_ascii_case(accepted)),
-            None => self.types.iter().any(String::is_empty),
+            Some(found) => self.config.types.iter().any(|accepted| found.eq_ignore_ascii_case(accepted)),
+            None => self.config.types.iter().any(String::is_empty),
         };
         if accepted { Ok(()) } else { Err(TokenError::Type) }
     }

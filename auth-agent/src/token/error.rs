@@ -31,6 +31,8 @@ pub enum TokenError {
     Issuer,
     /// The issuer has no key of that `kid`, or there is no `kid` to choose by.
     KeyUnknown,
+    /// The issuer's keys could not be had yet.
+    KeysUnavailable,
     /// Valid for longer than the issuer's tokens may be.
     Lifetime,
     /// Not three parts of which the first two are JSON objects.
@@ -62,6 +64,7 @@ impl TokenError {
         Self::IssuedInFuture,
         Self::Issuer,
         Self::KeyUnknown,
+        Self::KeysUnavailable,
         Self::Lifetime,
         Self::Malformed,
         Self::NotYetValid,
@@ -102,6 +105,7 @@ impl TokenError {
             Self::IssuedInFuture => ("token-issued-in-future", "the token was issued in the future"),
             Self::Issuer => ("token-issuer", "the issuer is not known here"),
             Self::KeyUnknown => ("token-key-unknown", "the issuer has no such key"),
+            Self::KeysUnavailable => ("token-keys-unavailable", "the issuer's keys could not be had yet"),
             Self::Lifetime => ("token-lifetime", "the token is valid for longer than is allowed"),
             Self::Malformed => ("token-malformed", "this is not a signed JWT in compact form"),
             Self::NotYetValid => ("token-not-yet-valid", "the token is not valid yet"),

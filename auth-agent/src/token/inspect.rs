@@ -186,7 +186,8 @@ fn check_signature(
 ) {
     checks.add("type", issuer.check_type(header), |()| header.media_type().unwrap_or("absent").into());
     let named = |id: Option<&str>| id.map_or("without a kid".into(), |id| format!("kid {id:?}"));
-    let Some(key) = checks.add("key", issuer.keys.find(header.key_id()), |key| named(key.id())) else {
+    let keys = issuer.keys.load();
+    let Some(key) = checks.add("key", keys.find(header.key_id()), |key| named(key.id())) else {
         return;
     };
     let algorithm = format!("{:?}", key.algorithm());

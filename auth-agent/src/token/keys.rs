@@ -10,21 +10,24 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 pub use error::{KeyError, KeyFault};
 
 use super::TokenError;
-use crate::config;
+use crate::config::{self, KeySource};
 
 /// The keys of one issuer: at least one, no `kid` twice, and a `kid` on each if there are several.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct KeySet(Vec<Key>);
 
 impl KeySet {
-    /// Reads the issuer's key file.
-    pub fn load(issuer: &config::Issuer) -> Result<Self, KeyError> {
-        file::read(&issuer.keys)
+    /// Reads the issuer's key file; `None`: it has none, and its keys come while the agent runs.
+    pub fn load(issuer: &config::Issuer) -> Result<Option<Self>, KeyError> {
+        let KeySource::File(path) = &issuer.keys else { return Ok(None) };
+        file::read(path)
             .and_then(|bytes| Self::parse(&bytes, issuer))
+            .map(Some)
             .map_err(|fault| KeyError::new(issuer, fault))
     }
 
-    fn parse(bytes: &[u8], issuer: &config::Issuer) -> Result<Self, KeyFault> {
+    /// Reads the content of a key file.
+    pub fn parse(bytes: &[u8], issuer: &config::Issuer) -> Result<Self, KeyFault> {
         let keys = file::parse(bytes, issuer)?;
         for (index, key) in keys.iter().enumerate() {
             match &key.id {
@@ -52,7 +55,7 @@ impl KeySet {
 }
 
 /// A key and the algorithm it is pinned to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Key {
     algorithm: Algorithm,
     decoding: DecodingKey,

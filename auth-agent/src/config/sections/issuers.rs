@@ -8,7 +8,7 @@ use jsonwebtoken::AlgorithmFamily;
 use super::Earlier;
 use crate::config::defaults::{DAY, HOUR, SECOND};
 use crate::config::document::{Section, wrong};
-use crate::config::{Issuer, values};
+use crate::config::{Issuer, KeySource, values};
 
 /// None, one or more.
 pub(super) fn issuers(root: &mut Section<'_>) -> Vec<Issuer> {
@@ -64,7 +64,7 @@ fn issuer(
         algorithms: algorithms?,
         audiences: audiences?,
         issuer: issuer?,
-        keys: keys?,
+        keys: KeySource::File(keys?),
         leeway,
         max_lifetime,
         name: Arc::from(name?),

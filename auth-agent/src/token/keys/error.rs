@@ -1,26 +1,25 @@
 //! Why a key file can't be used, and what to do about it.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 
-use crate::config;
+use crate::config::{self, KeySource};
 use crate::token::json::JsonError;
 
 /// A key file that can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("issuer `{issuer}`: keys `{}`: {fault}", file.display())]
+#[error("issuer `{issuer}`: keys `{keys}`: {fault}")]
 pub struct KeyError {
     fault: KeyFault,
-    file: PathBuf,
     issuer: Arc<str>,
+    keys: KeySource,
 }
 
 impl KeyError {
     pub(in crate::token) fn new(issuer: &config::Issuer, fault: KeyFault) -> Self {
-        Self { fault, file: issuer.keys.clone(), issuer: Arc::clone(&issuer.name) }
+        Self { fault, issuer: Arc::clone(&issuer.name), keys: issuer.keys.clone() }
     }
 
     /// What is wrong.
@@ -84,6 +83,9 @@ pub enum KeyFault {
         /// The other issuer's name.
         other: Arc<str>,
     },
+    /// No issuer of that name is configured.
+    #[error("there is no such issuer in the configuration; add an [[issuer]], or correct the name")]
+    IssuerUnknown,
     /// JSON that can be read in two ways, or not at all.
     #[error("{0}; a JWK or JWKS file is one JSON object with each member once")]
     Json(String),

@@ -64,7 +64,7 @@ fn key_set(members: Vec<Value>, issuer: &config::Issuer) -> Result<Vec<Key>, Key
         return Err(KeyFault::NoUsableKey { skipped });
     }
     for reason in skipped {
-        tracing::warn!(issuer = %issuer.name, file = %issuer.keys.display(), reason, "key skipped");
+        tracing::warn!(issuer = %issuer.name, keys = %issuer.keys, reason, "key skipped");
     }
     Ok(keys)
 }

@@ -170,7 +170,7 @@ pub fn issuer(algorithms: &[Algorithm], file: &Path) -> config::Issuer {
         algorithms: algorithms.to_vec(),
         audiences: vec!["https://other.example".into(), AUDIENCE.into()],
         issuer: ISSUER.into(),
-        keys: file.to_owned(),
+        keys: config::KeySource::File(file.to_owned()),
         leeway: Duration::from_secs(LEEWAY),
         max_lifetime: Duration::from_secs(MAX_LIFETIME),
         name: Arc::from("main"),
