@@ -4,6 +4,7 @@
 //! [`Config::load`] and [`Config::parse`] are the only ways in. Fields are documented in
 //! `config/example.toml`, which `auth-agent config example` prints.
 
+mod claims;
 mod defaults;
 mod document;
 mod error;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
+pub use self::claims::{ClaimMap, ClaimPath, NotAClaim, SensitiveClaims};
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 
@@ -115,12 +117,16 @@ pub struct Control {
 /// `[identity_headers]`: sent to the upstream, and stripped from what the client sends.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct IdentityHeaders {
+    /// The client that a token was issued to.
+    pub client: HeaderName,
     /// `api-key` or `jwt`.
     pub method: HeaderName,
     /// Space-separated scopes.
     pub scopes: HeaderName,
     /// The token's subject or the API key's name.
     pub subject: HeaderName,
+    /// The tenant that a token names.
+    pub tenant: HeaderName,
 }
 
 /// `[[issuer]]`
@@ -130,6 +136,8 @@ pub struct Issuer {
     pub algorithms: Vec<jsonwebtoken::Algorithm>,
     /// Accepted `aud` values; at least one.
     pub audiences: Vec<String>,
+    /// Which claims say who a token stands for, and what it may do.
+    pub claims: ClaimMap,
     /// The exact `iss` value.
     pub issuer: String,
     /// Where its keys come from.
@@ -140,6 +148,8 @@ pub struct Issuer {
     pub max_lifetime: Duration,
     /// Short name for logs and metrics.
     pub name: Arc<str>,
+    /// What becomes of tokens with personal data or secrets in their claims.
+    pub sensitive_claims: SensitiveClaims,
     /// Accepted `typ` header values, lower case, without `application/`; an absent `typ` is accepted
     /// only if the list holds `""`.
     pub types: Vec<String>,

@@ -50,14 +50,14 @@ fn hash(token: &str) -> TokenHash {
 fn facts(claims: &VerifiedClaims, token: TokenHash) -> Facts {
     Facts {
         client: claims.client().cloned(),
-        expires: Some(claims.expires()),
+        expires: Some(claims.valid().end),
         issued_at: claims.issued_at(),
         issuer: Some(Arc::clone(claims.issuer_name())),
         key: None,
         method: Method::Jwt,
-        scopes: claims.scopes().into(),
+        scopes: Arc::clone(claims.scopes()),
         subject: Arc::clone(claims.subject()),
-        tenant: None,
+        tenant: claims.tenant().cloned(),
         token: Some(token),
         token_id: claims.token_id().cloned(),
     }

@@ -63,13 +63,14 @@ const NOT_FROM_CLIENTS_PREFIXES: [&str; 2] = ["proxy-", "x-forwarded-"];
 pub struct Rules {
     identity: IdentityHeaders,
     /// Names that only we may send to the upstream, and those of credentials, folded.
-    ours: [String; 5],
+    ours: [String; 7],
 }
 
 impl Rules {
     /// Rules for these names.
     pub fn new(identity: &IdentityHeaders, api_key: &HeaderName) -> Self {
-        let names = [&identity.method, &identity.scopes, &identity.subject, api_key, &AUTHORIZATION];
+        let IdentityHeaders { client, method, scopes, subject, tenant } = identity;
+        let names = [client, method, scopes, subject, tenant, api_key, &AUTHORIZATION];
         Self { identity: identity.clone(), ours: names.map(|name| name.as_str().replace(['_', '.'], "-")) }
     }
 
@@ -122,6 +123,13 @@ impl Rules {
         headers.insert(&self.identity.method, HeaderValue::from_static(identity.method().name()));
         headers.insert(&self.identity.subject, encoded(std::iter::once(identity.subject())));
         headers.insert(&self.identity.scopes, encoded(identity.scopes().iter().map(|scope| &**scope)));
+        let facts = identity.facts();
+        for (name, value) in [(&self.identity.client, &facts.client), (&self.identity.tenant, &facts.tenant)]
+        {
+            if let Some(value) = value {
+                headers.insert(name, encoded(std::iter::once(&**value)));
+            }
+        }
     }
 }
 

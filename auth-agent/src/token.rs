@@ -1,12 +1,13 @@
 //! Strict JWT verification: what a bearer token must be, before anything in it is believed.
 //!
-//! Signatures are checked by `jsonwebtoken` (aws-lc). Everything around the signature is checked here,
-//! because a token that two parsers read differently is two tokens. Invariants:
+//! Signatures are checked by aws-lc. Everything around the signature is checked here, because a token that two
+//! parsers read differently is two tokens. Invariants:
 //!
 //! - A key is pinned to one algorithm when it is loaded; a token never picks its algorithm, its key
 //!   source or another issuer's key.
-//! - Nothing but `iss` is read from the claims before the signature holds, and `iss` only picks whose
-//!   keys are tried.
+//! - What can only refuse comes first, what costs least before all, and the signature last: size, form, header,
+//!   issuer, claims, key. Nothing is accepted before the signature holds, and until then `iss` and `kid` pick
+//!   whose key is tried, and no more.
 //! - [`VerifiedClaims`] come out of [`Verifier::verify`] and from nowhere else.
 //!
 //! Header parameters that point at keys are never followed. A token that brings its own key (`jwk`,
@@ -19,6 +20,8 @@ mod header;
 mod inspect;
 mod json;
 mod keys;
+mod sensitive;
+mod watch;
 mod wire;
 
 #[cfg(test)]
@@ -39,6 +42,7 @@ use crate::config;
 use claims::{Claims, Terms};
 use header::Header;
 use keys::{Key, KeySet};
+use watch::Watch;
 
 /// Verifies tokens of the configured issuers. Their keys can be replaced while it is in use.
 #[derive(Debug)]
@@ -52,6 +56,7 @@ pub struct Verifier {
 struct Issuer {
     config: config::Issuer,
     keys: ArcSwap<Keys>,
+    sensitive: Watch,
     terms: Terms,
 }
 
@@ -79,7 +84,8 @@ impl Verifier {
         let mut loaded = HashMap::with_capacity(issuers.len());
         for issuer in issuers {
             let keys = ArcSwap::from_pointee(Keys { generation: 0, set: KeySet::load(issuer)? });
-            let rules = Issuer { config: issuer.clone(), keys, terms: Terms::of(issuer) };
+            let (sensitive, terms) = (Watch::new(issuer.sensitive_claims), Terms::of(issuer));
+            let rules = Issuer { config: issuer.clone(), keys, sensitive, terms };
             if let Some(other) = loaded.insert(issuer.issuer.clone(), rules) {
                 return Err(KeyError::new(issuer, KeyFault::IssuerTwice { other: other.terms.name }));
             }
@@ -89,26 +95,34 @@ impl Verifier {
 
     /// Checks the whole token; what it claims can be relied on afterwards.
     ///
-    /// The cheap checks come first: nothing is decoded of an over-long token, and no signature is computed
-    /// for a token whose form, issuer, type, key or algorithm is wrong.
+    /// Nothing is decoded of an over-long token, and no signature is computed for a token that anything else is
+    /// wrong with.
     ///
     /// # Errors
     /// The first check that failed.
     pub fn verify(&self, token: &str, now: UnixTime) -> Result<VerifiedClaims, TokenError> {
         self.check_size(token)?;
         let parts = wire::split(token)?;
-        let header = Header::parse(&wire::decode(parts.header)?)?;
-        let claims = Claims::parse(&wire::decode(parts.claims)?)?;
+        let header = wire::decode(parts.header)?;
+        let header = Header::parse(&header)?;
+        let claims = wire::decode(parts.claims)?;
+        let claims = Claims::parse(&claims)?;
         let signature = wire::decode(parts.signature)?;
 
         let issuer = self.issuer(&claims)?;
         issuer.check_type(&header)?;
+        let checked = claims.check(&issuer.terms, now)?;
         let keys = issuer.keys.load();
         let key = keys.find(header.key_id())?;
         key.check_algorithm(header.algorithm())?;
-        key.verify(parts.signed, signature)?;
+        let signed = key.verify(parts.signed, &signature)?;
+        issuer.sensitive.watch(issuer.name(), &claims)?;
+        Ok(checked.verified(&signed, &issuer.terms))
+    }
 
-        claims.verified(&issuer.terms, now)
+    /// Tokens since the start in which personal data or secrets were found.
+    pub fn sensitive(&self) -> u64 {
+        self.issuers.values().map(|issuer| issuer.sensitive.found()).sum()
     }
 
     /// Replaces the keys of the issuer of that name by those in `text`, the content of a key file. Tokens of keys
@@ -128,7 +142,7 @@ impl Verifier {
         if token.len() > self.max_token_bytes { Err(TokenError::TooLong) } else { Ok(()) }
     }
 
-    fn issuer(&self, claims: &Claims) -> Result<&Issuer, TokenError> {
+    fn issuer(&self, claims: &Claims<'_>) -> Result<&Issuer, TokenError> {
         self.issuers.get(claims.issuer()?).ok_or(TokenError::Issuer)
     }
 }
@@ -139,7 +153,7 @@ impl Issuer {
     }
 
     /// RFC 8725 3.11: explicit typing keeps other kinds of JWT from being used as access tokens.
-    fn check_type(&self, header: &Header) -> Result<(), TokenError> {
+    fn check_type(&self, header: &Header<'_>) -> Result<(), TokenError> {
         // An empty `typ` is not an absent one.
         let accepted = match header.media_type() {
             Some("") => false,

@@ -32,9 +32,11 @@ impl Default for Control {
 impl Default for IdentityHeaders {
     fn default() -> Self {
         Self {
+            client: HeaderName::from_static("x-auth-client"),
             method: HeaderName::from_static("x-auth-method"),
             scopes: HeaderName::from_static("x-auth-scopes"),
             subject: HeaderName::from_static("x-auth-subject"),
+            tenant: HeaderName::from_static("x-auth-tenant"),
         }
     }
 }

@@ -229,6 +229,8 @@ fn identity_headers(mut section: Section<'_>, api_keys: &ApiKeys) -> IdentityHea
         subject: header("subject", "identity_headers.subject", default.subject),
         method: header("method", "identity_headers.method", default.method),
         scopes: header("scopes", "identity_headers.scopes", default.scopes),
+        client: header("client", "identity_headers.client", default.client),
+        tenant: header("tenant", "identity_headers.tenant", default.tenant),
     };
     section.finish();
     identity_headers

@@ -1,5 +1,7 @@
 //! Single values: from what TOML says to a closed type, or to what is wrong with it.
 
+mod token;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -11,6 +13,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
+pub(super) use self::token::{claim, sensitive_claims, token_type};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
 use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
@@ -398,25 +401,6 @@ pub(super) fn text(value: &DeValue<'_>) -> Checked<String> {
             wrong(format!("\"{}\" holds a control character", shown(text)), CURE)
         }
         text => Ok(text.to_owned()),
-    }
-}
-
-/// A token's `typ`, in the form in which it is compared (RFC 7515, 4.1.9).
-pub(super) fn token_type(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a type such as \"at+jwt\"";
-    let text = string(value, CURE)?;
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return wrong(format!("\"{}\" is not a token type", shown(text)), CURE);
-    }
-    let lower = text.to_ascii_lowercase();
-    let canonical = lower.strip_prefix("application/").unwrap_or(&lower);
-    if canonical == text {
-        Ok(text.to_owned())
-    } else {
-        wrong(
-            format!("\"{}\" is not in the form that is compared", shown(text)),
-            format!("write \"{}\"", shown(canonical)),
-        )
     }
 }
 

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Sizes;
-use crate::identity::Method;
 use crate::identity::tests::someone;
+use crate::identity::{Facts, Method};
 use crate::request;
 
 fn rules() -> Rules {
@@ -15,6 +15,8 @@ fn rules() -> Rules {
         method: HeaderName::from_static("x-auth-method"),
         scopes: HeaderName::from_static("x-auth-scopes"),
         subject: HeaderName::from_static("x-auth-subject"),
+        tenant: HeaderName::from_static("x-auth-tenant"),
+        client: HeaderName::from_static("x-auth-client"),
     };
     Rules::new(&names, &HeaderName::from_static("x-api-key"))
 }
@@ -76,6 +78,10 @@ fn what_only_we_may_say_is_stripped_in_every_spelling() {
         "x.auth.subject",
         "x-auth_subject",
         "X-AUTH-METHOD",
+        "X-Auth-Client",
+        "x_auth_client",
+        "X-AUTH-TENANT",
+        "x.auth.tenant",
         "x_auth_scopes",
         "Authorization",
         "X-API-Key",
@@ -135,6 +141,23 @@ fn the_identity_replaces_whatever_the_client_claimed() {
     let headers = forward(&claims, Some(&alice()));
     let identity = [("x-auth-method", "jwt"), ("x-auth-subject", "alice"), ("x-auth-scopes", "read write")];
     assert_eq!(headers, map(&[&identity[..], &ALWAYS].concat()));
+}
+
+#[test]
+fn client_and_tenant_are_told_where_the_credential_names_them() {
+    let claims = [("x-auth-client", "evil"), ("x-auth-tenant", "evil")];
+    let facts = Facts { client: Some("app 1".into()), ..Facts::new(Method::Jwt, "alice") };
+    let headers = forward(&claims, Some(&Identity::verified(facts)));
+    assert_eq!(
+        (&headers["x-auth-client"], headers.get("x-auth-tenant")),
+        (&HeaderValue::from_static("app%201"), None)
+    );
+    let facts = Facts { tenant: Some("acme".into()), ..Facts::new(Method::Jwt, "alice") };
+    let headers = forward(&claims, Some(&Identity::verified(facts)));
+    assert_eq!(
+        (headers.get("x-auth-client"), &headers["x-auth-tenant"]),
+        (None, &HeaderValue::from_static("acme"))
+    );
 }
 
 #[test]

@@ -1,13 +1,14 @@
-//! The claims: read strictly, held against an issuer's terms, and then carried as a type that only
-//! verification makes.
+//! The claims: read strictly, held against an issuer's terms, and, once the signature holds, carried as a type
+//! that only verification makes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
-use super::{TokenError, json};
+use super::TokenError;
+use super::json::{Json, Object};
+use super::keys::Signed;
 use crate::clock::UnixTime;
-use crate::config;
+use crate::config::{self, ClaimMap, ClaimPath};
 
 /// Values in an `aud` array; real ones hold a handful.
 const MAX_AUDIENCES: usize = 64;
@@ -32,23 +33,19 @@ const FOREIGN_PURPOSES: [&str; 7] =
 #[derive(Clone, Debug)]
 pub struct VerifiedClaims {
     client: Option<Arc<str>>,
-    expires: UnixTime,
     issued_at: Option<UnixTime>,
     issuer_name: Arc<str>,
-    scopes: Vec<Arc<str>>,
+    scopes: Arc<[Arc<str>]>,
     subject: Arc<str>,
+    tenant: Option<Arc<str>>,
     token_id: Option<Arc<str>>,
+    valid: Range<UnixTime>,
 }
 
 impl VerifiedClaims {
-    /// The client the token was issued to: `client_id`, else `azp`.
+    /// The client that the token was issued to.
     pub fn client(&self) -> Option<&Arc<str>> {
         self.client.as_ref()
-    }
-
-    /// `exp`. The leeway is not in it.
-    pub fn expires(&self) -> UnixTime {
-        self.expires
     }
 
     /// `iat`.
@@ -61,19 +58,29 @@ impl VerifiedClaims {
         &self.issuer_name
     }
 
-    /// The scopes of `scope` or `scp`, sorted, each once, none with a space in it.
-    pub fn scopes(&self) -> &[Arc<str>] {
+    /// What the token allows: sorted, each scope once, none with a space in it.
+    pub fn scopes(&self) -> &Arc<[Arc<str>]> {
         &self.scopes
     }
 
-    /// `sub`: not empty, no control characters, no space at either end.
+    /// Whom it stands for: not empty, no control characters, no space at either end.
     pub fn subject(&self) -> &Arc<str> {
         &self.subject
+    }
+
+    /// Whose customer that is, where the issuer's tokens name one.
+    pub fn tenant(&self) -> Option<&Arc<str>> {
+        self.tenant.as_ref()
     }
 
     /// `jti`.
     pub fn token_id(&self) -> Option<&Arc<str>> {
         self.token_id.as_ref()
+    }
+
+    /// From the first second in which the token is valid to the first in which it no longer is, leeway included.
+    pub fn valid(&self) -> &Range<UnixTime> {
+        &self.valid
     }
 }
 
@@ -81,6 +88,7 @@ impl VerifiedClaims {
 #[derive(Debug)]
 pub(super) struct Terms {
     pub audiences: Vec<String>,
+    pub claims: ClaimMap,
     pub leeway: u64,
     pub max_lifetime: u64,
     pub name: Arc<str>,
@@ -90,6 +98,7 @@ impl Terms {
     pub fn of(issuer: &config::Issuer) -> Self {
         Self {
             audiences: issuer.audiences.clone(),
+            claims: issuer.claims.clone(),
             leeway: issuer.leeway.as_secs(),
             max_lifetime: issuer.max_lifetime.as_secs(),
             name: Arc::clone(&issuer.name),
@@ -98,15 +107,15 @@ impl Terms {
 }
 
 /// Claims as they were sent.
-pub(super) struct Claims(Map<String, Value>);
+pub(super) struct Claims<'t>(Object<'t>);
 
-impl Claims {
-    pub fn parse(text: &[u8]) -> Result<Self, TokenError> {
-        Ok(Self(json::object(text)?))
+impl<'t> Claims<'t> {
+    pub fn parse(text: &'t [u8]) -> Result<Self, TokenError> {
+        Ok(Self(Object::parse(text)?))
     }
 
-    /// To be called once the signature holds.
-    pub fn verified(&self, terms: &Terms, now: UnixTime) -> Result<VerifiedClaims, TokenError> {
+    /// Everything that needs no signature. What comes of it is not to be believed yet.
+    pub fn check(&self, terms: &Terms, now: UnixTime) -> Result<Checked<'_>, TokenError> {
         self.check_purpose()?;
         self.check_audience(&terms.audiences)?;
         let times = self.times()?;
@@ -114,15 +123,18 @@ impl Claims {
         times.check_not_before(now, terms.leeway)?;
         times.check_issued(now, terms.leeway)?;
         times.check_lifetime(now, terms.max_lifetime)?;
-        Ok(VerifiedClaims {
-            subject: self.subject()?.into(),
-            scopes: self.scopes()?.into_iter().map(Arc::from).collect(),
-            token_id: self.token_id()?.map(Arc::from),
-            client: self.client()?.map(Arc::from),
-            expires: UnixTime(times.expires),
-            issued_at: times.issued_at.map(UnixTime),
-            issuer_name: Arc::clone(&terms.name),
+        Ok(Checked {
+            subject: self.subject(&terms.claims)?,
+            scopes: self.scopes(&terms.claims)?,
+            token_id: self.token_id()?,
+            client: self.client(&terms.claims)?,
+            tenant: self.tenant(&terms.claims)?,
+            times,
         })
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = (&str, &Json<'t>)> {
+        self.0.members()
     }
 
     pub fn issuer(&self) -> Result<&str, TokenError> {
@@ -131,24 +143,27 @@ impl Claims {
 
     /// RFC 8725 3.12: one kind of token must not pass for another.
     pub fn check_purpose(&self) -> Result<(), TokenError> {
-        let foreign_claim = FOREIGN_CLAIMS.iter().any(|name| self.0.contains_key(*name));
-        let foreign_purpose = PURPOSE_CLAIMS
-            .iter()
-            .filter_map(|name| self.0.get(*name)?.as_str())
-            .any(|value| FOREIGN_PURPOSES.iter().any(|purpose| value.eq_ignore_ascii_case(purpose)));
-        if foreign_claim || foreign_purpose { Err(TokenError::Type) } else { Ok(()) }
+        let is_foreign = |(name, value): (&str, &Json<'_>)| {
+            FOREIGN_CLAIMS.contains(&name)
+                || PURPOSE_CLAIMS.contains(&name)
+                    && value.as_text().is_some_and(|value| {
+                        FOREIGN_PURPOSES.iter().any(|purpose| value.eq_ignore_ascii_case(purpose))
+                    })
+        };
+        if self.members().any(is_foreign) { Err(TokenError::Type) } else { Ok(()) }
     }
 
     pub fn check_audience(&self, accepted: &[String]) -> Result<(), TokenError> {
         let values = match self.0.get("aud").ok_or(TokenError::ClaimMissing)? {
-            single @ Value::String(_) => std::slice::from_ref(single),
-            Value::Array(values) if (1..=MAX_AUDIENCES).contains(&values.len()) => values,
+            single @ Json::Text(_) => std::slice::from_ref(single),
+            Json::Array(values) if (1..=MAX_AUDIENCES).contains(&values.len()) => values,
             _ => return Err(TokenError::ClaimType),
         };
-        if !values.iter().all(Value::is_string) {
-            return Err(TokenError::ClaimType);
+        let mut meant = false;
+        for value in values {
+            let value = value.as_text().ok_or(TokenError::ClaimType)?;
+            meant |= accepted.iter().any(|accepted| accepted == value);
         }
-        let meant = values.iter().filter_map(Value::as_str).any(|value| accepted.iter().any(|a| a == value));
         if meant { Ok(()) } else { Err(TokenError::Audience) }
     }
 
@@ -160,65 +175,118 @@ impl Claims {
         })
     }
 
-    pub fn subject(&self) -> Result<&str, TokenError> {
-        let subject = self.string("sub")?.ok_or(TokenError::ClaimMissing)?;
+    /// The claim that `map` names, `sub` if not told otherwise.
+    pub fn subject(&self, map: &ClaimMap) -> Result<&str, TokenError> {
+        let subject = text(self.at(&map.subject)?)?.ok_or(TokenError::ClaimMissing)?;
         if is_identifier(subject) { Ok(subject) } else { Err(TokenError::Subject) }
     }
 
-    /// `scope` (RFC 8693 4.2) or `scp` (Entra ID, Okta), a string or an array; if there are both, they
-    /// must agree.
-    pub fn scopes(&self) -> Result<Vec<&str>, TokenError> {
-        agreed(self.scope_list("scope")?, self.scope_list("scp")?).map(Option::unwrap_or_default)
+    /// The claims that `map` names, if not told otherwise `scope` (RFC 8693 4.2) and `scp` (Entra ID, Okta): each
+    /// a string or an array.
+    pub fn scopes(&self, map: &ClaimMap) -> Result<Vec<&str>, TokenError> {
+        self.agreed(&map.scopes, scope_list).map(Option::unwrap_or_default)
     }
 
     pub fn token_id(&self) -> Result<Option<&str>, TokenError> {
-        self.identifier("jti")
+        identifier(self.0.get("jti"))
     }
 
-    /// `client_id` (RFC 9068) or `azp` (OpenID Connect); if there are both, they must agree.
-    pub fn client(&self) -> Result<Option<&str>, TokenError> {
-        agreed(self.identifier("client_id")?, self.identifier("azp")?)
+    /// The claims that `map` names, if not told otherwise `client_id` (RFC 9068) and `azp` (OpenID Connect).
+    pub fn client(&self, map: &ClaimMap) -> Result<Option<&str>, TokenError> {
+        self.agreed(&map.client, identifier)
     }
 
-    fn scope_list(&self, name: &str) -> Result<Option<Vec<&str>>, TokenError> {
-        let mut scopes: Vec<&str> = match self.0.get(name) {
-            None => return Ok(None),
-            Some(Value::String(list)) => list.split(' ').filter(|scope| !scope.is_empty()).collect(),
-            Some(Value::Array(items)) => items
-                .iter()
-                .map(|item| item.as_str().ok_or(TokenError::ClaimType))
-                .collect::<Result<_, _>>()?,
-            Some(_) => return Err(TokenError::ClaimType),
-        };
-        if scopes.len() > MAX_SCOPES || !scopes.iter().all(|scope| is_scope(scope)) {
-            return Err(TokenError::ClaimType);
+    /// The claims that `map` names.
+    pub fn tenant(&self, map: &ClaimMap) -> Result<Option<&str>, TokenError> {
+        self.agreed(&map.tenant, identifier)
+    }
+
+    /// What several claims for one thing say: there is no silent winner.
+    fn agreed<'s, T: PartialEq>(
+        &'s self,
+        paths: &[ClaimPath],
+        read: impl Fn(Option<&'s Json<'t>>) -> Result<Option<T>, TokenError>,
+    ) -> Result<Option<T>, TokenError> {
+        paths.iter().try_fold(None, |agreed, path| match (agreed, read(self.at(path)?)?) {
+            (Some(first), Some(second)) if first != second => Err(TokenError::ClaimType),
+            (first, second) => Ok(first.or(second)),
+        })
+    }
+
+    /// A path that leads through anything but objects leads nowhere only where a claim is absent.
+    fn at(&self, path: &ClaimPath) -> Result<Option<&Json<'t>>, TokenError> {
+        let Some((last, outer)) = path.names().split_last() else { return Ok(None) };
+        let mut object = &self.0;
+        for name in outer {
+            object = match object.get(name) {
+                None => return Ok(None),
+                Some(Json::Object(inner)) => inner,
+                Some(_) => return Err(TokenError::ClaimType),
+            };
         }
-        scopes.sort_unstable();
-        scopes.dedup();
-        Ok(Some(scopes))
-    }
-
-    fn identifier(&self, name: &str) -> Result<Option<&str>, TokenError> {
-        match self.string(name)? {
-            Some(text) if !is_identifier(text) => Err(TokenError::ClaimType),
-            found => Ok(found),
-        }
+        Ok(object.get(last))
     }
 
     /// A `NumericDate` that is a plain integer. RFC 7519 allows fractions; no issuer in use sends them,
     /// and parsers differ on them.
     fn seconds(&self, name: &str) -> Result<Option<u64>, TokenError> {
-        match self.0.get(name) {
-            None => Ok(None),
-            Some(value) => value.as_u64().map(Some).ok_or(TokenError::ClaimType),
-        }
+        self.0.get(name).map(|value| value.as_whole().ok_or(TokenError::ClaimType)).transpose()
     }
 
     fn string(&self, name: &str) -> Result<Option<&str>, TokenError> {
-        match self.0.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(TokenError::ClaimType),
+        text(self.0.get(name))
+    }
+}
+
+fn text<'c>(claim: Option<&'c Json<'_>>) -> Result<Option<&'c str>, TokenError> {
+    claim.map(|claim| claim.as_text().ok_or(TokenError::ClaimType)).transpose()
+}
+
+fn identifier<'c>(claim: Option<&'c Json<'_>>) -> Result<Option<&'c str>, TokenError> {
+    match text(claim)? {
+        Some(text) if !is_identifier(text) => Err(TokenError::ClaimType),
+        found => Ok(found),
+    }
+}
+
+fn scope_list<'c>(claim: Option<&'c Json<'_>>) -> Result<Option<Vec<&'c str>>, TokenError> {
+    let mut scopes: Vec<&str> = match claim {
+        None => return Ok(None),
+        Some(Json::Text(list)) => list.split(' ').filter(|scope| !scope.is_empty()).collect(),
+        Some(Json::Array(items)) => {
+            items.iter().map(|item| item.as_text().ok_or(TokenError::ClaimType)).collect::<Result<_, _>>()?
+        }
+        Some(_) => return Err(TokenError::ClaimType),
+    };
+    if scopes.len() > MAX_SCOPES || !scopes.iter().all(|scope| is_scope(scope)) {
+        return Err(TokenError::ClaimType);
+    }
+    scopes.sort_unstable();
+    scopes.dedup();
+    Ok(Some(scopes))
+}
+
+/// Claims that lack nothing but a signature that holds.
+pub(super) struct Checked<'c> {
+    client: Option<&'c str>,
+    scopes: Vec<&'c str>,
+    subject: &'c str,
+    tenant: Option<&'c str>,
+    times: Times,
+    token_id: Option<&'c str>,
+}
+
+impl Checked<'_> {
+    pub fn verified(self, _: &Signed, terms: &Terms) -> VerifiedClaims {
+        VerifiedClaims {
+            client: self.client.map(Arc::from),
+            issued_at: self.times.issued_at.map(UnixTime),
+            issuer_name: Arc::clone(&terms.name),
+            scopes: self.scopes.into_iter().map(Arc::from).collect(),
+            subject: self.subject.into(),
+            tenant: self.tenant.map(Arc::from),
+            token_id: self.token_id.map(Arc::from),
+            valid: self.times.valid(terms),
         }
     }
 }
@@ -256,13 +324,15 @@ impl Times {
         };
         if lifetime <= max_lifetime { Ok(()) } else { Err(TokenError::Lifetime) }
     }
-}
 
-/// Two claims for one thing: no silent winner.
-fn agreed<T: PartialEq>(first: Option<T>, second: Option<T>) -> Result<Option<T>, TokenError> {
-    match (first, second) {
-        (Some(first), Some(second)) if first != second => Err(TokenError::ClaimType),
-        (first, second) => Ok(first.or(second)),
+    /// The seconds in which all checks hold.
+    fn valid(&self, terms: &Terms) -> Range<UnixTime> {
+        let named = self.not_before.max(self.issued_at).unwrap_or(0).saturating_sub(terms.leeway);
+        let start = match self.issued_at {
+            Some(_) => named,
+            None => named.max(self.expires.saturating_sub(terms.max_lifetime)),
+        };
+        UnixTime(start)..UnixTime(self.expires.saturating_add(terms.leeway))
     }
 }
 

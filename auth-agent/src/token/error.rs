@@ -11,7 +11,7 @@ pub enum TokenError {
     Algorithm,
     /// No `aud` value is one of the issuer's audiences.
     Audience,
-    /// `iss`, `aud`, `exp` or `sub` is missing.
+    /// `iss`, `aud`, `exp` or the subject is missing.
     ClaimMissing,
     /// A claim has the wrong JSON type, or a value no issuer should send.
     ClaimType,
@@ -39,9 +39,11 @@ pub enum TokenError {
     Malformed,
     /// Before `nbf`.
     NotYetValid,
+    /// Personal data or secrets in the claims, where the issuer's `sensitive_claims` is `reject`.
+    Sensitive,
     /// The signature does not hold.
     Signature,
-    /// `sub` is empty, over-long, or not printable as it stands.
+    /// The subject is empty, over-long, or not printable as it stands.
     Subject,
     /// Longer than `sizes.token_bytes`.
     TooLong,
@@ -68,6 +70,7 @@ impl TokenError {
         Self::Lifetime,
         Self::Malformed,
         Self::NotYetValid,
+        Self::Sensitive,
         Self::Signature,
         Self::Subject,
         Self::TooLong,
@@ -90,7 +93,7 @@ impl TokenError {
                 ("token-algorithm", "the signature algorithm is not the one this key is used with")
             }
             Self::Audience => ("token-audience", "the token is meant for another audience"),
-            Self::ClaimMissing => ("token-claim-missing", "iss, aud, exp or sub is missing"),
+            Self::ClaimMissing => ("token-claim-missing", "iss, aud, exp or the subject is missing"),
             Self::ClaimType => ("token-claim-type", "a claim has the wrong type or an unacceptable value"),
             Self::CriticalHeader => {
                 ("token-critical-header", "the token needs an extension that is not supported")
@@ -109,6 +112,9 @@ impl TokenError {
             Self::Lifetime => ("token-lifetime", "the token is valid for longer than is allowed"),
             Self::Malformed => ("token-malformed", "this is not a signed JWT in compact form"),
             Self::NotYetValid => ("token-not-yet-valid", "the token is not valid yet"),
+            Self::Sensitive => {
+                ("token-sensitive", "the token carries personal data or a secret that anyone can read")
+            }
             Self::Signature => ("token-signature", "the signature does not verify"),
             Self::Subject => ("token-subject", "the subject is empty, too long or not printable"),
             Self::TooLong => ("token-too-long", "the token is too long"),

@@ -1,9 +1,11 @@
 //! The JOSE header: what it must hold, and what it must not.
 
-use jsonwebtoken::Algorithm;
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
-use super::{TokenError, json};
+use jsonwebtoken::Algorithm;
+
+use super::TokenError;
+use super::json::{Json, Object};
 
 /// Parameters that refuse the token by being there, whatever their value.
 const REFUSED: [(&str, TokenError); 7] = [
@@ -20,26 +22,26 @@ const REFUSED: [(&str, TokenError); 7] = [
 const MAX_KEY_ID_BYTES: usize = 255;
 
 /// The parameters that verification needs.
-pub(super) struct Header {
+pub(super) struct Header<'t> {
     algorithm: Algorithm,
-    key_id: Option<String>,
-    media_type: Option<String>,
+    key_id: Option<Cow<'t, str>>,
+    media_type: Option<Cow<'t, str>>,
 }
 
-impl Header {
-    pub fn parse(text: &[u8]) -> Result<Self, TokenError> {
-        let mut members = json::object(text)?;
-        if let Some((_, error)) = REFUSED.iter().find(|(name, _)| members.contains_key(*name)) {
+impl<'t> Header<'t> {
+    pub fn parse(text: &'t [u8]) -> Result<Self, TokenError> {
+        let members = Object::parse(text)?;
+        if let Some((_, error)) = REFUSED.iter().find(|(name, _)| members.get(name).is_some()) {
             return Err(*error);
         }
-        let algorithm = optional_string(&mut members, "alg", TokenError::Algorithm)?
+        let algorithm = optional_string(&members, "alg", TokenError::Algorithm)?
             .and_then(|name| name.parse().ok())
             .ok_or(TokenError::Algorithm)?;
-        let key_id = optional_string(&mut members, "kid", TokenError::KeyUnknown)?;
+        let key_id = optional_string(&members, "kid", TokenError::KeyUnknown)?;
         if key_id.as_ref().is_some_and(|id| id.len() > MAX_KEY_ID_BYTES) {
             return Err(TokenError::KeyUnknown);
         }
-        let media_type = optional_string(&mut members, "typ", TokenError::Type)?;
+        let media_type = optional_string(&members, "typ", TokenError::Type)?;
         Ok(Self { algorithm, key_id, media_type })
     }
 
@@ -63,14 +65,14 @@ impl Header {
     }
 }
 
-fn optional_string(
-    members: &mut Map<String, Value>,
+fn optional_string<'t>(
+    members: &Object<'t>,
     name: &str,
     error: TokenError,
-) -> Result<Option<String>, TokenError> {
-    match members.remove(name) {
+) -> Result<Option<Cow<'t, str>>, TokenError> {
+    match members.get(name) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Json::Text(text)) => Ok(Some(text.clone())),
         Some(_) => Err(error),
     }
 }

@@ -3,7 +3,6 @@
 //! The checks are the verifier's own functions, in its order. The output holds nothing to log in with: no
 //! signature, and no value that looks like a secret or like another token.
 
-mod sensitive;
 mod text;
 mod when;
 
@@ -12,11 +11,13 @@ use serde_json::Value;
 
 use super::claims::{Claims, Times};
 use super::header::Header;
-use super::{Issuer, TokenError, Verifier, wire};
+use super::json::Json;
+use super::{Issuer, TokenError, Verifier, sensitive, wire};
 use crate::clock::UnixTime;
+use crate::config::ClaimMap;
 
 /// Every check, in the order in which [`Verifier::verify`] makes them.
-const CHECKS: [&str; 20] = [
+const CHECKS: [&str; 21] = [
     "size",
     "parts",
     "header",
@@ -24,9 +25,6 @@ const CHECKS: [&str; 20] = [
     "signature-encoding",
     "issuer",
     "type",
-    "key",
-    "algorithm",
-    "signature",
     "purpose",
     "audience",
     "times",
@@ -37,6 +35,10 @@ const CHECKS: [&str; 20] = [
     "subject",
     "scopes",
     "identifiers",
+    "key",
+    "algorithm",
+    "signature",
+    "sensitive",
 ];
 
 /// What there is to say about a token.
@@ -155,13 +157,12 @@ fn look(token: &str, verifier: Option<&Verifier>, now: UnixTime, checks: &mut Ch
 
     let text = wire::decode(parts.header);
     found.header = lenient(&text);
-    let header = checks.add("header", text.and_then(|text| Header::parse(&text)), |header| {
-        format!("{:?}", header.algorithm())
-    });
+    let header = text.as_deref().map_err(|error| *error).and_then(Header::parse);
+    let header = checks.add("header", header, |header| format!("{:?}", header.algorithm()));
     let text = wire::decode(parts.claims);
     found.claims = lenient(&text);
-    let claims =
-        checks.add("claims", text.and_then(|text| Claims::parse(&text)), |_| "one JSON object".into());
+    let claims = text.as_deref().map_err(|error| *error).and_then(Claims::parse);
+    let claims = checks.add("claims", claims, |_| "one JSON object".into());
     let signature = checks
         .add("signature-encoding", wire::decode(parts.signature), |bytes| format!("{} bytes", bytes.len()));
 
@@ -169,38 +170,24 @@ fn look(token: &str, verifier: Option<&Verifier>, now: UnixTime, checks: &mut Ch
         checks.add("issuer", verifier.issuer(claims), |issuer| issuer.name().to_string())
     });
     if let (Some(issuer), Some(header)) = (issuer, &header) {
-        check_signature(issuer, header, parts.signed, signature, checks, found);
+        checks.add("type", issuer.check_type(header), |()| header.media_type().unwrap_or("absent").into());
     }
     if let Some(claims) = &claims {
         check_claims(claims, issuer, now, checks, found);
     }
-}
-
-fn check_signature(
-    issuer: &Issuer,
-    header: &Header,
-    signed: &[u8],
-    signature: Option<Vec<u8>>,
-    checks: &mut Checks,
-    found: &mut Found,
-) {
-    checks.add("type", issuer.check_type(header), |()| header.media_type().unwrap_or("absent").into());
-    let named = |id: Option<&str>| id.map_or("without a kid".into(), |id| format!("kid {id:?}"));
-    let keys = issuer.keys.load();
-    let Some(key) = checks.add("key", keys.find(header.key_id()), |key| named(key.id())) else {
-        return;
-    };
-    let algorithm = format!("{:?}", key.algorithm());
-    let fits = checks.add("algorithm", key.check_algorithm(header.algorithm()), |()| algorithm.clone());
-    found.key =
-        Some(UsedKey { algorithm, id: key.id().map(str::to_owned), issuer: issuer.name().to_string() });
-    if let (Some(()), Some(signature)) = (fits, signature) {
-        checks.add("signature", key.verify(signed, signature), |()| "holds".into());
+    if let (Some(issuer), Some(header)) = (issuer, &header) {
+        check_signature(issuer, header, parts.signed, signature, checks, found);
+    }
+    if let (Some(issuer), Some(claims)) = (issuer, &claims) {
+        checks.add("sensitive", issuer.sensitive.check(claims), |found| match found.len() {
+            0 => "nothing found, or not looked for".into(),
+            _ => "found, and let pass".into(),
+        });
     }
 }
 
 fn check_claims(
-    claims: &Claims,
+    claims: &Claims<'_>,
     issuer: Option<&Issuer>,
     now: UnixTime,
     checks: &mut Checks,
@@ -224,12 +211,37 @@ fn check_claims(
         }
         found.times = described(&times, now);
     }
-    checks.add("subject", claims.subject(), |_| "present".into());
-    checks.add("scopes", claims.scopes(), |scopes| match scopes.as_slice() {
+    let default = ClaimMap::default();
+    let map = terms.map_or(&default, |terms| &terms.claims);
+    checks.add("subject", claims.subject(map), |_| "present".into());
+    checks.add("scopes", claims.scopes(map), |scopes| match scopes.as_slice() {
         [] => "none".into(),
         scopes => scopes.join(" "),
     });
-    checks.add("identifiers", claims.token_id().and_then(|_| claims.client()), |_| "jti and client".into());
+    let identifiers = claims.token_id().and_then(|_| claims.client(map)).and_then(|_| claims.tenant(map));
+    checks.add("identifiers", identifiers, |_| "jti, client and tenant".into());
+}
+
+fn check_signature(
+    issuer: &Issuer,
+    header: &Header<'_>,
+    signed: &[u8],
+    signature: Option<Vec<u8>>,
+    checks: &mut Checks,
+    found: &mut Found,
+) {
+    let named = |id: Option<&str>| id.map_or("without a kid".into(), |id| format!("kid {id:?}"));
+    let keys = issuer.keys.load();
+    let Some(key) = checks.add("key", keys.find(header.key_id()), |key| named(key.id())) else {
+        return;
+    };
+    let algorithm = format!("{:?}", key.algorithm());
+    let fits = checks.add("algorithm", key.check_algorithm(header.algorithm()), |()| algorithm.clone());
+    found.key =
+        Some(UsedKey { algorithm, id: key.id().map(str::to_owned), issuer: issuer.name().to_string() });
+    if let (Some(()), Some(signature)) = (fits, signature) {
+        checks.add("signature", key.verify(signed, &signature), |_| "holds".into());
+    }
 }
 
 fn described(times: &Times, now: UnixTime) -> Vec<Time> {
@@ -257,7 +269,9 @@ fn warnings(found: &Found, has_verifier: bool, checks: &[Check]) -> Vec<String> 
     }
     for (place, value) in [("header", &found.header), ("claims", &found.claims)] {
         if let Some(value) = value {
-            warnings.extend(sensitive::find(place, value));
+            let value = Json::from(value);
+            let findings = sensitive::find(std::iter::once((place, &value)));
+            warnings.extend(findings.iter().map(ToString::to_string));
         }
     }
     warnings

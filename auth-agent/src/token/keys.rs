@@ -4,8 +4,9 @@ mod error;
 mod file;
 mod pin;
 
-use jsonwebtoken::crypto::aws_lc;
-use jsonwebtoken::{Algorithm, DecodingKey};
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::ParsedPublicKey;
+use jsonwebtoken::Algorithm;
 
 pub use error::{KeyError, KeyFault};
 
@@ -54,13 +55,23 @@ impl KeySet {
     }
 }
 
-/// A key and the algorithm it is pinned to.
+/// A key and the algorithm it is pinned to. It is parsed once, as that takes longer than some signatures.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     algorithm: Algorithm,
-    decoding: DecodingKey,
     id: Option<String>,
+    material: Material,
 }
+
+/// What a key verifies with.
+#[derive(Clone, Debug)]
+enum Material {
+    Public(ParsedPublicKey),
+    Secret(hmac::Key),
+}
+
+/// Proof that a signature holds. Only [`Key::verify`] makes one.
+pub(super) struct Signed(());
 
 impl Key {
     pub fn algorithm(&self) -> Algorithm {
@@ -75,12 +86,11 @@ impl Key {
         if claimed == self.algorithm { Ok(()) } else { Err(TokenError::Algorithm) }
     }
 
-    /// Names the provider rather than asking for `jsonwebtoken`'s process-wide default, which panics once
-    /// some dependency turns a second one on.
-    pub fn verify(&self, signed: &[u8], signature: Vec<u8>) -> Result<(), TokenError> {
-        (aws_lc::DEFAULT_PROVIDER.verifier_factory)(&self.algorithm, &self.decoding)
-            .map_err(|_| TokenError::Signature)?
-            .verify(signed, &signature)
-            .map_err(|_| TokenError::Signature)
+    pub fn verify(&self, signed: &[u8], signature: &[u8]) -> Result<Signed, TokenError> {
+        let holds = match &self.material {
+            Material::Public(key) => key.verify_sig(signed, signature),
+            Material::Secret(key) => hmac::verify(key, signed, signature),
+        };
+        holds.map(|()| Signed(())).map_err(|_| TokenError::Signature)
     }
 }

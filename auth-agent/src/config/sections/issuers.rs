@@ -8,7 +8,7 @@ use jsonwebtoken::AlgorithmFamily;
 use super::Earlier;
 use crate::config::defaults::{DAY, HOUR, SECOND};
 use crate::config::document::{Section, wrong};
-use crate::config::{Issuer, KeySource, values};
+use crate::config::{ClaimMap, Issuer, KeySource, SensitiveClaims, values};
 
 /// None, one or more.
 pub(super) fn issuers(root: &mut Section<'_>) -> Vec<Issuer> {
@@ -36,6 +36,9 @@ fn issuer(
     );
     let leeway = section.or("leeway", values::duration(Duration::ZERO..=SECOND * 30), SECOND * 10);
     let max_lifetime = section.or("max_lifetime", values::duration(SECOND..=DAY), HOUR);
+    let claims = claims(section.section("claims"));
+    let sensitive_claims =
+        section.or("sensitive_claims", values::sensitive_claims, SensitiveClaims::default());
     let types = section
         .filled_list("types", values::token_type, r#"types = ["at+jwt"]"#)
         .unwrap_or_else(|| ["at+jwt", "jwt"].map(str::to_owned).into());
@@ -63,11 +66,25 @@ fn issuer(
     Some(Issuer {
         algorithms: algorithms?,
         audiences: audiences?,
+        claims,
         issuer: issuer?,
         keys: KeySource::File(keys?),
         leeway,
         max_lifetime,
         name: Arc::from(name?),
+        sensitive_claims,
         types,
     })
+}
+
+fn claims(mut section: Section<'_>) -> ClaimMap {
+    let default = ClaimMap::default();
+    let claims = ClaimMap {
+        client: section.list("client", values::claim).unwrap_or(default.client),
+        scopes: section.list("scopes", values::claim).unwrap_or(default.scopes),
+        subject: section.or("subject", values::claim, default.subject),
+        tenant: section.list("tenant", values::claim).unwrap_or(default.tenant),
+    };
+    section.finish();
+    claims
 }

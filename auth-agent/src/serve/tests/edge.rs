@@ -263,6 +263,8 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             method: HeaderName::from_static("x-auth-method"),
             scopes: HeaderName::from_static("x-auth-scopes"),
             subject: HeaderName::from_static("x-auth-subject"),
+            tenant: HeaderName::from_static("x-auth-tenant"),
+            client: HeaderName::from_static("x-auth-client"),
         },
         issuers: vec![],
         kernel: Kernel::default(),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::pin::pin;
 use super::{Key, KeyFault};
 use crate::config;
-use crate::token::json;
+use crate::token::json::Object;
 
 /// Bytes of a key file: a JWKS of a hundred keys with certificate chains stays below.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -41,7 +41,7 @@ pub(super) fn parse(bytes: &[u8], issuer: &config::Issuer) -> Result<Vec<Key>, K
 }
 
 fn json_keys(text: &str, issuer: &config::Issuer) -> Result<Vec<Key>, KeyFault> {
-    let mut object = json::object(text.as_bytes())?;
+    let mut object = Map::from(Object::parse(text.as_bytes())?);
     match object.remove("keys") {
         None => Ok(vec![jwk_key(object, 1, issuer)?]),
         Some(Value::Array(members)) => key_set(members, issuer),

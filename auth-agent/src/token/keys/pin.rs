@@ -2,10 +2,12 @@
 
 use std::ops::RangeInclusive;
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::PublicKey;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    RsaPublicKeyComponents, VerificationAlgorithm,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaPublicKeyComponents, VerificationAlgorithm,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +18,7 @@ use jsonwebtoken::jwk::{
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 use super::error::names;
-use super::{Key, KeyFault};
+use super::{Key, KeyFault, Material};
 
 /// Modulus sizes that aws-lc verifies with; RFC 7518 3.3 sets the lower end.
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
@@ -39,8 +41,8 @@ pub(super) fn pin(name: String, jwk: &Jwk, allowed: &[Algorithm]) -> Result<Key,
         }
         None => only_choice(&name, fitting, allowed)?,
     };
-    let decoding = decoding_key(&name, jwk, algorithm)?;
-    Ok(Key { algorithm, decoding, id: jwk.common.key_id.clone() })
+    let material = material(&name, jwk, algorithm)?;
+    Ok(Key { algorithm, id: jwk.common.key_id.clone(), material })
 }
 
 fn only_choice(name: &str, fitting: &[Algorithm], allowed: &[Algorithm]) -> Result<Algorithm, KeyFault> {
@@ -78,28 +80,24 @@ fn fitting(name: &str, parameters: &AlgorithmParameters) -> Result<&'static [Alg
 }
 
 /// Checks here what would otherwise show as tokens that never verify.
-fn decoding_key(name: &str, jwk: &Jwk, algorithm: Algorithm) -> Result<DecodingKey, KeyFault> {
+fn material(name: &str, jwk: &Jwk, algorithm: Algorithm) -> Result<Material, KeyFault> {
     let invalid = || KeyFault::Invalid { key: name.into() };
     if let AlgorithmParameters::RSA(parameters) = &jwk.algorithm {
-        return rsa_key(name, parameters);
+        return rsa_key(name, parameters, algorithm);
     }
     let key = DecodingKey::from_jwk(jwk).map_err(|_| invalid())?;
     let bytes = key.try_get_as_bytes().map_err(|_| invalid())?;
-    let valid = match algorithm {
-        Algorithm::ES256 => is_public_key(&ECDSA_P256_SHA256_FIXED, bytes),
-        Algorithm::ES384 => is_public_key(&ECDSA_P384_SHA384_FIXED, bytes),
-        Algorithm::EdDSA => is_public_key(&ED25519, bytes),
-        _ => return secret_of_length(name, key, algorithm),
+    let curve: &'static dyn VerificationAlgorithm = match algorithm {
+        Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
+        Algorithm::ES384 => &ECDSA_P384_SHA384_FIXED,
+        Algorithm::EdDSA => &ED25519,
+        _ => return secret_of_length(name, bytes, algorithm),
     };
-    if valid { Ok(key) } else { Err(invalid()) }
-}
-
-fn is_public_key(algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]) -> bool {
-    ParsedPublicKey::new(algorithm, bytes).is_ok()
+    ParsedPublicKey::new(curve, bytes).map(Material::Public).map_err(|_| invalid())
 }
 
 /// RFC 7518 6.3.1.1 forbids leading zeros and knows that some software writes one; aws-lc refuses them.
-fn rsa_key(name: &str, parameters: &RSAKeyParameters) -> Result<DecodingKey, KeyFault> {
+fn rsa_key(name: &str, parameters: &RSAKeyParameters, algorithm: Algorithm) -> Result<Material, KeyFault> {
     let invalid = || KeyFault::Invalid { key: name.into() };
     let number = |text: &str| -> Result<Vec<u8>, KeyFault> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
@@ -110,24 +108,29 @@ fn rsa_key(name: &str, parameters: &RSAKeyParameters) -> Result<DecodingKey, Key
     if !RSA_BITS.contains(&bits) {
         return Err(KeyFault::WeakRsa { bits, key: name.into() });
     }
+    let padding = match algorithm {
+        Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
+        Algorithm::PS384 => &RSA_PSS_2048_8192_SHA384,
+        Algorithm::PS512 => &RSA_PSS_2048_8192_SHA512,
+        Algorithm::RS384 => &RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::RS512 => &RSA_PKCS1_2048_8192_SHA512,
+        _ => &RSA_PKCS1_2048_8192_SHA256,
+    };
+    let key = RsaPublicKeyComponents { n: &n, e: &e }.to_parsed_public_key(padding).map_err(|_| invalid())?;
     // Only reading it back from DER makes aws-lc look at the numbers (`RSA_check_key`).
-    RsaPublicKeyComponents { n: &n, e: &e }
-        .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
-        .and_then(|key| PublicKey::from_der(key.as_ref()))
-        .map_err(|_| invalid())?;
-    Ok(DecodingKey::from_rsa_raw_components(&n, &e))
+    PublicKey::from_der(key.as_ref()).map_err(|_| invalid())?;
+    Ok(Material::Public(key))
 }
 
 /// RFC 7518 3.2: a key of the hash's size or longer.
-fn secret_of_length(name: &str, key: DecodingKey, algorithm: Algorithm) -> Result<DecodingKey, KeyFault> {
-    let minimum = match algorithm {
-        Algorithm::HS256 => 32,
-        Algorithm::HS384 => 48,
-        _ => 64,
+fn secret_of_length(name: &str, secret: &[u8], algorithm: Algorithm) -> Result<Material, KeyFault> {
+    let (hash, minimum) = match algorithm {
+        Algorithm::HS256 => (hmac::HMAC_SHA256, 32),
+        Algorithm::HS384 => (hmac::HMAC_SHA384, 48),
+        _ => (hmac::HMAC_SHA512, 64),
     };
-    let bytes = key.try_get_as_bytes().map_or(0, <[u8]>::len);
-    if bytes < minimum {
-        return Err(KeyFault::SecretShort { algorithm, bytes, key: name.into(), minimum });
+    if secret.len() < minimum {
+        return Err(KeyFault::SecretShort { algorithm, bytes: secret.len(), key: name.into(), minimum });
     }
-    Ok(key)
+    Ok(Material::Secret(hmac::Key::new(hash, secret)))
 }

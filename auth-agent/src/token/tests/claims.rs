@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::mint::*;
 use crate::clock::UnixTime;
+use crate::config;
 use crate::token::TokenError;
 
 #[test]
@@ -12,9 +13,9 @@ fn a_good_token_gives_what_it_claims() {
     let (signer, verifier) = pair();
     let verified = verify(&verifier, &signer.token(&claims())).unwrap();
     assert_eq!(&**verified.subject(), "alice");
-    assert_eq!(verified.scopes(), ["read".into(), "write".into()]);
+    assert_eq!(verified.scopes()[..], ["read".into(), "write".into()]);
     assert_eq!(&**verified.issuer_name(), "main");
-    assert_eq!(verified.expires(), UnixTime(NOW.0 + 600));
+    assert_eq!(*verified.valid(), UnixTime(NOW.0 - 10 - LEEWAY)..UnixTime(NOW.0 + 600 + LEEWAY));
     assert_eq!(verified.issued_at(), Some(UnixTime(NOW.0 - 10)));
     assert_eq!(verified.token_id().map(|id| &**id), Some("token-1"));
     assert_eq!(verified.client().map(|client| &**client), Some("app"));
@@ -241,4 +242,138 @@ fn other_kinds_of_token_are_refused_whatever_their_typ() {
         (json!({"token_use": "access"}), None),
         (json!({"type": 1}), None),
     ]);
+}
+
+#[test]
+fn a_token_says_when_it_is_valid_to_the_very_second() {
+    let (signer, verifier) = pair();
+    let now = NOW.0;
+    for (members, valid) in [
+        (json!({"iat": now - 10, "exp": now + 600}), now - 10 - LEEWAY..now + 600 + LEEWAY),
+        (json!({"iat": now - 10, "nbf": now - 20, "exp": now + 1}), now - 10 - LEEWAY..now + 1 + LEEWAY),
+        (json!({"iat": now - 20, "nbf": now + LEEWAY, "exp": now + 9}), now..now + 9 + LEEWAY),
+        (json!({"nbf": 0, "exp": now + 9}), now + 9 - MAX_LIFETIME..now + 9 + LEEWAY),
+        (json!({"exp": now + MAX_LIFETIME}), now..now + MAX_LIFETIME + LEEWAY),
+        (json!({"nbf": now, "exp": now + 9}), now - LEEWAY..now + 9 + LEEWAY),
+    ] {
+        let mut claims = claims_without("iat");
+        claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let token = signer.token(&claims);
+        let found = verify(&verifier, &token).unwrap().valid().clone();
+        assert_eq!(found.start.0..found.end.0, valid, "{members}");
+        for (clock, accepted) in
+            [(valid.start - 1, false), (valid.start, true), (valid.end - 1, true), (valid.end, false)]
+        {
+            assert_eq!(verifier.verify(&token, UnixTime(clock)).is_ok(), accepted, "{members} at {clock}");
+        }
+    }
+}
+
+#[test]
+fn an_issuer_s_claims_are_read_where_its_configuration_says() {
+    let signer = Signer::of(Algorithm::ES256);
+    let path = |text: &str| config::ClaimPath::parse(text).unwrap();
+    let verifier = adjusted(&[Algorithm::ES256], &signer.pem, |issuer| {
+        issuer.claims = config::ClaimMap {
+            client: vec![path("appid")],
+            scopes: vec![path("/realm_access/roles"), path("https://a.example/roles")],
+            subject: path("/user/id"),
+            tenant: vec![path("tid"), path("/org~1unit")],
+        };
+    });
+    let mapped = |members: serde_json::Value| {
+        let mut claims = json!({"user": {"id": "u-1", "name": "Alice"}, "sub": ["not looked at"], "azp": 1});
+        claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        verify(&verifier, &signer.token(&claims_with(claims)))
+    };
+    let verified =
+        mapped(json!({"appid": "app", "realm_access": {"roles": ["b", "a"]}, "tid": "t"})).unwrap();
+    assert_eq!(&**verified.subject(), "u-1");
+    assert_eq!(verified.scopes()[..], ["a".into(), "b".into()]);
+    assert_eq!(verified.client().map(|client| &**client), Some("app"));
+    assert_eq!(verified.tenant().map(|tenant| &**tenant), Some("t"));
+    let bare = mapped(json!({})).unwrap();
+    assert_eq!((bare.scopes().len(), bare.client(), bare.tenant()), (0, None, None));
+
+    for (members, expected) in [
+        (json!({"realm_access": {"roles": "a b"}, "https://a.example/roles": ["b", "a"]}), None),
+        (json!({"realm_access": {}}), None),
+        (json!({"org/unit": "t", "tid": "t"}), None),
+        (
+            json!({"realm_access": {"roles": ["a"]}, "https://a.example/roles": ["b"]}),
+            Some(TokenError::ClaimType),
+        ),
+        (json!({"realm_access": ["roles"]}), Some(TokenError::ClaimType)),
+        (json!({"realm_access": null}), Some(TokenError::ClaimType)),
+        (json!({"realm_access": {"roles": {"a": 1}}}), Some(TokenError::ClaimType)),
+        (json!({"org/unit": "t", "tid": "u"}), Some(TokenError::ClaimType)),
+        (json!({"tid": ""}), Some(TokenError::ClaimType)),
+        (json!({"tid": 7}), Some(TokenError::ClaimType)),
+        (json!({"tid": "a\r\nb"}), Some(TokenError::ClaimType)),
+        (json!({"appid": ["app"]}), Some(TokenError::ClaimType)),
+        (json!({"user": {}}), Some(TokenError::ClaimMissing)),
+        (json!({"user": "u-1"}), Some(TokenError::ClaimType)),
+        (json!({"user": {"id": ""}}), Some(TokenError::Subject)),
+        (json!({"user": {"id": 1}}), Some(TokenError::ClaimType)),
+    ] {
+        assert_eq!(mapped(members.clone()).err(), expected, "{members}");
+    }
+}
+
+#[test]
+fn personal_data_in_a_token_is_ignored_noted_or_a_reason_to_refuse() {
+    use config::SensitiveClaims::{Ignore, Reject, Warn};
+    let signer = Signer::of(Algorithm::ES256);
+    for (members, found) in [
+        (json!({}), false),
+        (json!({"card": "4111 1111 1111 1111"}), true),
+        (json!({"email": "bob@mail.example"}), true),
+        (json!({"profile": {"phone": "+49 30 123456"}}), true),
+        (json!({"ids": ["219-09-9999"]}), true),
+        (json!({"note": "nino QQ123456C"}), false),
+        (json!({"note": "nino AB123456C"}), true),
+        (json!({"passport_number": "C01X00T47"}), true),
+        (json!({"db_password": 1}), true),
+        (json!({"sid": "666-12-3456", "ref": "900-12-3456", "x": "123-00-4567", "y": "AB123456E"}), false),
+        (json!({"order": "2024-11-0000", "z": "000-12-3456", "w": "123-45-0000"}), false),
+    ] {
+        for (policy, count, refused) in
+            [(Ignore, 0, None), (Warn, 1, None), (Reject, 1, Some(TokenError::Sensitive))]
+        {
+            let verifier =
+                adjusted(&[Algorithm::ES256], &signer.pem, |issuer| issuer.sensitive_claims = policy);
+            let token = signer.token(&claims_with(members.clone()));
+            assert_eq!(refusal(&verifier, &token), refused.filter(|_| found), "{members} {policy:?}");
+            assert_eq!(verifier.sensitive(), if found { count } else { 0 }, "{members} {policy:?}");
+            let forged = Signer::stranger().token(&claims_with(members.clone()));
+            assert_eq!(refusal(&verifier, &forged), Some(TokenError::Signature), "{members} {policy:?}");
+            assert_eq!(
+                verifier.sensitive(),
+                if found { count } else { 0 },
+                "a stranger's counts for nothing"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_log_names_a_claim_once_and_never_its_value() {
+    let signer = Signer::of(Algorithm::ES256);
+    let verifier = verifier(&[Algorithm::ES256], &signer.pem);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let log = file.reopen().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_writer(log).with_ansi(false).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        for number in 0..200 {
+            let name = format!("mail\n{}", number % 100);
+            let token =
+                signer.token(&claims_with(json!({"email": "bob@mail.example", name: "eve@mail.example"})));
+            assert_eq!(refusal(&verifier, &token), None);
+        }
+    });
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    assert_eq!(text.matches("claim=\"email\"").count(), 1, "{text}");
+    assert_eq!(text.lines().count(), 64, "{text}");
+    assert!(!text.contains("bob@") && !text.contains("eve@"), "{text}");
+    assert_eq!(verifier.sensitive(), 200);
 }

@@ -169,11 +169,13 @@ pub fn issuer(algorithms: &[Algorithm], file: &Path) -> config::Issuer {
     config::Issuer {
         algorithms: algorithms.to_vec(),
         audiences: vec!["https://other.example".into(), AUDIENCE.into()],
+        claims: config::ClaimMap::default(),
         issuer: ISSUER.into(),
         keys: config::KeySource::File(file.to_owned()),
         leeway: Duration::from_secs(LEEWAY),
         max_lifetime: Duration::from_secs(MAX_LIFETIME),
         name: Arc::from("main"),
+        sensitive_claims: config::SensitiveClaims::default(),
         types: vec!["at+jwt".into(), "jwt".into()],
     }
 }
