@@ -11,10 +11,29 @@ use crate::refusal::Refusal;
 /// What can tell a valid credential from another: the issuers' keys and the API keys.
 pub trait Verify: Send + Sync {
     /// Whom an API key used from `source` stands for.
-    fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Arc<Identity>, Refusal>;
+    fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Arc<Identity>, Denied>;
     /// Whom a token stands for.
-    fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal>;
+    fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Denied>;
 }
+
+/// Why a credential stands for nobody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Denied {
+    /// What it may have been a guess of.
+    pub guess: Option<Guess>,
+    /// The reason.
+    pub refusal: Refusal,
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self { guess: None, refusal }
+    }
+}
+
+/// What was guessed at: an API key by its id, or an issuer's signing key by its `kid`, as a keyed hash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Guess(pub u64);
 
 /// Verifies `credential` by the rules of its kind; one kind is never tried as the other.
 pub fn authenticate(
@@ -22,7 +41,7 @@ pub fn authenticate(
     credential: &Credential<'_>,
     source: IpAddr,
     now: UnixTime,
-) -> Result<Arc<Identity>, Refusal> {
+) -> Result<Arc<Identity>, Denied> {
     match credential.method() {
         Method::ApiKey => verify.api_key(credential.text(), source, now),
         Method::Jwt => verify.token(credential.text(), now),

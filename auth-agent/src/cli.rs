@@ -17,6 +17,7 @@ mod session;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -58,6 +58,8 @@ pub struct Config {
     pub store: Store,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// What is remembered of tokens.
+    pub tokens: Tokens,
     /// Named groups of endpoints.
     pub upstreams: Vec<Upstream>,
 }
@@ -240,6 +242,8 @@ pub enum XdpMode {
 pub struct Limits {
     /// New TCP connections of all strangers together, counted in the kernel.
     pub breaker: Rate,
+    /// Failed authentications with one API key's id or one signing key, from all sources together.
+    pub credential_failures: Rate,
     /// Resets sent from plaintext ports, all together, counted in the kernel.
     pub resets: Rate,
     /// How many times the budget of one source all sources of an IPv6 site have together.
@@ -370,6 +374,15 @@ pub struct Timeouts {
     pub headers: Duration,
     /// From the whole request to the upstream's response headers.
     pub response: Duration,
+}
+
+/// `[tokens]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tokens {
+    /// Bytes for tokens that were verified; 0: none are remembered, nor forged ones.
+    pub cache_bytes: u64,
+    /// Tokens whose signature did not hold.
+    pub negative_entries: NonZeroU32,
 }
 
 /// `[[upstream]]`

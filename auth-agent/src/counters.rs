@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub struct Counters {
     pub refusals: Reasons,
     /// Requests in all.
     pub requests: AtomicU64,
+    /// What is done with tokens.
+    pub tokens: Arc<TokenCounters>,
 }
 
 impl Counters {
@@ -30,8 +32,65 @@ impl Counters {
             forwarded: self.forwarded.load(Relaxed),
             refusals: self.refusals.snapshot(),
             requests: self.requests.load(Relaxed),
+            tokens: self.tokens.snapshot(),
         }
     }
+}
+
+/// What is done with tokens, and what is remembered of them.
+#[derive(Debug, Default)]
+pub struct TokenCounters {
+    cached: AtomicU64,
+    cached_bytes: AtomicU64,
+    /// Remembered tokens that made room for others.
+    pub evictions: AtomicU64,
+    /// Tokens that had been verified a short while before.
+    pub hits: AtomicU64,
+    /// Tokens that nothing was known of.
+    pub misses: AtomicU64,
+    /// Tokens whose signature was known not to hold.
+    pub negative_hits: AtomicU64,
+    /// Tokens that carry what anyone can read, by `sensitive_claims`; remembered ones count once.
+    pub sensitive: AtomicU64,
+}
+
+impl TokenCounters {
+    /// Notes how many verified tokens are remembered, and in how many bytes.
+    pub fn note_cached(&self, tokens: usize, bytes: u64) {
+        self.cached.store(tokens as u64, Relaxed);
+        self.cached_bytes.store(bytes, Relaxed);
+    }
+
+    fn snapshot(&self) -> TokenSnapshot {
+        TokenSnapshot {
+            cached: self.cached.load(Relaxed),
+            cached_bytes: self.cached_bytes.load(Relaxed),
+            evictions: self.evictions.load(Relaxed),
+            hits: self.hits.load(Relaxed),
+            misses: self.misses.load(Relaxed),
+            negative_hits: self.negative_hits.load(Relaxed),
+            sensitive: self.sensitive.load(Relaxed),
+        }
+    }
+}
+
+/// [`TokenCounters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TokenSnapshot {
+    /// Verified tokens that are remembered.
+    pub cached: u64,
+    /// Bytes that they take.
+    pub cached_bytes: u64,
+    /// Remembered tokens that made room for others.
+    pub evictions: u64,
+    /// Tokens that had been verified a short while before.
+    pub hits: u64,
+    /// Tokens that nothing was known of.
+    pub misses: u64,
+    /// Tokens whose signature was known not to hold.
+    pub negative_hits: u64,
+    /// Tokens that carry what anyone can read, by `sensitive_claims`; remembered ones count once.
+    pub sensitive: u64,
 }
 
 /// Adds one.
@@ -52,6 +111,9 @@ pub struct Snapshot {
     pub refusals: BTreeMap<String, u64>,
     /// Requests in all.
     pub requests: u64,
+    /// What is done with tokens.
+    #[serde(default)]
+    pub tokens: TokenSnapshot,
 }
 
 /// One counter per reason. The lock is taken for writing only when a reason is seen for the first time.

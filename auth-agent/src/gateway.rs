@@ -11,14 +11,14 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tracing::{debug, info};
 
-use crate::authenticate::{self, Verify};
+use crate::authenticate::{self, Denied, Verify};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{Auth, Config, Route};
 use crate::connections::Connection;
 use crate::counters::{self, Counters};
 use crate::credential;
 use crate::identity::Identity;
-use crate::limits::{self, SourceDebts};
+use crate::limits::{self, Charge, SourceDebts};
 use crate::policy::{self, Permit};
 use crate::proxy::{Proxy, RequestBody, ResponseBody};
 use crate::refusal::{self, Refusal, Refused};
@@ -127,21 +127,34 @@ impl Gateway {
         }
         let header = &self.config.api_keys.header;
         let max_bytes = self.config.sizes.token_bytes.get();
-        let outcome = credential::extract(&request.headers, canonical.query(), header, max_bytes).and_then(
-            |credential| authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix),
-        );
-        match &outcome {
+        let outcome = credential::extract(&request.headers, canonical.query(), header, max_bytes)
+            .map_err(Denied::from)
+            .and_then(|credential| {
+                authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix)
+            });
+        match outcome {
             Ok(identity) => {
                 self.debts.authenticated(peer.source, now.monotonic);
                 peer.connection.identified(identity.principal());
+                Ok(Some(identity))
             }
-            Err(refusal) if refusal.is_auth_failure() => {
-                // Over or not, this request is answered with what is wrong with it; the next one finds out.
-                let _ = self.debts.charge_auth_failure(peer.source, now.monotonic);
-            }
-            Err(_) => {}
+            Err(denied) => Err(self.charge_failure(peer.source, denied, now.monotonic)),
         }
-        outcome.map(Some)
+    }
+
+    /// Charges a failed authentication to its source and to what it may have been a guess of. If others have
+    /// guessed at that too often, the answer says no more.
+    fn charge_failure(&self, source: IpAddr, denied: Denied, now: Monotonic) -> Refusal {
+        let Denied { guess, refusal } = denied;
+        if !refusal.is_auth_failure() {
+            return refusal;
+        }
+        // Over or not, this request is answered with what is wrong with it; the next one finds out.
+        let _ = self.debts.charge_auth_failure(source, now);
+        match guess.map(|guess| self.debts.charge_guess(source, guess, now)) {
+            Some(Charge::Over { retry_after }) => Refusal::AuthFailureLimit { retry_after },
+            Some(Charge::Within) | None => refusal,
+        }
     }
 
     fn refuse(&self, peer: &Peer, method: &Method, path: &str, refused: Refused<'_>) -> Response<AnswerBody> {

@@ -17,6 +17,7 @@ mod duration;
 pub mod edge;
 pub mod events;
 pub mod gateway;
+pub mod guesses;
 pub mod headers;
 pub mod identity;
 pub mod kernel;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::authenticate::Guess;
 use crate::clock::Monotonic;
 use crate::refusal::Refusal;
 
@@ -26,6 +27,8 @@ pub trait SourceDebts: Send + Sync {
     fn authenticated(&self, source: IpAddr, now: Monotonic);
     /// Charges a failed authentication.
     fn charge_auth_failure(&self, source: IpAddr, now: Monotonic) -> Charge;
+    /// Charges a guess made from `source`, whatever its own budget is.
+    fn charge_guess(&self, source: IpAddr, guess: Guess, now: Monotonic) -> Charge;
     /// Charges a request.
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge;
 }
@@ -70,6 +73,8 @@ pub(crate) mod tests {
         pub auth_failures: u32,
         pub requests: u32,
         pub charged: Mutex<HashMap<IpAddr, Charged>>,
+        pub guess_budget: u32,
+        pub guesses: Mutex<HashMap<u64, u32>>,
     }
 
     #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -83,7 +88,13 @@ pub(crate) mod tests {
 
     impl Fake {
         pub fn new(requests: u32, auth_failures: u32) -> Self {
-            Self { auth_failures, requests, charged: Mutex::default() }
+            Self {
+                auth_failures,
+                requests,
+                charged: Mutex::default(),
+                guess_budget: u32::MAX,
+                guesses: Mutex::default(),
+            }
         }
 
         pub fn of(&self, source: IpAddr) -> Charged {
@@ -111,6 +122,13 @@ pub(crate) mod tests {
         fn charge_auth_failure(&self, source: IpAddr, _: Monotonic) -> Charge {
             self.update(source, |charged| charged.auth_failures += 1);
             judge(self.of(source).auth_failures, self.auth_failures)
+        }
+
+        fn charge_guess(&self, _: IpAddr, guess: Guess, _: Monotonic) -> Charge {
+            let mut guesses = self.guesses.lock().unwrap();
+            let charged = guesses.entry(guess.0).or_default();
+            *charged += 1;
+            judge(*charged, self.guess_budget)
         }
 
         fn charge_request(&self, source: IpAddr, _: Monotonic) -> Charge {

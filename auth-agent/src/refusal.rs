@@ -23,7 +23,7 @@ pub enum Refusal {
     ApiKeyNetwork,
     /// The API key was revoked.
     ApiKeyRevoked,
-    /// The source failed to authenticate too often.
+    /// The source failed to authenticate too often, or too many failed with this key.
     AuthFailureLimit {
         /// Until the next attempt is admitted.
         retry_after: Duration,
@@ -146,7 +146,9 @@ impl Refusal {
             Self::ApiKeyExpired => "the api key is past its expiry",
             Self::ApiKeyNetwork => "the api key may not be used from this network",
             Self::ApiKeyRevoked => "the api key was revoked",
-            Self::AuthFailureLimit { .. } => "too many failed authentications from this address",
+            Self::AuthFailureLimit { .. } => {
+                "too many failed authentications from this address, or with this key"
+            }
             Self::BodyInvalid => "the request body broke off or is not framed correctly",
             Self::BodyTooLarge => "the request body is too large",
             Self::BodyTimeout => "the request body stopped coming",

@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
+use crate::authenticate::Guess;
 use crate::classes::Classes;
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
@@ -26,6 +27,7 @@ use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
 use crate::gateway::Gateway;
+use crate::guesses::Guesses;
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
@@ -109,8 +111,9 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
-    let verify = Arc::new(Credentials::new(keys, tokens));
-    let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
+    let verify = Arc::new(Credentials::new(keys, tokens, &config.tokens, Arc::clone(&counters.tokens)));
+    let guesses = Guesses::new(&config.limits.credential_failures);
+    let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter), guesses });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();
@@ -192,6 +195,7 @@ async fn finish(
 struct Debts {
     allowlist: Arc<Allowlist>,
     filter: Arc<Filter>,
+    guesses: Guesses,
 }
 
 impl SourceDebts for Debts {
@@ -213,6 +217,13 @@ impl SourceDebts for Debts {
             return Charge::Within;
         }
         self.charge(source, now, |budgets| budgets.auth_failures, |line| &line.auth_failures)
+    }
+
+    fn charge_guess(&self, source: IpAddr, guess: Guess, now: Monotonic) -> Charge {
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        self.guesses.charge(guess, now)
     }
 
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {

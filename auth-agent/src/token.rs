@@ -25,7 +25,7 @@ mod watch;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use arc_swap::ArcSwap;
 
 pub use claims::VerifiedClaims;
 pub use error::TokenError;
-pub use inspect::{Check, Inspection, Outcome, Time, UsedKey, inspect};
+pub use inspect::{Check, Inspection, Outcome, Time, UsedKey, Verdict, inspect};
 pub use keys::{KeyError, KeyFault};
 
 use crate::clock::UnixTime;
@@ -47,7 +47,8 @@ use watch::Watch;
 /// Verifies tokens of the configured issuers. Their keys can be replaced while it is in use.
 #[derive(Debug)]
 pub struct Verifier {
-    issuers: HashMap<String, Issuer>,
+    by_iss: HashMap<String, usize>,
+    issuers: Vec<Issuer>,
     max_token_bytes: usize,
 }
 
@@ -63,10 +64,43 @@ struct Issuer {
 /// An issuer's keys as they are at one time.
 #[derive(Debug)]
 struct Keys {
-    /// Rises whenever they are replaced.
-    generation: u64,
     /// `None`: none were had yet.
     set: Option<KeySet>,
+    version: KeysVersion,
+}
+
+/// Which keys of which issuer: no two that differ are the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KeysVersion {
+    /// Rises whenever they are replaced.
+    generation: u64,
+    issuer: usize,
+}
+
+/// A token that was refused.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Why.
+    pub error: TokenError,
+    /// Where the key or the signature was wrong: what was tried.
+    pub tried: Option<Tried>,
+}
+
+/// A key that a token did not verify with.
+#[derive(Debug)]
+pub struct Tried {
+    /// The issuer's name in the configuration.
+    pub issuer: Arc<str>,
+    /// The token's `kid`.
+    pub key_id: Option<String>,
+    /// The keys that it was looked for in.
+    pub keys: KeysVersion,
+}
+
+impl From<TokenError> for Rejected {
+    fn from(error: TokenError) -> Self {
+        Self { error, tried: None }
+    }
 }
 
 impl Keys {
@@ -81,16 +115,19 @@ impl Verifier {
     /// # Errors
     /// The first key file that can't be used as it stands, and two issuers with one `iss`.
     pub fn load(issuers: &[config::Issuer], max_token_bytes: usize) -> Result<Self, KeyError> {
-        let mut loaded = HashMap::with_capacity(issuers.len());
-        for issuer in issuers {
-            let keys = ArcSwap::from_pointee(Keys { generation: 0, set: KeySet::load(issuer)? });
+        let mut by_iss = HashMap::with_capacity(issuers.len());
+        let mut loaded = Vec::with_capacity(issuers.len());
+        for (index, issuer) in issuers.iter().enumerate() {
+            let version = KeysVersion { generation: 0, issuer: index };
+            let keys = ArcSwap::from_pointee(Keys { set: KeySet::load(issuer)?, version });
             let (sensitive, terms) = (Watch::new(issuer.sensitive_claims), Terms::of(issuer));
-            let rules = Issuer { config: issuer.clone(), keys, sensitive, terms };
-            if let Some(other) = loaded.insert(issuer.issuer.clone(), rules) {
-                return Err(KeyError::new(issuer, KeyFault::IssuerTwice { other: other.terms.name }));
+            loaded.push(Issuer { config: issuer.clone(), keys, sensitive, terms });
+            if let Some(other) = by_iss.insert(issuer.issuer.clone(), index) {
+                let other = Arc::clone(&issuers[other].name);
+                return Err(KeyError::new(issuer, KeyFault::IssuerTwice { other }));
             }
         }
-        Ok(Self { issuers: loaded, max_token_bytes })
+        Ok(Self { by_iss, issuers: loaded, max_token_bytes })
     }
 
     /// Checks the whole token; what it claims can be relied on afterwards.
@@ -100,7 +137,7 @@ impl Verifier {
     ///
     /// # Errors
     /// The first check that failed.
-    pub fn verify(&self, token: &str, now: UnixTime) -> Result<VerifiedClaims, TokenError> {
+    pub fn verify(&self, token: &str, now: UnixTime) -> Result<VerifiedClaims, Rejected> {
         self.check_size(token)?;
         let parts = wire::split(token)?;
         let header = wire::decode(parts.header)?;
@@ -113,16 +150,22 @@ impl Verifier {
         issuer.check_type(&header)?;
         let checked = claims.check(&issuer.terms, now)?;
         let keys = issuer.keys.load();
-        let key = keys.find(header.key_id())?;
+        let tried = |error| issuer.tried(error, &header, keys.version);
+        let key = keys.find(header.key_id()).map_err(tried)?;
         key.check_algorithm(header.algorithm())?;
-        let signed = key.verify(parts.signed, &signature)?;
+        let signed = key.verify(parts.signed, &signature).map_err(tried)?;
         issuer.sensitive.watch(issuer.name(), &claims)?;
-        Ok(checked.verified(&signed, &issuer.terms))
+        Ok(checked.verified(&signed, &issuer.terms, keys.version))
+    }
+
+    /// Whether these are the keys of their issuer still.
+    pub fn is_current(&self, keys: KeysVersion) -> bool {
+        self.issuers.get(keys.issuer).is_some_and(|issuer| issuer.keys.load().version == keys)
     }
 
     /// Tokens since the start in which personal data or secrets were found.
     pub fn sensitive(&self) -> u64 {
-        self.issuers.values().map(|issuer| issuer.sensitive.found()).sum()
+        self.issuers.iter().map(|issuer| issuer.sensitive.found()).sum()
     }
 
     /// Replaces the keys of the issuer of that name by those in `text`, the content of a key file. Tokens of keys
@@ -131,23 +174,37 @@ impl Verifier {
     /// # Errors
     /// The text can't be used as it stands; the keys are as they were.
     pub fn replace_keys(&self, name: &str, text: &[u8]) -> Result<(), KeyFault> {
-        let issuer = self.issuers.values().find(|issuer| **issuer.name() == *name);
+        let issuer = self.issuers.iter().find(|issuer| **issuer.name() == *name);
         let issuer = issuer.ok_or(KeyFault::IssuerUnknown)?;
         let set = KeySet::parse(text, &issuer.config)?;
-        issuer.keys.rcu(|keys| Keys { generation: keys.generation + 1, set: Some(set.clone()) });
+        issuer.keys.rcu(|keys| {
+            let version = KeysVersion { generation: keys.version.generation + 1, ..keys.version };
+            Keys { set: Some(set.clone()), version }
+        });
         Ok(())
     }
 
-    fn check_size(&self, token: &str) -> Result<(), TokenError> {
+    /// Whether the token may be looked at at all.
+    ///
+    /// # Errors
+    /// It is longer than any token may be.
+    pub fn check_size(&self, token: &str) -> Result<(), TokenError> {
         if token.len() > self.max_token_bytes { Err(TokenError::TooLong) } else { Ok(()) }
     }
 
     fn issuer(&self, claims: &Claims<'_>) -> Result<&Issuer, TokenError> {
-        self.issuers.get(claims.issuer()?).ok_or(TokenError::Issuer)
+        let index = self.by_iss.get(claims.issuer()?).ok_or(TokenError::Issuer)?;
+        self.issuers.get(*index).ok_or(TokenError::Issuer)
     }
 }
 
 impl Issuer {
+    fn tried(&self, error: TokenError, header: &Header<'_>, keys: KeysVersion) -> Rejected {
+        let guessed = matches!(error, TokenError::KeyUnknown | TokenError::Signature);
+        let key_id = header.key_id().map(str::to_owned);
+        Rejected { error, tried: guessed.then(|| Tried { issuer: Arc::clone(self.name()), key_id, keys }) }
+    }
+
     fn name(&self) -> &Arc<str> {
         &self.terms.name
     }

@@ -8,7 +8,7 @@ use http::HeaderName;
 
 use super::{
     ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer, Rate, Sizes,
-    SourceLimits, Store, Timeouts, WhenAgentGone, XdpMode,
+    SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -67,6 +67,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             breaker: rate(5_000, SECOND, 10_000),
+            credential_failures: rate(10, MINUTE, 20),
             resets: rate(100, SECOND, 100),
             site_factor: nonzero(16),
             source: SourceLimits::default(),
@@ -125,6 +126,12 @@ impl Default for Timeouts {
             headers: Duration::from_secs(15),
             response: Duration::from_secs(30),
         }
+    }
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self { cache_bytes: 16 << 20, negative_entries: nonzero(4_096) }
     }
 }
 

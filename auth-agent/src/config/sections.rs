@@ -12,7 +12,7 @@ use http::HeaderName;
 use super::defaults::{DAY, HOUR, MILLISECOND, SECOND};
 use super::document::{Checked, Section, shown, wrong};
 use super::{
-    ApiKeys, Auth, Config, Control, IdentityHeaders, Kernel, Listener, Route, Sizes, Store, Timeouts,
+    ApiKeys, Auth, Config, Control, IdentityHeaders, Kernel, Listener, Route, Sizes, Store, Timeouts, Tokens,
     Upstream, values,
 };
 
@@ -29,6 +29,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let classes = limits::classes(&mut root, &limits.source, &kernel);
     let sizes = sizes(root.section("sizes"));
     let timeouts = timeouts(root.section("timeouts"));
+    let tokens = tokens(root.section("tokens"));
     let store = store(root.section("store"));
     let control = control(root.section("control"));
     root.finish();
@@ -45,6 +46,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         sizes,
         store,
         timeouts,
+        tokens,
         upstreams,
     }
 }
@@ -272,6 +274,20 @@ fn timeouts(mut section: Section<'_>) -> Timeouts {
     };
     section.finish();
     timeouts
+}
+
+fn tokens(mut section: Section<'_>) -> Tokens {
+    let default = Tokens::default();
+    let tokens = Tokens {
+        cache_bytes: section.or("cache_bytes", values::bytes(0..=16 << 30), default.cache_bytes),
+        negative_entries: section.or(
+            "negative_entries",
+            values::count(1..=1 << 20),
+            default.negative_entries,
+        ),
+    };
+    section.finish();
+    tokens
 }
 
 fn store(mut section: Section<'_>) -> Store {

@@ -4,9 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::TokenError;
 use super::json::{Json, Object};
 use super::keys::Signed;
+use super::{KeysVersion, TokenError};
 use crate::clock::UnixTime;
 use crate::config::{self, ClaimMap, ClaimPath};
 
@@ -35,6 +35,7 @@ pub struct VerifiedClaims {
     client: Option<Arc<str>>,
     issued_at: Option<UnixTime>,
     issuer_name: Arc<str>,
+    keys: KeysVersion,
     scopes: Arc<[Arc<str>]>,
     subject: Arc<str>,
     tenant: Option<Arc<str>>,
@@ -56,6 +57,11 @@ impl VerifiedClaims {
     /// The issuer's short name in the configuration.
     pub fn issuer_name(&self) -> &Arc<str> {
         &self.issuer_name
+    }
+
+    /// The keys that it was verified with.
+    pub fn keys(&self) -> KeysVersion {
+        self.keys
     }
 
     /// What the token allows: sorted, each scope once, none with a space in it.
@@ -277,11 +283,12 @@ pub(super) struct Checked<'c> {
 }
 
 impl Checked<'_> {
-    pub fn verified(self, _: &Signed, terms: &Terms) -> VerifiedClaims {
+    pub fn verified(self, _: &Signed, terms: &Terms, keys: KeysVersion) -> VerifiedClaims {
         VerifiedClaims {
             client: self.client.map(Arc::from),
             issued_at: self.times.issued_at.map(UnixTime),
             issuer_name: Arc::clone(&terms.name),
+            keys,
             scopes: self.scopes.into_iter().map(Arc::from).collect(),
             subject: self.subject.into(),
             tenant: self.tenant.map(Arc::from),

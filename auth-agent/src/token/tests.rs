@@ -1,9 +1,10 @@
 //! The attacks on tokens that break gateways, each as a table of variants.
 
+mod attacks;
 mod claims;
 mod form;
 mod inspection;
 mod key_files;
 mod laws;
-mod mint;
+pub(crate) mod mint;
 mod signatures;

@@ -20,9 +20,10 @@ const MAX_CLASSES: usize = auth_common::layout::MAX_CLASSES as usize - 1;
 pub(super) fn limits(mut section: Section<'_>) -> Limits {
     let default = Limits::default();
     let limits = Limits {
-        breaker: kernel_limit(section.section("breaker"), default.breaker),
+        breaker: plain_limit(section.section("breaker"), default.breaker),
+        credential_failures: plain_limit(section.section("credential_failures"), default.credential_failures),
         site_factor: section.or("site_factor", values::count(1..=10_000), default.site_factor),
-        resets: kernel_limit(section.section("resets"), default.resets),
+        resets: plain_limit(section.section("resets"), default.resets),
         source: source_limits(&mut section, &default.source),
     };
     section.finish();
@@ -32,9 +33,9 @@ pub(super) fn limits(mut section: Section<'_>) -> Limits {
 /// The limits of a section that may hold others besides.
 fn source_limits(section: &mut Section<'_>, default: &SourceLimits) -> SourceLimits {
     SourceLimits {
-        packets: kernel_limit(section.section("packets"), default.packets),
+        packets: plain_limit(section.section("packets"), default.packets),
         bytes: byte_limit(section.section("bytes"), default.bytes),
-        connections: kernel_limit(section.section("connections"), default.connections),
+        connections: plain_limit(section.section("connections"), default.connections),
         requests: http_limit(section.section("requests"), default.requests),
         auth_failures: http_limit(section.section("auth_failures"), default.auth_failures),
     }
@@ -99,7 +100,7 @@ fn is_whole_source(network: IpNet, ipv6_prefix: u8) -> Checked<()> {
     }
 }
 
-fn kernel_limit(mut section: Section<'_>, default: Rate) -> Rate {
+fn plain_limit(mut section: Section<'_>, default: Rate) -> Rate {
     let rate = rate(&mut section, default);
     section.finish();
     rate

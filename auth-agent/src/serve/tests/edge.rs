@@ -26,7 +26,7 @@ use tokio_rustls::client::TlsStream;
 use super::super::Server;
 use super::upstream::Upstream;
 use crate::allowlist::Allowlist;
-use crate::authenticate::Verify;
+use crate::authenticate::{Denied, Guess, Verify};
 use crate::clock::UnixTime;
 use crate::config::Upstream as Group;
 use crate::config::*;
@@ -48,21 +48,22 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 struct FakeVerify;
 
 impl Verify for FakeVerify {
-    fn api_key(&self, key: &str, _: IpAddr, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
+    fn api_key(&self, key: &str, _: IpAddr, _: UnixTime) -> Result<Arc<Identity>, Denied> {
         match key {
             "ak_good" => Ok(someone(By::ApiKey, "ci", &["read"])),
-            "ak_expired" => Err(Refusal::ApiKeyExpired),
-            "ak_network" => Err(Refusal::ApiKeyNetwork),
-            "ak_revoked" => Err(Refusal::ApiKeyRevoked),
-            _ => Err(Refusal::ApiKeyInvalid),
+            "ak_expired" => Err(Refusal::ApiKeyExpired.into()),
+            "ak_network" => Err(Refusal::ApiKeyNetwork.into()),
+            "ak_revoked" => Err(Refusal::ApiKeyRevoked.into()),
+            "ak_guess" => Err(Denied { guess: Some(Guess(1)), refusal: Refusal::ApiKeyInvalid }),
+            _ => Err(Refusal::ApiKeyInvalid.into()),
         }
     }
 
-    fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
+    fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Denied> {
         let scopes: &[&str] = match token {
             "good" => &["read"],
             "admin" => &["read", "admin"],
-            _ => return Err(Refusal::Token(TokenError::Expired)),
+            _ => return Err(Refusal::Token(TokenError::Expired).into()),
         };
         Ok(someone(By::Jwt, "alice", scopes))
     }
@@ -305,6 +306,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             headers: Duration::from_secs(10),
             response: Duration::from_secs(10),
         },
+        tokens: Tokens::default(),
         upstreams: vec![
             group("live", vec![live.clone()]),
             group("down", vec![dead.clone(), dead.clone()]),

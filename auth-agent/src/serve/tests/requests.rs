@@ -116,6 +116,27 @@ async fn every_refusal_is_named_and_keeps_the_request_from_the_upstream() {
 }
 
 #[tokio::test]
+async fn guesses_at_one_key_are_refused_by_the_budget_they_share_and_the_valid_key_passes() {
+    let debts = Fake { guess_budget: 2, ..Fake::new(100, 100) };
+    let edge = Edge::with(debts, |_| ()).await;
+    let version = Version::HTTP_11;
+    for (key, status, expected) in [
+        ("ak_guess", 401, Some("api-key-invalid")),
+        ("ak_guess", 401, Some("api-key-invalid")),
+        ("ak_guess", 429, Some("auth-failure-limit")),
+        ("ak_other", 401, Some("api-key-invalid")),
+        ("ak_good", 200, None),
+        ("ak_guess", 429, Some("auth-failure-limit")),
+    ] {
+        let response = edge.send(version, request(version, "GET", "/api/x", &[("x-api-key", key)], "")).await;
+        assert_eq!(response.status(), status, "{key}");
+        assert_eq!(reason(&response).as_deref(), expected, "{key}");
+        assert_eq!(response.headers().contains_key("retry-after"), status == 429, "{key}");
+    }
+    assert_eq!(edge.debts.of(SOURCE).auth_failures, 5, "the source is charged for each of them as well");
+}
+
+#[tokio::test]
 async fn an_open_route_needs_no_credential_and_gets_no_identity() {
     let edge = Edge::start().await;
     for version in VERSIONS {

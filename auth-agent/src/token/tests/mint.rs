@@ -211,7 +211,7 @@ pub fn refusal(verifier: &Verifier, token: &str) -> Option<TokenError> {
 }
 
 pub fn verify(verifier: &Verifier, token: &str) -> Result<VerifiedClaims, TokenError> {
-    verifier.verify(token, NOW)
+    verifier.verify(token, NOW).map_err(|rejected| rejected.error)
 }
 
 /// Headers, and what comes of it.

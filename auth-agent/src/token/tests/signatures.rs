@@ -298,7 +298,7 @@ fn a_signature_of_another_form_or_length_is_refused() {
 }
 
 /// ECDSA's other encoding: SEQUENCE { INTEGER r, INTEGER s }.
-fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
+pub fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
     let integer = |number: &[u8]| {
         let digits: Vec<u8> = number.iter().copied().skip_while(|byte| *byte == 0).collect();
         let sign = if digits[0] >= 0x80 { vec![0] } else { vec![] };

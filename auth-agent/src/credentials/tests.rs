@@ -1,0 +1,183 @@
+use std::net::Ipv4Addr;
+
+use jsonwebtoken::Algorithm;
+use serde_json::json;
+
+use super::*;
+use crate::api_key::Pepper;
+use crate::token::tests::mint::{self, NOW, Signer};
+
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+struct Setup {
+    counters: Arc<TokenCounters>,
+    credentials: Credentials,
+    signer: Signer,
+    tokens: Arc<Verifier>,
+    _directory: tempfile::TempDir,
+}
+
+fn setup(config: config::Tokens) -> Setup {
+    let (signer, tokens) = mint::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let pepper = Pepper::open(directory.path(), false).unwrap();
+    let (tokens, counters) = (Arc::new(tokens), Arc::<TokenCounters>::default());
+    let ring = Arc::new(KeyRing::new(pepper, []));
+    let credentials = Credentials::new(ring, Arc::clone(&tokens), &config, Arc::clone(&counters));
+    Setup { counters, credentials, signer, tokens, _directory: directory }
+}
+
+fn outcome(setup: &Setup, token: &str, now: u64) -> Result<Arc<Identity>, Refusal> {
+    setup.credentials.token(token, UnixTime(now)).map_err(|denied| denied.refusal)
+}
+
+/// Hits, misses, known forgeries.
+fn counted(setup: &Setup) -> [u64; 3] {
+    let counters = &setup.counters;
+    [&counters.hits, &counters.misses, &counters.negative_hits].map(|counter| counter.load(Relaxed))
+}
+
+#[test]
+fn a_token_is_verified_once_and_the_same_identity_answers_for_it() {
+    let setup = setup(config::Tokens::default());
+    let token = setup.signer.token(&mint::claims());
+    let first = outcome(&setup, &token, NOW.0).unwrap();
+    let second = outcome(&setup, &token, NOW.0 + 1).unwrap();
+    assert!(Arc::ptr_eq(&first, &second));
+    assert_eq!(counted(&setup), [1, 1, 0]);
+    assert_eq!(first.facts().token, Some(hash(&token)));
+    assert_eq!(first.facts().expires, Some(UnixTime(NOW.0 + 600 + mint::LEEWAY)));
+}
+
+#[test]
+fn what_is_remembered_is_valid_no_longer_than_the_token() {
+    let setup = setup(config::Tokens::default());
+    let (start, end) = (NOW.0 + 60, NOW.0 + 600);
+    let token = setup.signer.token(&mint::claims_with(json!({"nbf": start, "exp": end})));
+    for (now, expected) in [
+        (start - mint::LEEWAY, None),
+        (start - mint::LEEWAY - 1, Some(TokenError::NotYetValid)),
+        (start, None),
+        (end + mint::LEEWAY - 1, None),
+        (end + mint::LEEWAY, Some(TokenError::Expired)),
+        (end, None),
+        (u64::MAX, Some(TokenError::Expired)),
+        (0, Some(TokenError::NotYetValid)),
+    ] {
+        let found = outcome(&setup, &token, now).err();
+        assert_eq!(found, expected.map(Refusal::Token), "at {now}");
+    }
+}
+
+#[test]
+fn a_change_of_an_issuer_s_keys_forgets_its_tokens_and_forgeries() {
+    let setup = setup(config::Tokens::default());
+    let stranger = Signer::stranger();
+    let mine = setup.signer.token(&mint::claims());
+    let theirs = stranger.token(&mint::claims());
+    let signature = Some(Refusal::Token(TokenError::Signature));
+    for expected in [[0, 2, 0], [1, 2, 1]] {
+        assert_eq!(outcome(&setup, &mine, NOW.0).err(), None);
+        assert_eq!(outcome(&setup, &theirs, NOW.0).err(), signature);
+        assert_eq!(counted(&setup), expected);
+    }
+    setup.tokens.replace_keys("main", stranger.pem.as_bytes()).unwrap();
+    for expected in [[1, 4, 1], [2, 4, 2]] {
+        assert_eq!(outcome(&setup, &theirs, NOW.0).err(), None);
+        assert_eq!(outcome(&setup, &mine, NOW.0).err(), signature);
+        assert_eq!(counted(&setup), expected);
+    }
+    setup.tokens.replace_keys("main", setup.signer.pem.as_bytes()).unwrap();
+    assert_eq!(outcome(&setup, &mine, NOW.0).err(), None);
+    assert_eq!(outcome(&setup, &theirs, NOW.0).err(), signature);
+    assert_eq!(counted(&setup), [2, 6, 2]);
+}
+
+#[test]
+fn one_changed_character_is_another_token() {
+    let setup = setup(config::Tokens::default());
+    let token = setup.signer.token(&mint::claims());
+    outcome(&setup, &token, NOW.0).unwrap();
+    for at in 0..token.len() {
+        let mut other = token.clone();
+        other.replace_range(at..=at, if &token[at..=at] == "A" { "B" } else { "A" });
+        assert!(outcome(&setup, &other, NOW.0).is_err(), "{other}");
+    }
+    assert_eq!(counted(&setup)[0], 0);
+}
+
+#[test]
+fn only_wrong_signatures_are_remembered_of_what_is_refused() {
+    let setup = setup(config::Tokens::default());
+    let forged = Signer::stranger().token(&mint::claims());
+    let expired = setup.signer.token(&mint::claims_with(json!({"exp": NOW.0 - 100})));
+    let unknown_key =
+        setup.signer.sign(r#"{"alg":"ES256","typ":"jwt","kid":["x"]}"#, &mint::claims().to_string());
+    for token in ["garbage", &expired, &unknown_key, &"x".repeat(mint::MAX_BYTES + 1)] {
+        for _ in 0..2 {
+            outcome(&setup, token, NOW.0).unwrap_err();
+        }
+    }
+    assert_eq!(counted(&setup), [0, 6, 0], "an over-long token is not even hashed");
+    for _ in 0..3 {
+        outcome(&setup, &forged, NOW.0).unwrap_err();
+    }
+    assert_eq!(counted(&setup), [0, 7, 2]);
+}
+
+#[test]
+fn without_memory_nothing_is_remembered() {
+    let setup = setup(config::Tokens { cache_bytes: 0, ..config::Tokens::default() });
+    let token = setup.signer.token(&mint::claims());
+    let forged = Signer::stranger().token(&mint::claims());
+    for _ in 0..2 {
+        outcome(&setup, &token, NOW.0).unwrap();
+        outcome(&setup, &forged, NOW.0).unwrap_err();
+    }
+    assert_eq!(counted(&setup), [0, 0, 0]);
+}
+
+#[test]
+fn a_guess_is_known_by_the_issuer_and_the_name_of_the_key_whatever_else_is_in_the_token() {
+    let setup = setup(config::Tokens::default());
+    let guess = |token: &str| setup.credentials.token(token, NOW).unwrap_err().guess;
+    let forger = Signer::stranger();
+    let with_kid = |kid: &str, members| {
+        let header = json!({"alg": "ES256", "typ": "jwt", "kid": kid}).to_string();
+        forger.sign(&header, &mint::claims_with(members).to_string())
+    };
+    let one = guess(&with_kid("a", json!({})));
+    assert!(one.is_some());
+    let forged = with_kid("a", json!({"sub": "admin"}));
+    assert_eq!([guess(&forged), guess(&forged)], [one, one], "remembered or not");
+    assert_ne!(guess(&with_kid("b", json!({}))), one);
+    for nothing_guessed in [
+        setup.signer.token(&mint::claims_with(json!({"exp": NOW.0 - 100}))),
+        forger.token(&mint::claims_with(json!({"aud": "x"}))),
+        "garbage".to_owned(),
+    ] {
+        assert_eq!(guess(&nothing_guessed), None, "{nothing_guessed}");
+    }
+}
+
+#[test]
+fn a_guess_at_an_api_key_is_known_by_its_id() {
+    let setup = setup(config::Tokens::default());
+    let guess = |key: &str| setup.credentials.api_key(key, SOURCE, NOW).unwrap_err().guess;
+    let (one, two) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
+    assert!(guess(one.expose()).is_some());
+    assert_eq!(guess(one.expose()), guess(one.expose()));
+    assert_ne!(guess(one.expose()), guess(two.expose()));
+    assert_eq!(guess("aak_x"), None);
+}
+
+#[test]
+fn keys_of_another_algorithm_do_not_answer_for_what_was_remembered() {
+    let setup = setup(config::Tokens::default());
+    let token = setup.signer.token(&mint::claims());
+    outcome(&setup, &token, NOW.0).unwrap();
+    let other = Signer::of(Algorithm::EdDSA);
+    setup.tokens.replace_keys("main", other.pem.as_bytes()).unwrap_err();
+    outcome(&setup, &token, NOW.0).unwrap();
+    assert_eq!(counted(&setup), [1, 1, 0], "keys that are refused change nothing");
+}
