@@ -361,4 +361,12 @@ pub(super) enum TokenVerb {
         #[arg(value_name = "TOKEN")]
         token: String,
     },
+    /// Say whether the configured issuers would accept a JWT: exits 0 if so, else 1
+    ///
+    /// Prints how each check went, and nothing that is in the token.
+    Verify {
+        /// The token; - reads it from standard input, which keeps it out of the shell's history
+        #[arg(value_name = "TOKEN")]
+        token: String,
+    },
 }

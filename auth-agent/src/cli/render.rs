@@ -6,7 +6,7 @@ use super::pending;
 use super::table::table;
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, KeyEntry, Keys, Status};
-use crate::counters::Snapshot;
+use crate::counters::{Snapshot, TokenSnapshot};
 use crate::doctor::{Finding, Report, Severity};
 use crate::duration::{relative, relative_or, text};
 use crate::edge::{Debt, Detached, FilterStatus, FlowsStatus, Interface, SourceView};
@@ -22,6 +22,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
     }
     out.extend(changes.iter().map(|entry| pending::line(entry, now)));
     let _ = writeln!(out, "keys       {keys} valid");
+    out += &tokens(&http.tokens);
     out += &flows(&filter.flows);
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);
     out += &packets(filter);
@@ -38,6 +39,22 @@ fn flows(flows: &FlowsStatus) -> String {
              what still comes by them is not dropped\n"
         ),
     }
+}
+
+fn tokens(tokens: &TokenSnapshot) -> String {
+    let TokenSnapshot { cached, cached_bytes, evictions, hits, misses, negative_hits, sensitive } = tokens;
+    let mut out = format!(
+        "tokens     {cached} remembered in {} KiB; {hits} hits, {misses} misses, {negative_hits} known forgeries, \
+         {evictions} evicted\n",
+        cached_bytes.div_ceil(1 << 10)
+    );
+    if *sensitive > 0 {
+        let _ = writeln!(
+            out,
+            "           {sensitive} with personal data or secrets: see the log, or `token inspect`"
+        );
+    }
+    out
 }
 
 fn packets(filter: &FilterStatus) -> String {

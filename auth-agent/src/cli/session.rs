@@ -1,7 +1,7 @@
 //! One run of the command line: which agent and configuration it means, and where its words go.
 
 use std::env;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -12,25 +12,21 @@ use serde::de::DeserializeOwned;
 
 use super::args::{
     AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, CreateKey, EndConnections,
-    ImportBans, KeyVerb, LimitVerb, Remove, SourceVerb, TokenVerb, Verb,
+    ImportBans, KeyVerb, LimitVerb, Remove, SourceVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, connections, events, limit, network_list, pending, render};
+use super::{Failure, check, connections, events, limit, network_list, pending, render, tokens};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
 use crate::doctor::{self, Severity};
 use crate::kernel;
 use crate::run;
-use crate::token::{self, Verifier};
 
 const DEFAULT_CONFIG: &str = "/etc/auth-agent/config.toml";
 const DEFAULT_PINS: &str = "/sys/fs/bpf/auth-agent";
 const DEFAULT_SOCKET: &str = "/run/auth-agent/control.sock";
 const SOCKET_VARIABLE: &str = "AUTH_AGENT_SOCKET";
-
-/// No token is longer; `sizes.token_bytes` is far below.
-const STDIN_BYTES: u64 = 1024 * 1024;
 
 pub(super) struct Session<'a> {
     pub(super) config: Option<PathBuf>,
@@ -103,7 +99,7 @@ impl Session<'_> {
                 self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))
             }
             Verb::Events(wanted) => events::run(self, &wanted),
-            Verb::Token(TokenVerb::Inspect { token }) => self.inspect(token),
+            Verb::Token(verb) => tokens::run(self, verb),
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
             Verb::Doctor { interfaces } => self.doctor(interfaces),
@@ -216,23 +212,6 @@ impl Session<'_> {
         })
     }
 
-    fn inspect(&mut self, token: String) -> Result<(), Failure> {
-        let token = if token == "-" { token_from(io::stdin().lock())? } else { token };
-        let verifier = match self.optional_config()? {
-            None => None,
-            Some(config) => Some(
-                Verifier::load(&config.issuers, config.sizes.token_bytes.get())
-                    .map_err(|error| Failure::new(error.to_string()))?,
-            ),
-        };
-        let inspection = token::inspect(&token, verifier.as_ref(), self.now);
-        if self.json {
-            self.print_json(&inspection)
-        } else {
-            Ok(writeln!(self.out, "{}", inspection.to_text().trim_end())?)
-        }
-    }
-
     fn check(&mut self) -> Result<(), Failure> {
         let path = self.config_path().to_owned();
         let checked = check::check(&path);
@@ -332,7 +311,7 @@ impl Session<'_> {
         }
     }
 
-    fn print_json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+    pub(super) fn print_json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let json = serde_json::to_vec(value).map_err(|error| Failure::new(error.to_string()))?;
         self.print_raw(&json)
     }
@@ -347,12 +326,12 @@ impl Session<'_> {
         let _ = self.err.write_all(remark.as_bytes());
     }
 
-    fn config_path(&self) -> &Path {
+    pub(super) fn config_path(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
     }
 
     /// The configuration where one is of use but not needed: one that is named must be good.
-    fn optional_config(&mut self) -> Result<Option<Config>, Failure> {
+    pub(super) fn optional_config(&mut self) -> Result<Option<Config>, Failure> {
         let named = self.config.is_some();
         match Config::load(self.config_path()) {
             Ok(config) => Ok(Some(config)),
@@ -387,12 +366,4 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| {
         Failure::new(format!("the agent's answer can't be understood: {error}: is it of another version?"))
     })
-}
-
-fn token_from(input: impl Read) -> Result<String, Failure> {
-    let mut token = String::new();
-    match input.take(STDIN_BYTES).read_to_string(&mut token) {
-        Ok(_) => Ok(token.trim().to_owned()),
-        Err(error) => Err(Failure::new(format!("can't read a token from standard input: {error}"))),
-    }
 }

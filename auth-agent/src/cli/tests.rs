@@ -1,4 +1,5 @@
 mod lists;
+mod tokens;
 
 use std::fs;
 use std::io::{self, Write};
@@ -59,6 +60,7 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["limit", "set", "--help"], 0, "--requests-drop-after <N>"),
         (&["events", "--help"], 0, "--pcap <FILE>"),
         (&["token", "inspect"], 64, "<TOKEN>"),
+        (&["token", "verify"], 64, "<TOKEN>"),
         (&["config", "nonsense"], 64, "unrecognized subcommand"),
         (&["doctor", "--help"], 0, "Changes nothing"),
         (&["doctor", "eth0"], 64, "unexpected argument"),
@@ -113,7 +115,13 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
 
 #[test]
 fn a_missing_configuration_that_is_named_exits_1_and_names_it() {
-    let verbs: &[&[&str]] = &[&["run"], &["config", "check"], &["status"], &["token", "inspect", "x.y.z"]];
+    let verbs: &[&[&str]] = &[
+        &["run"],
+        &["config", "check"],
+        &["status"],
+        &["token", "inspect", "x.y.z"],
+        &["token", "verify", "x.y.z"],
+    ];
     for verb in verbs {
         let (code, out, err) = run(&[&["--config", "/absent/config.toml"], *verb].concat());
         assert_eq!((code, &*out), (1, ""), "{verb:?}");

@@ -62,6 +62,33 @@ pub struct Inspection {
     pub warnings: Vec<String>,
 }
 
+impl Inspection {
+    /// Without what is in the token.
+    pub fn into_verdict(self) -> Verdict {
+        let Self { accepted, mut checks, key, refusal, .. } = self;
+        for check in &mut checks {
+            // These say what they found.
+            if matches!(check.name, "key" | "scopes" | "type") && check.outcome == Outcome::Pass {
+                check.detail = "acceptable".into();
+            }
+        }
+        Verdict { accepted, checks, key, refusal }
+    }
+}
+
+/// Whether a token is accepted, for those who need not know what is in it.
+#[derive(Debug, Serialize)]
+pub struct Verdict {
+    /// Whether the agent would accept it.
+    pub accepted: bool,
+    /// Every check, in the verifier's order.
+    pub checks: Vec<Check>,
+    /// The key that the token is checked against.
+    pub key: Option<UsedKey>,
+    /// The first failed check's reason.
+    pub refusal: Option<TokenError>,
+}
+
 /// One check.
 #[derive(Debug, Serialize)]
 pub struct Check {
@@ -122,7 +149,7 @@ pub fn inspect(token: &str, verifier: Option<&Verifier>, now: UnixTime) -> Inspe
     let checks = checks.complete(verifier.is_some());
     let warnings = warnings(&found, verifier.is_some(), &checks);
     let refusal = match verifier {
-        Some(verifier) => verifier.verify(token, now).err(),
+        Some(verifier) => verifier.verify(token, now).err().map(|rejected| rejected.error),
         None => checks.iter().find_map(|check| check.reason),
     };
     Inspection {

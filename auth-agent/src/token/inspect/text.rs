@@ -1,10 +1,10 @@
 //! An inspection as text for a terminal.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
-use super::{Inspection, Outcome};
+use super::{Check, Inspection, Outcome, Verdict};
 
 impl Inspection {
     /// For reading in a terminal. Control and formatting characters from the token are escaped, so that it
@@ -13,18 +13,10 @@ impl Inspection {
         let mut text = String::new();
         // Writing to a string can't fail.
         let _ = self.write(&mut text);
-        let mut safe = String::with_capacity(text.len());
-        for c in text.chars() {
-            match c {
-                '\n' => safe.push(c),
-                _ if is_unprintable(c) => safe.extend(c.escape_unicode()),
-                _ => safe.push(c),
-            }
-        }
-        safe
+        printable(&text)
     }
 
-    fn write(&self, out: &mut String) -> std::fmt::Result {
+    fn write(&self, out: &mut String) -> fmt::Result {
         write_json(out, "header", self.header.as_ref())?;
         write_json(out, "claims", self.claims.as_ref())?;
         writeln!(out, "times")?;
@@ -33,15 +25,7 @@ impl Inspection {
             writeln!(out, "  {}  {date}  {}", time.claim, time.relative)?;
         }
         writeln!(out, "checks")?;
-        for check in &self.checks {
-            let outcome = match check.outcome {
-                Outcome::Fail => "FAIL",
-                Outcome::Pass => "pass",
-                Outcome::Skipped => "skipped",
-            };
-            let reason = check.reason.map_or(String::new(), |reason| format!("{}: ", reason.name()));
-            writeln!(out, "  {outcome:<8} {:<19} {reason}{}", check.name, check.detail)?;
-        }
+        self.checks.iter().try_for_each(|check| writeln!(out, "  {check}"))?;
         for warning in &self.warnings {
             writeln!(out, "warning: {warning}")?;
         }
@@ -53,7 +37,41 @@ impl Inspection {
     }
 }
 
-fn write_json(out: &mut String, title: &str, value: Option<&Value>) -> std::fmt::Result {
+impl Verdict {
+    /// A line for each check, and one for what it comes to.
+    pub fn to_text(&self) -> String {
+        let checks: String = self.checks.iter().map(|check| format!("{check}\n")).collect();
+        let verdict = if self.accepted { "accepted" } else { "refused" };
+        printable(&format!("{checks}verdict: {verdict}\n"))
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = match self.outcome {
+            Outcome::Fail => "FAIL",
+            Outcome::Pass => "pass",
+            Outcome::Skipped => "skipped",
+        };
+        let reason = self.reason.map_or(String::new(), |reason| format!("{}: ", reason.name()));
+        write!(f, "{outcome:<8} {:<19} {reason}{}", self.name, self.detail)
+    }
+}
+
+/// Escapes what could drive the terminal.
+fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => safe.push(c),
+            _ if is_unprintable(c) => safe.extend(c.escape_unicode()),
+            _ => safe.push(c),
+        }
+    }
+    safe
+}
+
+fn write_json(out: &mut String, title: &str, value: Option<&Value>) -> fmt::Result {
     writeln!(out, "{title}")?;
     match value {
         Some(value) => format!("{value:#}").lines().try_for_each(|line| writeln!(out, "  {line}")),
