@@ -8,3 +8,4 @@ mod key_files;
 mod laws;
 pub(crate) mod mint;
 mod signatures;
+mod vectors;
