@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-
 use crate::api_key::KeyRing;
 use crate::authenticate::Verify;
 use crate::clock::UnixTime;
@@ -37,14 +35,8 @@ impl Verify for Credentials {
 
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal> {
         let claims = self.tokens.verify(token, now).map_err(Refusal::Token)?;
-        Ok(Identity::verified(facts(&claims, hash(token))))
+        Ok(Identity::verified(facts(&claims, TokenHash::of(token))))
     }
-}
-
-fn hash(token: &str) -> TokenHash {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-    TokenHash(hash)
 }
 
 fn facts(claims: &VerifiedClaims, token: TokenHash) -> Facts {
