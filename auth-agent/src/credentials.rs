@@ -8,18 +8,20 @@ use crate::authenticate::Verify;
 use crate::clock::UnixTime;
 use crate::identity::{Facts, Identity, Method, TokenHash};
 use crate::refusal::Refusal;
+use crate::revocation::Revocations;
 use crate::token::{VerifiedClaims, Verifier};
 
 /// The request path's view of all credentials.
 pub struct Credentials {
     keys: Arc<KeyRing>,
+    revocations: Arc<Revocations>,
     tokens: Arc<Verifier>,
 }
 
 impl Credentials {
     /// Credentials that these know.
-    pub fn new(keys: Arc<KeyRing>, tokens: Arc<Verifier>) -> Self {
-        Self { keys, tokens }
+    pub fn new(keys: Arc<KeyRing>, revocations: Arc<Revocations>, tokens: Arc<Verifier>) -> Self {
+        Self { keys, revocations, tokens }
     }
 }
 
@@ -31,6 +33,15 @@ impl Verify for Credentials {
             scopes: record.scopes().into(),
             ..Facts::new(Method::ApiKey, record.name())
         }))
+    }
+
+    fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {
+        let key = identity.method() == Method::ApiKey;
+        match (self.revocations.is_revoked(identity, now), key) {
+            (false, _) => Ok(()),
+            (true, true) => Err(Refusal::ApiKeyRevoked),
+            (true, false) => Err(Refusal::CredentialRevoked),
+        }
     }
 
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal> {

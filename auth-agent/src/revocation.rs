@@ -18,7 +18,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::table::{Entry, Table};
 use self::target::{KINDS, Kind};
-pub use self::target::{Mark, Marks, Target};
+pub use self::target::{MalformedMark, Mark, Marks, Target};
 use crate::clock::UnixTime;
 use crate::identity::{Identity, Method};
 
@@ -105,6 +105,13 @@ impl Revocations {
         }
         // Last: see the invariant.
         self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Puts in what was stored, before anyone is checked.
+    pub fn load(&self, mark: Mark, revocation: Revocation) {
+        if self.write(mark).insert(revocation.entry(mark)) {
+            self.counts[mark.kind() as usize].fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// Takes a revocation back; says whether there was one.

@@ -2,11 +2,14 @@
 //!
 //! Times are seconds since 1970, durations seconds. Unknown fields of a request are refused.
 
+mod revocations;
+
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::revocations::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
 use crate::config::Overrides;
@@ -111,6 +114,8 @@ pub struct KeyEntry {
 /// The answer to `POST /v1/keys/{id}/revoke`
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RevokedKey {
+    /// What it ended.
+    pub ended: Ended,
     /// Which key.
     pub id: KeyId,
     /// Since when.
