@@ -1,4 +1,5 @@
 mod lists;
+mod revocation;
 
 use std::fs;
 use std::io::{self, Write};
