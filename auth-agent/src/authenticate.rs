@@ -12,6 +12,8 @@ use crate::refusal::Refusal;
 pub trait Verify: Send + Sync {
     /// Whom an API key used from `source` stands for.
     fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Arc<Identity>, Denied>;
+    /// Refuses an identity whose credential has been revoked.
+    fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal>;
     /// Whom a token stands for.
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Denied>;
 }

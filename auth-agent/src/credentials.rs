@@ -9,9 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use aws_lc_rs::digest;
-
-use self::cache::{Accepted, Cache, Forged, Known};
+use self::cache::{Accepted, Cache, Forged, Known, TextHash};
 use crate::api_key::{ApiKey, KeyRing};
 use crate::authenticate::{Denied, Guess, Verify};
 use crate::clock::UnixTime;
@@ -19,7 +17,8 @@ use crate::config;
 use crate::counters::TokenCounters;
 use crate::identity::{Facts, Identity, Method, TokenHash};
 use crate::refusal::Refusal;
-use crate::token::{Rejected, TokenError, VerifiedClaims, Verifier};
+use crate::revocation::Revocations;
+use crate::token::{Rejected, TokenError, Tried, VerifiedClaims, Verifier};
 
 /// The request path's view of all credentials.
 pub struct Credentials {
@@ -28,6 +27,7 @@ pub struct Credentials {
     /// Nobody outside can tell which guesses share a word of their budgets.
     guesses: RandomState,
     keys: Arc<KeyRing>,
+    revocations: Arc<Revocations>,
     tokens: Arc<Verifier>,
 }
 
@@ -35,59 +35,63 @@ impl Credentials {
     /// Credentials that these know; tokens are remembered within these bounds.
     pub fn new(
         keys: Arc<KeyRing>,
+        revocations: Arc<Revocations>,
         tokens: Arc<Verifier>,
         config: &config::Tokens,
         counters: Arc<TokenCounters>,
     ) -> Self {
         let cache = Cache::new(config, Arc::clone(&counters));
-        Self { cache, counters, guesses: RandomState::new(), keys, tokens }
+        Self { cache, counters, guesses: RandomState::new(), keys, revocations, tokens }
     }
 
     /// The identity behind a token, verified now or a short while ago.
     fn identity(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Denied> {
         let Some(cache) = &self.cache else {
-            return self.verified(token, hash(token), now).map(|accepted| accepted.identity);
+            return self.verified(token, now).map(|accepted| accepted.identity).map_err(|(denied, _)| denied);
         };
         // Nothing is computed for what is refused for its length alone.
         self.tokens.check_size(token).map_err(Refusal::Token)?;
-        let hash = hash(token);
-        match cache.find(&hash, now, |keys| self.tokens.is_current(keys)) {
+        let text = TextHash::of(token);
+        match cache.find(&text, now, |keys| self.tokens.is_current(keys)) {
             Some(Known::Accepted(identity)) => Ok(identity),
             Some(Known::Forged(guess)) => {
                 Err(Denied { guess: Some(guess), refusal: Refusal::Token(TokenError::Signature) })
             }
-            None => {
-                let accepted = self.verified(token, hash, now)?;
-                let identity = Arc::clone(&accepted.identity);
-                cache.accept(hash, accepted);
-                Ok(identity)
-            }
+            None => match self.verified(token, now) {
+                Ok(accepted) => {
+                    let identity = Arc::clone(&accepted.identity);
+                    cache.accept(text, accepted);
+                    Ok(identity)
+                }
+                Err((denied, forged)) => {
+                    forged.into_iter().for_each(|forged| cache.refuse(text, forged));
+                    Err(denied)
+                }
+            },
         }
     }
 
-    fn verified(&self, token: &str, hash: TokenHash, now: UnixTime) -> Result<Accepted, Denied> {
+    fn verified(&self, token: &str, now: UnixTime) -> Result<Accepted, (Denied, Option<Forged>)> {
         let verified = self.tokens.verify(token, now);
         self.counters.sensitive.store(self.tokens.sensitive(), Relaxed);
         match verified {
             Ok(claims) => Ok(Accepted {
-                identity: Identity::verified(facts(&claims, hash)),
+                identity: Identity::verified(facts(&claims, TokenHash::of(token))),
                 keys: claims.keys(),
                 valid: claims.valid().clone(),
             }),
-            Err(rejected) => Err(self.denied(&rejected, hash)),
+            Err(Rejected { error, tried }) => Err(self.denied(error, tried.as_ref())),
         }
     }
 
     /// Whoever has no key can only guess signatures, and the names of keys that might verify them.
-    fn denied(&self, rejected: &Rejected, hash: TokenHash) -> Denied {
-        let tried = rejected.tried.as_ref();
+    fn denied(&self, error: TokenError, tried: Option<&Tried>) -> (Denied, Option<Forged>) {
         let guess = tried.map(|tried| Guess(self.guesses.hash_one((&tried.issuer, &tried.key_id))));
-        if let (TokenError::Signature, Some(tried), Some(guess), Some(cache)) =
-            (rejected.error, tried, guess, &self.cache)
-        {
-            cache.refuse(hash, Forged { guess, keys: tried.keys });
-        }
-        Denied { guess, refusal: Refusal::Token(rejected.error) }
+        let forged = match (error, tried, guess) {
+            (TokenError::Signature, Some(tried), Some(guess)) => Some(Forged { guess, keys: tried.keys }),
+            _ => None,
+        };
+        (Denied { guess, refusal: Refusal::Token(error) }, forged)
     }
 }
 
@@ -108,16 +112,18 @@ impl Verify for Credentials {
         }))
     }
 
+    fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {
+        let key = identity.method() == Method::ApiKey;
+        match (self.revocations.is_revoked(identity, now), key) {
+            (false, _) => Ok(()),
+            (true, true) => Err(Refusal::ApiKeyRevoked),
+            (true, false) => Err(Refusal::CredentialRevoked),
+        }
+    }
+
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Denied> {
-        // What may have changed since the token was verified, other than time and keys, is checked here.
         self.identity(token, now)
     }
-}
-
-fn hash(token: &str) -> TokenHash {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-    TokenHash(hash)
 }
 
 fn facts(claims: &VerifiedClaims, token: TokenHash) -> Facts {

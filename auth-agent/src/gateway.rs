@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use crate::authenticate::{self, Denied, Verify};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{Auth, Config, Route};
-use crate::connections::Connection;
+use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::credential;
 use crate::identity::Identity;
@@ -75,18 +75,28 @@ impl Gateway {
         Self { config, counters, debts, proxy, verify }
     }
 
-    /// Answers `request`.
-    pub async fn answer(&self, peer: &Peer, request: Request<Incoming>, now: Now) -> Response<AnswerBody> {
+    /// Answers `request`, which is `open`.
+    pub async fn answer(
+        &self,
+        peer: &Peer,
+        open: &OpenRequest,
+        request: Request<Incoming>,
+        now: Now,
+    ) -> Response<AnswerBody> {
         counters::count(&self.counters.requests);
         let (parts, body) = request.into_parts();
         let body = self.proxy.body(body);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let outcome = match self.judge(peer, &parts, now) {
+        let outcome = match self.judge(peer, open, &parts, now) {
             Ok((canonical, permit)) => {
                 let request = Request::from_parts(parts, body);
-                let response = self.proxy.forward(&permit, &canonical, peer.source, request).await;
-                response.map_err(Refused::from)
+                tokio::select! {
+                    response = self.proxy.forward(&permit, &canonical, peer.source, request) => {
+                        response.map_err(Refused::from)
+                    }
+                    why = open.cut_off() => Err(cut_off(why).into()),
+                }
             }
             Err(refused) => Err(refused),
         };
@@ -104,11 +114,17 @@ impl Gateway {
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no
     /// request is free, whatever is wrong with it.
-    fn judge(&self, peer: &Peer, request: &Parts, now: Now) -> Result<(Canonical, Permit<'_>), Refused<'_>> {
+    fn judge(
+        &self,
+        peer: &Peer,
+        open: &OpenRequest,
+        request: &Parts,
+        now: Now,
+    ) -> Result<(Canonical, Permit<'_>), Refused<'_>> {
         let admitted = limits::admit(&*self.debts, peer.source, now.monotonic)?;
         let canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
         let route = policy::route(&self.config, &canonical)?;
-        let identity = self.identify(peer, request, &canonical, route, now)?;
+        let identity = self.identify((peer, open), request, &canonical, route, now)?;
         let permit = policy::authorize(admitted, route, identity)?;
         Ok((canonical, permit))
     }
@@ -116,7 +132,7 @@ impl Gateway {
     /// Who sent the request, where the route wants to know; a failure is charged to the source.
     fn identify(
         &self,
-        peer: &Peer,
+        (peer, open): (&Peer, &OpenRequest),
         request: &Parts,
         canonical: &Canonical,
         route: &Route,
@@ -131,11 +147,16 @@ impl Gateway {
             .map_err(Denied::from)
             .and_then(|credential| {
                 authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix)
+            })
+            .and_then(|identity| {
+                // In this order: what is revoked after the look finds the request among those to be cut off.
+                open.identified(&identity);
+                self.verify.unrevoked(&identity, now.unix)?;
+                Ok(identity)
             });
         match outcome {
             Ok(identity) => {
                 self.debts.authenticated(peer.source, now.monotonic);
-                peer.connection.identified(identity.principal());
                 Ok(Some(identity))
             }
             Err(denied) => Err(self.charge_failure(peer.source, denied, now.monotonic)),
@@ -191,6 +212,14 @@ impl Unread {
         if let (Some(body), false) = (self.0, refusal == Refusal::FramingInvalid) {
             body.linger();
         }
+    }
+}
+
+/// What a client is told whose request was cut off before it was answered.
+fn cut_off(why: End) -> Refusal {
+    match why {
+        End::Expired => Refusal::CredentialExpired,
+        End::Banned | End::Operator | End::Revoked => Refusal::CredentialRevoked,
     }
 }
 

@@ -31,6 +31,7 @@ use crate::guesses::Guesses;
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
+use crate::revocation::Revocations;
 use crate::serve::Server;
 use crate::store::Store;
 use crate::token::Verifier;
@@ -86,6 +87,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
 
     let started = UnixTime::now();
     let (store, keys) = open_store(&config, started)?;
+    let revocations = Arc::<Revocations>::default();
+    store.load_revocations(&revocations, started)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
     let server = Server::bind(&config)?;
     let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
@@ -102,7 +105,9 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
         keys: Arc::clone(&keys),
+        revocations: Arc::clone(&revocations),
         store,
+        tokens: Arc::clone(&tokens),
     };
     let control = Arc::new(Control::new(parts, started));
     control.apply_rules(started)?;
@@ -111,7 +116,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
-    let verify = Arc::new(Credentials::new(keys, tokens, &config.tokens, Arc::clone(&counters.tokens)));
+    let verify =
+        Arc::new(Credentials::new(keys, revocations, tokens, &config.tokens, Arc::clone(&counters.tokens)));
     let guesses = Guesses::new(&config.limits.credential_failures);
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter), guesses });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));

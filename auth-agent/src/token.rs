@@ -16,6 +16,7 @@
 
 mod claims;
 mod error;
+mod glance;
 mod header;
 mod inspect;
 mod json;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use quick_cache::sync::Cache as Store;
 use quick_cache::{Lifecycle, OptionsBuilder, UnitWeighter, Weighter};
 
@@ -14,18 +15,31 @@ use crate::authenticate::Guess;
 use crate::clock::UnixTime;
 use crate::config;
 use crate::counters::{TokenCounters, count};
-use crate::identity::{Facts, Identity, TokenHash};
+use crate::identity::{Facts, Identity};
 use crate::token::KeysVersion;
 
 /// What an entry takes besides its texts, with what the cache remembers of entries that are gone and with tables that
 /// are not full. A test holds it against what is really taken.
-const ENTRY_BYTES: usize = 3 * (size_of::<TokenHash>() + size_of::<Accepted>() + 24) + size_of::<Facts>();
+const ENTRY_BYTES: usize = 3 * (size_of::<TextHash>() + size_of::<Accepted>() + 24) + size_of::<Facts>();
 
 /// No part of the cache is so small that an ordinary entry does not find room in it.
 const SHARD_BYTES: usize = 64 << 10;
 
 /// As many parts as that are locked one by one, at most.
 const MAX_SHARDS: usize = 64;
+
+/// SHA-256 of a token's whole text, its signature included: what differs in nothing but the signature is another
+/// token. (Not so [`TokenHash`](crate::identity::TokenHash), which is what a token is revoked by.)
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct TextHash([u8; 32]);
+
+impl TextHash {
+    pub fn of(token: &str) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        Self(hash)
+    }
+}
 
 /// A token that was verified.
 #[derive(Clone)]
@@ -50,9 +64,9 @@ pub(super) enum Known {
 
 /// Both kinds, each within its bound.
 pub(super) struct Cache {
-    accepted: Store<TokenHash, Accepted, Bytes, std::hash::RandomState, Evictions>,
+    accepted: Store<TextHash, Accepted, Bytes, std::hash::RandomState, Evictions>,
     counters: Arc<TokenCounters>,
-    forged: Store<TokenHash, Forged, UnitWeighter, std::hash::RandomState>,
+    forged: Store<TextHash, Forged, UnitWeighter, std::hash::RandomState>,
 }
 
 impl Cache {
@@ -82,7 +96,7 @@ impl Cache {
     /// What is known of the token now, given how to tell whether keys are still the issuer's.
     pub fn find(
         &self,
-        token: &TokenHash,
+        token: &TextHash,
         now: UnixTime,
         is_current: impl Fn(KeysVersion) -> bool,
     ) -> Option<Known> {
@@ -101,12 +115,12 @@ impl Cache {
         None
     }
 
-    pub fn accept(&self, token: TokenHash, accepted: Accepted) {
+    pub fn accept(&self, token: TextHash, accepted: Accepted) {
         self.accepted.insert(token, accepted);
         self.counters.note_cached(self.accepted.len(), self.accepted.weight());
     }
 
-    pub fn refuse(&self, token: TokenHash, forged: Forged) {
+    pub fn refuse(&self, token: TextHash, forged: Forged) {
         self.forged.insert(token, forged);
     }
 }
@@ -115,8 +129,8 @@ impl Cache {
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<TokenHash, Accepted> for Bytes {
-    fn weight(&self, _: &TokenHash, entry: &Accepted) -> u64 {
+impl Weighter<TextHash, Accepted> for Bytes {
+    fn weight(&self, _: &TextHash, entry: &Accepted) -> u64 {
         let facts = entry.identity.facts();
         let text = |text: &Arc<str>| block(text.len());
         let optional = [&facts.client, &facts.tenant, &facts.token_id];
@@ -135,10 +149,10 @@ const fn block(bytes: usize) -> usize {
 #[derive(Clone)]
 struct Evictions(Arc<TokenCounters>);
 
-impl Lifecycle<TokenHash, Accepted> for Evictions {
+impl Lifecycle<TextHash, Accepted> for Evictions {
     type RequestState = ();
 
-    fn on_evict(&self, (): &mut (), _: TokenHash, _: Accepted) {
+    fn on_evict(&self, (): &mut (), _: TextHash, _: Accepted) {
         count(&self.0.evictions);
     }
 }

@@ -23,7 +23,8 @@ fn setup(config: config::Tokens) -> Setup {
     let pepper = Pepper::open(directory.path(), false).unwrap();
     let (tokens, counters) = (Arc::new(tokens), Arc::<TokenCounters>::default());
     let ring = Arc::new(KeyRing::new(pepper, []));
-    let credentials = Credentials::new(ring, Arc::clone(&tokens), &config, Arc::clone(&counters));
+    let credentials =
+        Credentials::new(ring, Arc::default(), Arc::clone(&tokens), &config, Arc::clone(&counters));
     Setup { counters, credentials, signer, tokens, _directory: directory }
 }
 
@@ -45,7 +46,7 @@ fn a_token_is_verified_once_and_the_same_identity_answers_for_it() {
     let second = outcome(&setup, &token, NOW.0 + 1).unwrap();
     assert!(Arc::ptr_eq(&first, &second));
     assert_eq!(counted(&setup), [1, 1, 0]);
-    assert_eq!(first.facts().token, Some(hash(&token)));
+    assert_eq!(first.facts().token, Some(TokenHash::of(&token)));
     assert_eq!(first.facts().expires, Some(UnixTime(NOW.0 + 600 + mint::LEEWAY)));
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use jsonwebtoken::AlgorithmFamily;
 
 use super::Earlier;
-use crate::config::defaults::{DAY, HOUR, SECOND};
+use crate::config::defaults::{HOUR, SECOND};
 use crate::config::document::{Section, wrong};
-use crate::config::{ClaimMap, Issuer, KeySource, SensitiveClaims, values};
+use crate::config::{ClaimMap, Issuer, KeySource, LONGEST_LEEWAY, LONGEST_TOKEN, SensitiveClaims, values};
 
 /// None, one or more.
 pub(super) fn issuers(root: &mut Section<'_>) -> Vec<Issuer> {
@@ -34,8 +34,8 @@ fn issuer(
         values::algorithm,
         r#"algorithms = ["ES256"], or what it signs with"#,
     );
-    let leeway = section.or("leeway", values::duration(Duration::ZERO..=SECOND * 30), SECOND * 10);
-    let max_lifetime = section.or("max_lifetime", values::duration(SECOND..=DAY), HOUR);
+    let leeway = section.or("leeway", values::duration(Duration::ZERO..=LONGEST_LEEWAY), SECOND * 10);
+    let max_lifetime = section.or("max_lifetime", values::duration(SECOND..=LONGEST_TOKEN), HOUR);
     let claims = claims(section.section("claims"));
     let sensitive_claims =
         section.or("sensitive_claims", values::sensitive_claims, SensitiveClaims::default());

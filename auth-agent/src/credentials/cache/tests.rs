@@ -4,10 +4,10 @@ use super::*;
 use crate::identity::Method;
 use crate::token::tests::mint::{self, NOW};
 
-fn token(number: u64) -> TokenHash {
+fn token(number: u64) -> TextHash {
     let mut hash = [0; 32];
     hash[..8].copy_from_slice(&number.to_le_bytes());
-    TokenHash(hash)
+    TextHash(hash)
 }
 
 fn accepted(keys: KeysVersion, scopes: usize) -> Accepted {

@@ -20,7 +20,11 @@ fn credentials(adjust: impl FnOnce(&mut config::Issuer)) -> (Credentials, Arc<Ve
     let ring = KeyRing::new(Pepper::open(folder.path(), false).unwrap(), []);
     let tokens = Arc::new(adjusted(&[Algorithm::ES256], &signer.pem, adjust));
     let config = config::Tokens::default();
-    (Credentials::new(Arc::new(ring), Arc::clone(&tokens), &config, Arc::default()), tokens, folder)
+    (
+        Credentials::new(Arc::new(ring), Arc::default(), Arc::clone(&tokens), &config, Arc::default()),
+        tokens,
+        folder,
+    )
 }
 
 fn refusal_at(credentials: &Credentials, token: &str, now: u64) -> Option<Refusal> {
