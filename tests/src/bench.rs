@@ -1,5 +1,6 @@
 //! Measurements for people to read: what something costs beside its competitors, in one and the same run.
 
+pub mod auth;
 pub mod flood;
 pub mod kernel;
 mod machine;

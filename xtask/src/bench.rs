@@ -9,10 +9,22 @@ use crate::{build, process, setup};
 
 #[derive(clap::Subcommand)]
 pub enum Subject {
+    /// What a request's credential costs: tokens, API keys, revocations (no root)
+    Auth(Auth),
     /// What a flood leaves of a client's requests: with the filter, with nftables, with neither
     Flood(Flood),
     /// What a packet costs in the filter, through `BPF_PROG_TEST_RUN`
     Kernel(Kernel),
+}
+
+#[derive(clap::Args)]
+pub struct Auth {
+    /// Write the results to this file as well
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Times that all cells are measured in turn
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
 }
 
 #[derive(clap::Args)]
@@ -46,13 +58,22 @@ pub struct Kernel {
 
 pub fn run(subject: &Subject) -> Result<()> {
     let toolchain = setup::toolchain()?;
-    setup::tools()?;
-    // A flood meets the agent as it is shipped.
-    let release = matches!(subject, Subject::Flood(_));
+    let in_kernel = !matches!(subject, Subject::Auth(_));
+    if in_kernel {
+        setup::tools()?;
+    }
+    // A flood meets the agent as it is shipped, and so does a credential.
+    let release = !matches!(subject, Subject::Kernel(_));
     let (bench, agent) = build::driver(&toolchain, "bench", release)?;
-    build::publish_bench_object(&toolchain)?;
+    if in_kernel {
+        build::publish_bench_object(&toolchain)?;
+    }
     let mut bench = process::clean(bench);
     match subject {
+        Subject::Auth(auth) => {
+            bench.arg("auth");
+            numbers(&mut bench, auth.json.as_ref(), &[("--rounds", auth.rounds)]);
+        }
         Subject::Flood(flood) => {
             setup::competitor("nft", "nftables");
             bench.arg("flood").env("AUTH_AGENT_BIN", agent);
@@ -70,9 +91,13 @@ pub fn run(subject: &Subject) -> Result<()> {
     process::exec(&mut bench)
 }
 
-fn pass_on(bench: &mut Command, json: Option<&PathBuf>, numbers: &[(&str, Option<u32>)]) {
+fn pass_on(bench: &mut Command, json: Option<&PathBuf>, given: &[(&str, Option<u32>)]) {
     bench.arg("--object").arg(build::bench_object());
-    for (name, number) in numbers.iter().filter_map(|(name, number)| Some((name, (*number)?))) {
+    numbers(bench, json, given);
+}
+
+fn numbers(bench: &mut Command, json: Option<&PathBuf>, given: &[(&str, Option<u32>)]) {
+    for (name, number) in given.iter().filter_map(|(name, number)| Some((name, (*number)?))) {
         bench.arg(name).arg(number.to_string());
     }
     bench.args(json.into_iter().flat_map(|file| ["--json".as_ref(), file.as_os_str()]));

@@ -16,7 +16,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "Builds, runs and tests the project")]
 enum Verb {
-    /// Measure, each competitor in the same run (root)
+    /// Measure, each competitor in the same run (root, but for `auth`)
     #[command(subcommand)]
     Bench(bench::Subject),
     /// Build the BPF object, then the agent

@@ -5,6 +5,7 @@
 
 mod apt;
 mod guest;
+mod libraries;
 mod linker;
 mod rust;
 
@@ -35,6 +36,7 @@ pub fn run() -> Result<()> {
     toolchain()?;
     tools()?;
     guest();
+    libraries();
     Ok(())
 }
 
@@ -71,6 +73,11 @@ pub fn competitor(program: &str, package: &str) {
 /// The machine that tests run in on an older kernel. Where it can't be had, they say that they were skipped.
 pub fn guest() -> Option<PathBuf> {
     guest::find().inspect_err(|error| eprintln!("guest:      none: {error:#}")).ok()
+}
+
+/// What tokens are exchanged with in tests. Where they can't be had, those tests say that they were skipped.
+pub fn libraries() -> Option<PathBuf> {
+    libraries::find().inspect_err(|error| eprintln!("libraries:  none: {error:#}")).ok()
 }
 
 /// Where the filter is pinned. systemd mounts it; a container or a minimal host may not.

@@ -16,9 +16,9 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
-    let (toolchain, guest) = steps.run("setup", || {
+    let (toolchain, guest, libraries) = steps.run("setup", || {
         setup::tools()?;
-        Ok((setup::toolchain()?, setup::guest()))
+        Ok((setup::toolchain()?, setup::guest(), setup::libraries()))
     })?;
     let agent = steps.run("build", || build::everything(&toolchain))?;
     steps.run("format", || process::run(process::cargo().args(["fmt", "--all", "--check"])))?;
@@ -28,6 +28,7 @@ pub fn run(args: &Args) -> Result<()> {
         let mut tests = process::cargo();
         tests
             .envs(guest.iter().map(|folder| ("AUTH_GUEST", folder)))
+            .envs(libraries.iter().map(|folder| ("AUTH_INTEROP", folder)))
             .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
             .env("AUTH_AGENT_BIN", &agent)
             .env("AUTH_BENCH_OBJECT", build::bench_object())

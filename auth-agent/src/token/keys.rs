@@ -67,7 +67,7 @@ pub(super) struct Key {
 #[derive(Clone, Debug)]
 enum Material {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// Proof that a signature holds. Only [`Key::verify`] makes one.

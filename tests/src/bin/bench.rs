@@ -1,23 +1,35 @@
-//! `cargo xtask bench`: what the filter costs beside its competitors, and what it saves.
+//! `cargo xtask bench`: what the filter costs beside its competitors, what it saves, and what a credential costs.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::Value;
-use tests::bench::{flood, kernel};
+use tests::bench::{auth, flood, kernel};
 use tests::privilege;
 
 /// Measures, each competitor in the same run
 #[derive(Parser)]
 enum Subject {
+    /// What a request's credential costs; needs no root
+    Auth(Auth),
     /// What a flood leaves of a client's requests, over veth
     Flood(Flood),
     /// What a packet costs in the filter, through BPF_PROG_TEST_RUN
     Kernel(Kernel),
+}
+
+#[derive(clap::Args)]
+struct Auth {
+    /// File to write the results to
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Times that all cells are measured in turn
+    #[arg(long, default_value_t = auth::Scale::default().rounds, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
 }
 
 #[derive(clap::Args)]
@@ -77,17 +89,21 @@ fn main() -> ExitCode {
 }
 
 fn run(subject: &Subject) -> Result<()> {
-    if let Some(reason) = privilege::missing() {
-        bail!("the benchmark {reason}");
-    }
     match subject {
+        Subject::Auth(Auth { json, rounds }) => {
+            let report = auth::run(&auth::Scale { rounds: *rounds, ..auth::Scale::default() })?;
+            println!("{report}");
+            write(json.as_deref(), &report.json())
+        }
         Subject::Flood(Flood { files, rate, rounds, milliseconds }) => {
+            root()?;
             let time = Duration::from_millis(*milliseconds);
             let report = flood::run(&flood::Scale { rate: *rate, rounds: *rounds, time }, &files.object()?)?;
             println!("{report}");
             files.write(&report.json())
         }
         Subject::Kernel(Kernel { files, rounds, sources }) => {
+            root()?;
             let scale = kernel::Scale { rounds: *rounds, sources: *sources, ..kernel::Scale::default() };
             let report = kernel::run(&scale, &files.object()?)?;
             println!("{report}");
@@ -102,7 +118,18 @@ impl Files {
     }
 
     fn write(&self, json: &Value) -> Result<()> {
-        let Some(path) = &self.json else { return Ok(()) };
-        fs::write(path, format!("{json:#}\n")).with_context(|| format!("write {}", path.display()))
+        write(self.json.as_deref(), json)
     }
+}
+
+fn root() -> Result<()> {
+    match privilege::missing() {
+        Some(reason) => bail!("the benchmark {reason}"),
+        None => Ok(()),
+    }
+}
+
+fn write(path: Option<&Path>, json: &Value) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    fs::write(path, format!("{json:#}\n")).with_context(|| format!("write {}", path.display()))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tests::bench::{flood, kernel};
+use tests::bench::{auth, flood, kernel};
 use tests::privilege;
 
 /// What whoever reads the JSON relies on; xdp-filter need not be installed.
@@ -120,4 +120,49 @@ fn every_cell_of_the_flood_benchmark_is_measured_and_floods_are_dropped() {
             }
         }
     }
+}
+
+#[test]
+fn every_cell_of_the_credential_benchmark_is_measured_without_root() {
+    let scale = auth::Scale {
+        api_keys: vec![10, 1_000],
+        revocations: vec![0, 1_000],
+        rounds: 2,
+        time: Duration::from_micros(1),
+    };
+    let report = auth::run(&scale).unwrap();
+    let (json, table) = (report.json(), report.to_string());
+    let cells = json["cells"].as_object().unwrap();
+    let algorithms = [
+        "es256", "es384", "eddsa", "hs256", "hs384", "hs512", "ps256", "ps384", "ps512", "rs256", "rs384",
+        "rs512",
+    ];
+    let expected =
+        algorithms.iter().flat_map(|name| [format!("verify_{name}"), format!("cached_{name}")]).chain(
+            [
+                "precheck_1k",
+                "refuse_garbage",
+                "refuse_expired",
+                "refuse_issuer",
+                "refuse_audience",
+                "forged_uncached",
+                "forged_cached",
+                "api_key_10",
+                "api_key_1k",
+                "revocation_0",
+                "revocation_1k",
+            ]
+            .map(str::to_owned),
+        );
+    let mut count = 0;
+    for name in expected {
+        let cell = &json["cells"][&name];
+        let [min, median, max] = ["ns_min", "ns_median", "ns_max"].map(|key| cell[key].as_f64().unwrap());
+        assert!(0.0 < min && min <= median && median <= max, "{name}: {cell}");
+        assert!(cell["of_verify_es256"].as_f64().unwrap() > 0.0, "{name}: {cell}");
+        assert!(table.contains(&name), "{table}");
+        count += 1;
+    }
+    assert_eq!(cells.len(), count, "{cells:?}");
+    assert_eq!(json["cells"]["verify_es256"]["of_verify_es256"], 1.0);
 }

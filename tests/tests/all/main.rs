@@ -17,6 +17,7 @@ mod foreign;
 mod guest;
 mod heartbeat;
 mod hotplug;
+mod interop;
 mod lifecycle;
 mod limits;
 mod lists;

@@ -132,5 +132,5 @@ fn secret_of_length(name: &str, secret: &[u8], algorithm: Algorithm) -> Result<M
     if secret.len() < minimum {
         return Err(KeyFault::SecretShort { algorithm, bytes: secret.len(), key: name.into(), minimum });
     }
-    Ok(Material::Secret(hmac::Key::new(hash, secret)))
+    Ok(Material::Secret(Box::new(hmac::Key::new(hash, secret))))
 }

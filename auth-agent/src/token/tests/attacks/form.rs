@@ -23,8 +23,7 @@ fn length_and_base64() {
         ("a lone character", put(2, "A".into()), encoding),
         ("stray bits in the last character", put(2, "AB".into()), encoding),
     ];
-    for part in 0..3 {
-        let text = &parts[part];
+    for (part, text) in parts.iter().enumerate() {
         rows.extend([
             ("padding", put(part, format!("{text}=")), encoding),
             ("more padding", put(part, format!("{text}==")), encoding),
