@@ -30,6 +30,8 @@ const NATIONAL_ID_NAMES: [&str; 5] =
 
 const PHONE_NAMES: [&str; 3] = ["mobile", "phone", "telephone"];
 
+const MIN_CARD_DIGITS: usize = 13;
+
 const HIDDEN: &str = "[hidden]";
 
 /// What was found: where and what, never the value.
@@ -102,15 +104,17 @@ impl<'j> Search<'j> {
     fn members(&mut self, members: impl Iterator<Item = (&'j str, &'j Json<'j>)>) {
         for (name, value) in members {
             self.path.push(name);
-            if is_secret_name(name) {
+            let name = plain(name);
+            if is_secret(&name) {
                 self.found(What::Named);
             } else {
-                self.value(name, value);
+                self.value(&name, value);
             }
             self.path.pop();
         }
     }
 
+    /// `name` is as [`plain`] has it.
     fn value(&mut self, name: &str, value: &'j Json<'j>) {
         let like = match value {
             Json::Array(items) => return items.iter().for_each(|item| self.value(name, item)),
@@ -129,17 +133,20 @@ impl<'j> Search<'j> {
     }
 }
 
+/// `name` is as [`plain`] has it. What costs more is asked only where it can be so: this is done for every token
+/// that comes for the first time.
 fn resembles(name: &str, text: &str) -> Option<&'static str> {
+    let is_named = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     if is_token(text) {
         Some("a token")
-    } else if digit_runs(text).any(|run| is_card_number(&run)) {
+    } else if digits >= MIN_CARD_DIGITS && digit_runs(text).any(|run| is_card_number(&run)) {
         Some("a card number")
-    } else if words(text).any(is_email) {
+    } else if text.contains('@') && words(text).any(is_email) {
         Some("an e-mail address")
-    } else if words(text).any(is_national_id) || digits >= 5 && is_national_id_name(name) {
+    } else if digits >= 5 && (is_named(&NATIONAL_ID_NAMES) || words(text).any(is_national_id)) {
         Some("a national identity number")
-    } else if digits >= 7 && (is_phone(text) || PHONE_NAMES.iter().any(|part| plain(name).contains(part))) {
+    } else if digits >= 7 && (is_phone(text) || is_named(&PHONE_NAMES)) {
         Some("a phone number")
     } else {
         None
@@ -151,10 +158,15 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_secret_name(name: &str) -> bool {
-    let name = plain(name);
-    SECRET_NAMES.iter().any(|part| name.contains(part)) || WHOLE_SECRET_NAMES.contains(&name.as_str())
+    is_secret(&plain(name))
 }
 
+/// `name` is as [`plain`] has it.
+fn is_secret(name: &str) -> bool {
+    SECRET_NAMES.iter().any(|part| name.contains(part)) || WHOLE_SECRET_NAMES.contains(&name)
+}
+
+/// In lower case, without separators.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -169,11 +181,6 @@ fn is_email(word: &str) -> bool {
         !local.is_empty()
             && domain.split_once('.').is_some_and(|(name, top)| !name.is_empty() && !top.is_empty())
     })
-}
-
-fn is_national_id_name(name: &str) -> bool {
-    let name = plain(name);
-    NATIONAL_ID_NAMES.iter().any(|part| name.contains(part))
 }
 
 /// A social security number of the United States as it is written, or a national insurance number of the United
@@ -220,5 +227,5 @@ fn is_card_number(digits: &[u8]) -> bool {
         .enumerate()
         .map(|(place, digit)| u32::from(if place % 2 == 1 { doubled(*digit) } else { *digit }))
         .sum();
-    (13..=19).contains(&digits.len()) && (2..=6).contains(&digits[0]) && sum.is_multiple_of(10)
+    (MIN_CARD_DIGITS..=19).contains(&digits.len()) && (2..=6).contains(&digits[0]) && sum.is_multiple_of(10)
 }
