@@ -10,6 +10,7 @@ mod confirm;
 mod connections;
 mod events;
 mod filter;
+mod issuers;
 mod keys;
 mod limits;
 pub mod messages;
@@ -41,6 +42,7 @@ use crate::clock::UnixTime;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
+use crate::issuers::Issuers;
 use crate::store::{Limit, Store, StoreError};
 
 /// Ten years: who means longer means for ever.
@@ -59,6 +61,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The kernel half.
     pub edge: Arc<dyn Edge>,
+    /// Where the keys of tokens come from.
+    pub issuers: Arc<Issuers>,
     /// API keys, for the request path.
     pub keys: Arc<KeyRing>,
     /// What survives.
@@ -73,6 +77,7 @@ pub struct Control {
     connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
+    issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
     /// Why the kernel's rules are not those of the store.
     rules_error: Mutex<Option<EdgeError>>,
@@ -83,9 +88,21 @@ pub struct Control {
 impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
     pub fn new(parts: Parts, started: UnixTime) -> Self {
-        let Parts { allowlist, classes, connections, counters, edge, keys, store } = parts;
+        let Parts { allowlist, classes, connections, counters, edge, issuers, keys, store } = parts;
         let (changing, rules_error) = Default::default();
-        Self { allowlist, changing, classes, connections, counters, edge, keys, rules_error, started, store }
+        Self {
+            allowlist,
+            changing,
+            classes,
+            connections,
+            counters,
+            edge,
+            issuers,
+            keys,
+            rules_error,
+            started,
+            store,
+        }
     }
 
     /// Brings the kernel's rules in line with the store and the configuration; first what nobody confirmed in time
@@ -189,6 +206,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/connections/end", post(connections::end))
         .route("/v1/detach", post(filter::detach))
         .route("/v1/events", get(events::stream))
+        .route("/v1/issuers", get(issuers::list))
+        .route("/v1/issuers/{name}/refresh", post(issuers::refresh))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/v1/limits", get(limits::list).post(limits::set))

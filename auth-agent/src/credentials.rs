@@ -7,21 +7,23 @@ use aws_lc_rs::digest;
 
 use crate::api_key::KeyRing;
 use crate::authenticate::Verify;
-use crate::clock::UnixTime;
+use crate::clock::{Monotonic, UnixTime};
 use crate::identity::{Facts, Identity, Method, TokenHash};
+use crate::issuers::{Issuers, KeysToCome};
 use crate::refusal::Refusal;
 use crate::token::{VerifiedClaims, Verifier};
 
 /// The request path's view of all credentials.
 pub struct Credentials {
+    issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
     tokens: Arc<Verifier>,
 }
 
 impl Credentials {
     /// Credentials that these know.
-    pub fn new(keys: Arc<KeyRing>, tokens: Arc<Verifier>) -> Self {
-        Self { keys, tokens }
+    pub fn new(keys: Arc<KeyRing>, tokens: Arc<Verifier>, issuers: Arc<Issuers>) -> Self {
+        Self { issuers, keys, tokens }
     }
 }
 
@@ -33,6 +35,10 @@ impl Verify for Credentials {
             scopes: record.scopes().into(),
             ..Facts::new(Method::ApiKey, record.name())
         }))
+    }
+
+    fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome> {
+        self.issuers.keys_to_come(token, now)
     }
 
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal> {

@@ -82,7 +82,7 @@ impl Gateway {
         let body = self.proxy.body(body);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let outcome = match self.judge(peer, &parts, now) {
+        let outcome = match self.judge(peer, &parts, now).await {
             Ok((canonical, permit)) => {
                 let request = Request::from_parts(parts, body);
                 let response = self.proxy.forward(&permit, &canonical, peer.source, request).await;
@@ -104,17 +104,22 @@ impl Gateway {
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no
     /// request is free, whatever is wrong with it.
-    fn judge(&self, peer: &Peer, request: &Parts, now: Now) -> Result<(Canonical, Permit<'_>), Refused<'_>> {
+    async fn judge(
+        &self,
+        peer: &Peer,
+        request: &Parts,
+        now: Now,
+    ) -> Result<(Canonical, Permit<'_>), Refused<'_>> {
         let admitted = limits::admit(&*self.debts, peer.source, now.monotonic)?;
         let canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
         let route = policy::route(&self.config, &canonical)?;
-        let identity = self.identify(peer, request, &canonical, route, now)?;
+        let identity = self.identify(peer, request, &canonical, route, now).await?;
         let permit = policy::authorize(admitted, route, identity)?;
         Ok((canonical, permit))
     }
 
     /// Who sent the request, where the route wants to know; a failure is charged to the source.
-    fn identify(
+    async fn identify(
         &self,
         peer: &Peer,
         request: &Parts,
@@ -125,11 +130,7 @@ impl Gateway {
         if route.auth == Auth::None {
             return Ok(None);
         }
-        let header = &self.config.api_keys.header;
-        let max_bytes = self.config.sizes.token_bytes.get();
-        let outcome = credential::extract(&request.headers, canonical.query(), header, max_bytes).and_then(
-            |credential| authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix),
-        );
+        let outcome = self.authenticate(peer, request, canonical, now).await;
         match &outcome {
             Ok(identity) => {
                 self.debts.authenticated(peer.source, now.monotonic);
@@ -142,6 +143,31 @@ impl Gateway {
             Err(_) => {}
         }
         outcome.map(Some)
+    }
+
+    /// The one place where a request waits while it is judged: for keys that its issuer may just have published.
+    async fn authenticate(
+        &self,
+        peer: &Peer,
+        request: &Parts,
+        canonical: &Canonical,
+        now: Now,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let header = &self.config.api_keys.header;
+        let max_bytes = self.config.sizes.token_bytes.get();
+        let credential = credential::extract(&request.headers, canonical.query(), header, max_bytes)?;
+        let judge = |now: Now| authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix);
+        let refusal = match judge(now) {
+            Ok(identity) => return Ok(identity),
+            Err(refusal) => refusal,
+        };
+        match authenticate::keys_to_come(&*self.verify, &credential, &refusal, now.monotonic) {
+            None => Err(refusal),
+            Some(keys) => {
+                keys.await;
+                judge(Now::read())
+            }
+        }
     }
 
     fn refuse(&self, peer: &Peer, method: &Method, path: &str, refused: Refused<'_>) -> Response<AnswerBody> {

@@ -26,6 +26,7 @@ use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
 use crate::gateway::Gateway;
+use crate::issuers::Issuers;
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
@@ -85,6 +86,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let started = UnixTime::now();
     let (store, keys) = open_store(&config, started)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
+    let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
+    let issuers = Arc::new(issuers);
     let server = Server::bind(&config)?;
     let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
 
@@ -99,6 +102,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         connections: server.connections(),
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
+        issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
         store,
     };
@@ -109,7 +113,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
-    let verify = Arc::new(Credentials::new(keys, tokens));
+    let fresh_keys = issuers.keep();
+    let verify = Arc::new(Credentials::new(keys, tokens, issuers));
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
@@ -130,6 +135,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    drop(fresh_keys);
     watch.abort();
     heartbeat.abort();
     samples.abort();

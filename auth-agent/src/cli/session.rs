@@ -12,17 +12,17 @@ use serde::de::DeserializeOwned;
 
 use super::args::{
     AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, CreateKey, EndConnections,
-    ImportBans, KeyVerb, LimitVerb, Remove, SourceVerb, TokenVerb, Verb,
+    ImportBans, IssuerVerb, KeyVerb, LimitVerb, Remove, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, connections, events, limit, network_list, pending, render};
+use super::{Failure, check, connections, events, issuer, limit, network_list, pending, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
 use crate::doctor::{self, Severity};
 use crate::kernel;
 use crate::run;
-use crate::token::{self, Verifier};
+use crate::token;
 
 const DEFAULT_CONFIG: &str = "/etc/auth-agent/config.toml";
 const DEFAULT_PINS: &str = "/sys/fs/bpf/auth-agent";
@@ -56,6 +56,11 @@ impl Session<'_> {
             Verb::Key(KeyVerb::Revoke { id }) => {
                 let body = self.ask(Method::POST, &format!("/v1/keys/{id}/revoke"), None::<()>)?;
                 self.show(&body, |key: &messages::RevokedKey| format!("revoked {}\n", key.id))
+            }
+            Verb::Issuer(IssuerVerb::List) => self.get("/v1/issuers", |issuers| issuer::list(issuers, now)),
+            Verb::Issuer(IssuerVerb::Refresh { name }) => {
+                let body = self.ask(Method::POST, &issuer::refresh_target(&name)?, None::<()>)?;
+                self.show(&body, |issuer| issuer::refreshed(issuer, now))
             }
             Verb::Allow(AllowVerb::Add { confirm, network, reason }) => {
                 let request = messages::AddAllow { network: network.to_string(), reason };
@@ -218,14 +223,13 @@ impl Session<'_> {
 
     fn inspect(&mut self, token: String) -> Result<(), Failure> {
         let token = if token == "-" { token_from(io::stdin().lock())? } else { token };
-        let verifier = match self.optional_config()? {
-            None => None,
-            Some(config) => Some(
-                Verifier::load(&config.issuers, config.sizes.token_bytes.get())
-                    .map_err(|error| Failure::new(error.to_string()))?,
-            ),
-        };
-        let inspection = token::inspect(&token, verifier.as_ref(), self.now);
+        let config = self.optional_config()?;
+        let verifier =
+            config.as_ref().map(|config| issuer::offline_verifier(config, self.now)).transpose()?;
+        let inspection = token::inspect(&token, verifier.as_ref().map(|known| &known.tokens), self.now);
+        for note in verifier.iter().flat_map(|known| known.notes_on(&inspection)) {
+            self.say(&format!("note: {note}\n"));
+        }
         if self.json {
             self.print_json(&inspection)
         } else {
@@ -238,6 +242,8 @@ impl Session<'_> {
         let checked = check::check(&path);
         if self.json {
             self.print_json(&checked)?;
+        } else {
+            checked.notes.iter().for_each(|note| self.say(&format!("note: {note}\n")));
         }
         match &checked.problems[..] {
             [] if self.json => Ok(()),

@@ -12,6 +12,7 @@ use crate::clock::UnixTime;
 use crate::config::Overrides;
 use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
+use crate::issuers::IssuerStatus;
 use crate::network::as_text;
 
 /// `GET /v1/status`
@@ -115,6 +116,13 @@ pub struct RevokedKey {
     pub id: KeyId,
     /// Since when.
     pub revoked: UnixTime,
+}
+
+/// `GET /v1/issuers`; `POST /v1/issuers/{name}/refresh` answers with the one.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct IssuerList {
+    /// In the order of the configuration.
+    pub issuers: Vec<IssuerStatus>,
 }
 
 /// `POST /v1/allows`

@@ -11,6 +11,7 @@ use super::messages::ProblemDetails;
 use crate::api_key::{KeyId, MalformedKeyId, RandomError};
 use crate::edge::EdgeError;
 use crate::events::SubscribeError;
+use crate::issuers::RefreshError;
 use crate::network::NetworkError;
 use crate::store::{self, StoreError};
 
@@ -112,13 +113,16 @@ pub enum Problem {
     PendingMissing(String),
     /// No such path.
     #[error(
-        "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, pending, \
-         connections, sources, events and detach"
+        "there is no such path: the paths start with /v1/ and are status, keys, issuers, allows, bans, limits, \
+         pending, connections, sources, events and detach"
     )]
     Path,
     /// No random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// No new keys.
+    #[error(transparent)]
+    Refresh(#[from] RefreshError),
     /// Durable, and not yet enforced.
     #[error("the change is stored and will be retried, but the kernel does not enforce it yet: {0}")]
     RulesPending(EdgeError),
@@ -183,6 +187,9 @@ impl Problem {
             Self::PendingMissing(_) => "pending-missing",
             Self::Peer { .. } => "peer-refused",
             Self::Random(_) => "random-failed",
+            Self::Refresh(RefreshError::Failed { .. }) => "refresh-failed",
+            Self::Refresh(RefreshError::Missing(_)) => "issuer-missing",
+            Self::Refresh(RefreshError::Own(_)) => "issuer-own",
             Self::RulesPending(_) => "rules-pending",
             Self::SourceInvalid(_) => "source-invalid",
             Self::Store(_) => "store-failed",
@@ -205,13 +212,15 @@ impl Problem {
             | Self::KeyMissing(_)
             | Self::LimitMissing { .. }
             | Self::Path
-            | Self::PendingMissing(_) => StatusCode::NOT_FOUND,
+            | Self::PendingMissing(_)
+            | Self::Refresh(RefreshError::Missing(_)) => StatusCode::NOT_FOUND,
+            Self::Refresh(RefreshError::Failed { .. }) => StatusCode::BAD_GATEWAY,
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
-            Self::EventsFull | Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => {
-                StatusCode::CONFLICT
-            }
+            Self::EventsFull
+            | Self::Refresh(RefreshError::Own(_))
+            | Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => StatusCode::CONFLICT,
             Self::Edge(_)
             | Self::FlowsNotDropped { .. }
             | Self::Internal

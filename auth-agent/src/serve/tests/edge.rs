@@ -27,7 +27,7 @@ use super::super::Server;
 use super::upstream::Upstream;
 use crate::allowlist::Allowlist;
 use crate::authenticate::Verify;
-use crate::clock::UnixTime;
+use crate::clock::{Monotonic, UnixTime};
 use crate::config::Upstream as Group;
 use crate::config::*;
 use crate::connections::Connections;
@@ -35,6 +35,7 @@ use crate::counters::{Counters, Snapshot};
 use crate::gateway::Gateway;
 use crate::identity::tests::someone;
 use crate::identity::{Identity, Method as By};
+use crate::issuers::KeysToCome;
 use crate::limits::tests::Fake;
 use crate::refusal::Refusal;
 use crate::token::TokenError;
@@ -56,6 +57,10 @@ impl Verify for FakeVerify {
             "ak_revoked" => Err(Refusal::ApiKeyRevoked),
             _ => Err(Refusal::ApiKeyInvalid),
         }
+    }
+
+    fn keys_to_come(&self, _: &str, _: Monotonic) -> Option<KeysToCome> {
+        None
     }
 
     fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
