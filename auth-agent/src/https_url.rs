@@ -53,10 +53,20 @@ impl HttpsUrl {
         }
         let uri: Uri = text.parse().map_err(|_| UrlError::Syntax)?;
         let url = Self(uri);
-        if url.0.port().is_some_and(|port| port.as_u16() == 0) || url.authority().ends_with(':') {
+        if !url.has_right_port() {
             return Err(UrlError::Syntax);
         }
         url.server_name().map(|_| url).ok_or(UrlError::Host)
+    }
+
+    /// `http` takes a port of any length, and none at all behind a colon.
+    fn has_right_port(&self) -> bool {
+        let host = self.0.host().unwrap_or_default();
+        match self.authority().strip_prefix(host) {
+            None => false,
+            Some("") => true,
+            Some(port) => self.0.port_u16().is_some_and(|number| number != 0 && port == format!(":{number}")),
+        }
     }
 
     /// Host and port as they are written.
@@ -123,6 +133,7 @@ mod tests {
             ("https://id.example.com@evil.example/", UrlError::User),
             ("https://id.example.com/#keys", UrlError::Fragment),
             ("https://", UrlError::Syntax),
+            ("https://id.example.com:0443/", UrlError::Syntax),
             ("https:///keys", UrlError::Syntax),
             ("https://id.example.com:0/", UrlError::Syntax),
             ("https://id.example.com:/", UrlError::Syntax),

@@ -30,7 +30,7 @@ use crate::token::KeyFault;
 const EXCHANGE: Duration = Duration::from_secs(5);
 /// Bytes of a response's body: a set of a hundred keys with their certificates stays below.
 const BODY_BYTES: usize = 256 << 10;
-/// Bytes of a response's head.
+/// Bytes of a response's head; hyper keeps to it within its own read-ahead.
 const HEAD_BYTES: usize = 64 << 10;
 /// What is quoted of what the server says.
 const QUOTED_CHARACTERS: usize = 200;

@@ -241,7 +241,7 @@ impl Keeper {
     }
 
     /// Takes keys out of use that are too old.
-    fn expire(&self, now: UnixTime) {
+    pub fn expire(&self, now: UnixTime) {
         let mut state = self.state();
         let too_old = |fetched: UnixTime| now.0.saturating_sub(fetched.0) >= self.remote.max_age.as_secs();
         if state.fetched.is_some_and(too_old) {

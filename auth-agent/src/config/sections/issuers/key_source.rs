@@ -20,8 +20,9 @@ pub(super) fn key_source(section: &mut Section<'_>, issuer: Option<&str>) -> Opt
     let (has_file, has_url) = (section.has("keys"), section.has("jwks_url"));
     let file = section.optional("keys", path);
     let url = section.optional("jwks_url", values::https_url);
-    let discovery = section.or("discovery", values::boolean, false);
-    match (has_file, has_url, discovery) {
+    let has_discovery = section.has("discovery");
+    let discovery = section.optional("discovery", values::boolean);
+    match (has_file, has_url, discovery.unwrap_or(false)) {
         (true, false, false) => {
             refuse_remote_fields(section);
             file.map(KeySource::File)
@@ -35,7 +36,10 @@ pub(super) fn key_source(section: &mut Section<'_>, issuer: Option<&str>) -> Opt
             remote(section, source.map(RemoteSource::Discovery)).map(KeySource::Remote)
         }
         (false, false, false) => {
-            section.required("keys", values::text, WRITE);
+            // What is wrong has been told.
+            if !has_discovery || discovery.is_some() {
+                section.required("keys", values::text, WRITE);
+            }
             // Read, so that they don't count as unknown.
             let _ = remote(section, None);
             None
