@@ -1,6 +1,7 @@
 //! Addresses that keys are fetched from: `https`, a host, and nothing that could mislead whoever reads them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::Uri;
 use rustls::pki_types::ServerName;
@@ -10,7 +11,7 @@ const MAX_BYTES: usize = 2048;
 
 /// A checked `https` address without user name and fragment.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HttpsUrl(Uri);
+pub struct HttpsUrl(Arc<Uri>);
 
 /// Why a text is not such an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -52,7 +53,7 @@ impl HttpsUrl {
             return Err(UrlError::User);
         }
         let uri: Uri = text.parse().map_err(|_| UrlError::Syntax)?;
-        let url = Self(uri);
+        let url = Self(Arc::new(uri));
         if !url.has_right_port() {
             return Err(UrlError::Syntax);
         }

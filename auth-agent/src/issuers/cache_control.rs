@@ -61,7 +61,9 @@ mod tests {
 
     const NOW: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-    fn fresh(fields: &[(&'static str, &'static str)]) -> Option<u64> {
+    type Fields = &'static [(&'static str, &'static str)];
+
+    fn fresh(fields: Fields) -> Option<u64> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn freshness_is_what_the_fields_say() {
-        let table: &[(&[(&str, &str)], Option<u64>)] = &[
+        let table: [(Fields, Option<u64>); _] = [
             (&[], None),
             (&[("cache-control", "max-age=600")], Some(600)),
             (&[("cache-control", "public, MAX-AGE=600, must-revalidate")], Some(600)),
@@ -100,7 +102,7 @@ mod tests {
             (&[("expires", "Sun, 06 Nov 1994 08:59:37 GMT"), ("age", "500")], Some(100)),
         ];
         for (fields, expected) in table {
-            assert_eq!(fresh(fields), *expected, "{fields:?}");
+            assert_eq!(fresh(fields), expected, "{fields:?}");
         }
     }
 }

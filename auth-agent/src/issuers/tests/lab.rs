@@ -79,7 +79,8 @@ impl Lab {
         };
         let tokens = Arc::new(Verifier::load(std::slice::from_ref(&config), MAX_BYTES).unwrap());
         let issuers =
-            Issuers::open(&[config.clone()], self.directory.path(), Arc::clone(&tokens), now).unwrap();
+            Issuers::open(std::slice::from_ref(&config), self.directory.path(), Arc::clone(&tokens), now)
+                .unwrap();
         Agent { config, issuers, tasks: JoinSet::new(), tokens }
     }
 }

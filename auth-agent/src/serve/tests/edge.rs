@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,7 +47,11 @@ pub const GOOD: (&str, &str) = ("authorization", "Bearer good");
 /// Long enough that only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-struct FakeVerify;
+/// Knows the key of the token `rotated` once somebody waited for it, and that of `unknown` never.
+#[derive(Default)]
+struct FakeVerify {
+    came: Arc<AtomicBool>,
+}
 
 impl Verify for FakeVerify {
     fn api_key(&self, key: &str, _: IpAddr, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
@@ -59,14 +64,22 @@ impl Verify for FakeVerify {
         }
     }
 
-    fn keys_to_come(&self, _: &str, _: Monotonic) -> Option<KeysToCome> {
-        None
+    fn keys_to_come(&self, token: &str, _: Monotonic) -> Option<KeysToCome> {
+        let came = Arc::clone(&self.came);
+        let wait = async move {
+            tokio::task::yield_now().await;
+            came.store(true, Relaxed);
+        };
+        (token == "rotated").then(|| Box::pin(wait) as KeysToCome)
     }
 
     fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
         let scopes: &[&str] = match token {
             "good" => &["read"],
             "admin" => &["read", "admin"],
+            "rotated" if self.came.load(Relaxed) => &["read"],
+            "rotated" | "unknown" => return Err(Refusal::Token(TokenError::KeyUnknown)),
+            "unavailable" => return Err(Refusal::Token(TokenError::KeysUnavailable)),
             _ => return Err(Refusal::Token(TokenError::Expired)),
         };
         Ok(someone(By::Jwt, "alice", scopes))
@@ -107,7 +120,7 @@ impl Edge {
         let config = Arc::new(config);
         let gateway = Gateway::new(
             Arc::clone(&config),
-            Arc::new(FakeVerify),
+            Arc::new(FakeVerify::default()),
             Arc::clone(&debts) as _,
             Arc::clone(&counters),
         );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 
-use crate::config::{self, KeySource};
+use crate::config;
 use crate::token::json::JsonError;
 
 /// A key file that can't be used.
@@ -14,12 +14,12 @@ use crate::token::json::JsonError;
 pub struct KeyError {
     fault: KeyFault,
     issuer: Arc<str>,
-    keys: KeySource,
+    keys: String,
 }
 
 impl KeyError {
     pub(in crate::token) fn new(issuer: &config::Issuer, fault: KeyFault) -> Self {
-        Self { fault, issuer: Arc::clone(&issuer.name), keys: issuer.keys.clone() }
+        Self { fault, issuer: Arc::clone(&issuer.name), keys: issuer.keys.to_string() }
     }
 
     /// What is wrong.

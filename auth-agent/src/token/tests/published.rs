@@ -71,7 +71,7 @@ fn one_bad_key_does_not_take_the_good_ones_away_and_is_named() {
         assert_eq!(ids(&known), [Some("good")], "{bad}");
         assert!(known.skipped.len() == 1 && known.skipped[0].contains(reason), "{bad}: {:?}", known.skipped);
         assert_eq!(refusal(&verifier, &token(&good, "good")), None, "{bad}");
-        let alone = waiting(&[ES256, RS256, PS256]).replace_keys("main", &set(&[bad.clone()]));
+        let alone = waiting(&[ES256, RS256, PS256]).replace_keys("main", &set(std::slice::from_ref(&bad)));
         let usable_alone = reason.contains("two keys") || reason.contains("no `kid`");
         assert_eq!(alone.is_ok(), usable_alone, "{bad}");
     }

@@ -60,7 +60,7 @@ fn discoverable(section: &Section<'_>, issuer: &str) -> Option<HttpsUrl> {
     match HttpsUrl::parse(issuer) {
         Ok(url) if url.query().is_none() => return Some(url),
         Ok(_) => {
-            section.check("discovery", wrong("the issuer has a query, so nothing can be discovered", CURE))
+            section.check("discovery", wrong("the issuer has a query, so nothing can be discovered", CURE));
         }
         Err(error) => {
             section
