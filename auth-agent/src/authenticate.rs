@@ -16,6 +16,8 @@ pub trait Verify: Send + Sync {
     fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Arc<Identity>, Refusal>;
     /// What to wait for before a token of an unknown key is judged again; `None`: nothing.
     fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome>;
+    /// Refuses an identity whose credential has been revoked.
+    fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal>;
     /// Whom a token stands for.
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal>;
 }

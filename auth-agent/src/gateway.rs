@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use crate::authenticate::{self, Verify};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{Auth, Config, Route};
-use crate::connections::Connection;
+use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::credential;
 use crate::identity::Identity;
@@ -75,18 +75,28 @@ impl Gateway {
         Self { config, counters, debts, proxy, verify }
     }
 
-    /// Answers `request`.
-    pub async fn answer(&self, peer: &Peer, request: Request<Incoming>, now: Now) -> Response<AnswerBody> {
+    /// Answers `request`, which is `open`.
+    pub async fn answer(
+        &self,
+        peer: &Peer,
+        open: &OpenRequest,
+        request: Request<Incoming>,
+        now: Now,
+    ) -> Response<AnswerBody> {
         counters::count(&self.counters.requests);
         let (parts, body) = request.into_parts();
         let body = self.proxy.body(body);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let outcome = match self.judge(peer, &parts, now).await {
+        let outcome = match self.judge(peer, open, &parts, now).await {
             Ok((canonical, permit)) => {
                 let request = Request::from_parts(parts, body);
-                let response = self.proxy.forward(&permit, &canonical, peer.source, request).await;
-                response.map_err(Refused::from)
+                tokio::select! {
+                    response = self.proxy.forward(&permit, &canonical, peer.source, request) => {
+                        response.map_err(Refused::from)
+                    }
+                    why = open.cut_off() => Err(cut_off(why).into()),
+                }
             }
             Err(refused) => Err(refused),
         };
@@ -107,13 +117,14 @@ impl Gateway {
     async fn judge(
         &self,
         peer: &Peer,
+        open: &OpenRequest,
         request: &Parts,
         now: Now,
     ) -> Result<(Canonical, Permit<'_>), Refused<'_>> {
         let admitted = limits::admit(&*self.debts, peer.source, now.monotonic)?;
         let canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
         let route = policy::route(&self.config, &canonical)?;
-        let identity = self.identify(peer, request, &canonical, route, now).await?;
+        let identity = self.identify((peer, open), request, &canonical, route, now).await?;
         let permit = policy::authorize(admitted, route, identity)?;
         Ok((canonical, permit))
     }
@@ -121,7 +132,7 @@ impl Gateway {
     /// Who sent the request, where the route wants to know; a failure is charged to the source.
     async fn identify(
         &self,
-        peer: &Peer,
+        (peer, open): (&Peer, &OpenRequest),
         request: &Parts,
         canonical: &Canonical,
         route: &Route,
@@ -130,12 +141,14 @@ impl Gateway {
         if route.auth == Auth::None {
             return Ok(None);
         }
-        let outcome = self.authenticate(peer, request, canonical, now).await;
+        let outcome = self.authenticate(peer, request, canonical, now).await.and_then(|identity| {
+            // In this order: what is revoked after the look finds the request among those to be cut off.
+            open.identified(&identity);
+            self.verify.unrevoked(&identity, now.unix)?;
+            Ok(identity)
+        });
         match &outcome {
-            Ok(identity) => {
-                self.debts.authenticated(peer.source, now.monotonic);
-                peer.connection.identified(identity.principal());
-            }
+            Ok(_) => self.debts.authenticated(peer.source, now.monotonic),
             Err(refusal) if refusal.is_auth_failure() => {
                 // Over or not, this request is answered with what is wrong with it; the next one finds out.
                 let _ = self.debts.charge_auth_failure(peer.source, now.monotonic);
@@ -204,6 +217,14 @@ impl Unread {
         if let (Some(body), false) = (self.0, refusal == Refusal::FramingInvalid) {
             body.linger();
         }
+    }
+}
+
+/// What a client is told whose request was cut off before it was answered.
+fn cut_off(why: End) -> Refusal {
+    match why {
+        End::Expired => Refusal::CredentialExpired,
+        End::Banned | End::Operator | End::Revoked => Refusal::CredentialRevoked,
     }
 }
 

@@ -30,6 +30,7 @@ use crate::issuers::Issuers;
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
+use crate::revocation::Revocations;
 use crate::serve::Server;
 use crate::store::Store;
 use crate::token::Verifier;
@@ -85,6 +86,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
 
     let started = UnixTime::now();
     let (store, keys) = open_store(&config, started)?;
+    let revocations = Arc::<Revocations>::default();
+    store.load_revocations(&revocations, started)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
     let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
     let issuers = Arc::new(issuers);
@@ -104,7 +107,9 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         edge: Arc::clone(&filter) as _,
         issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
+        revocations: Arc::clone(&revocations),
         store,
+        tokens: Arc::clone(&tokens),
     };
     let control = Arc::new(Control::new(parts, started));
     control.apply_rules(started)?;
@@ -114,7 +119,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     let fresh_keys = issuers.keep();
-    let verify = Arc::new(Credentials::new(keys, tokens, issuers));
+    let verify = Arc::new(Credentials::new(issuers, keys, revocations, tokens));
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));

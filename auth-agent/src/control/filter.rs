@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 
-use super::messages::{RulesStatus, Status};
+use super::messages::{RevocationsStatus, RulesStatus, Status};
 use super::problem::Problem;
 use super::{Control, blocking, confirm};
 use crate::clock::UnixTime;
@@ -22,6 +22,10 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
             keys: keys.iter().filter(|key| key.revoked.is_none() && valid(key.expires)).count(),
             pending: control.store.pending()?.into_iter().map(confirm::entry).collect(),
             pid: std::process::id(),
+            revocations: RevocationsStatus {
+                bytes: control.revocations.bytes(),
+                count: control.revocations.len(),
+            },
             rules: RulesStatus {
                 allowed: control.allowlist.configured().len() + control.store.allows()?.len(),
                 banned: control.store.bans(now)?.len(),

@@ -2,11 +2,14 @@
 //!
 //! Times are seconds since 1970, durations seconds. Unknown fields of a request are refused.
 
+mod revocations;
+
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::revocations::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
 use crate::config::Overrides;
@@ -28,6 +31,8 @@ pub struct Status {
     pub pending: Vec<PendingEntry>,
     /// Process id.
     pub pid: u32,
+    /// What is revoked.
+    pub revocations: RevocationsStatus,
     /// The rules.
     pub rules: RulesStatus,
     /// When the agent started.
@@ -36,6 +41,15 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The agent's version.
     pub version: String,
+}
+
+/// Revocations, those that are over and not yet forgotten included.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RevocationsStatus {
+    /// Memory that they take, bytes.
+    pub bytes: usize,
+    /// How many.
+    pub count: usize,
 }
 
 /// Allowlist and bans, and whether the kernel has them.
@@ -112,6 +126,8 @@ pub struct KeyEntry {
 /// The answer to `POST /v1/keys/{id}/revoke`
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RevokedKey {
+    /// What it ended.
+    pub ended: Ended,
     /// Which key.
     pub id: KeyId,
     /// Since when.

@@ -13,7 +13,9 @@ use crate::edge::EdgeError;
 use crate::events::SubscribeError;
 use crate::issuers::RefreshError;
 use crate::network::NetworkError;
+use crate::revocation::{MalformedMark, Mark};
 use crate::store::{self, StoreError};
+use crate::token::TokenError;
 
 /// Why a control request failed.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,14 @@ pub enum Problem {
     /// No such key.
     #[error("there is no API key {0}: `auth-agent key list` shows them")]
     KeyMissing(KeyId),
+    /// No issuer of that name.
+    #[error("there is no issuer {name:?} in the configuration{}", known_issuers(known))]
+    IssuerMissing {
+        /// Those that there are.
+        known: Vec<String>,
+        /// As asked.
+        name: String,
+    },
     /// Nothing to remove.
     #[error("no limits were set for exactly {network}{}", if *configured {
         ": they stand in a [[class]] of the configuration, change them there"
@@ -114,7 +124,7 @@ pub enum Problem {
     /// No such path.
     #[error(
         "there is no such path: the paths start with /v1/ and are status, keys, issuers, allows, bans, limits, \
-         pending, connections, sources, events and detach"
+         pending, revocations, connections, sources, events and detach"
     )]
     Path,
     /// No random bytes.
@@ -123,6 +133,18 @@ pub enum Problem {
     /// No new keys.
     #[error(transparent)]
     Refresh(#[from] RefreshError),
+    /// A text that is not the id of a revocation.
+    #[error(transparent)]
+    RevocationId(#[from] MalformedMark),
+    /// Nothing to take back.
+    #[error("there is no revocation {0}: `auth-agent revocation list` shows them")]
+    RevocationMissing(Mark),
+    /// No room for more.
+    #[error(
+        "there is room for {} revocations and no more: remove some, or revoke by subject, client or issuer",
+        store::MAX_REVOCATIONS
+    )]
+    RevocationsFull,
     /// Durable, and not yet enforced.
     #[error("the change is stored and will be retried, but the kernel does not enforce it yet: {0}")]
     RulesPending(EdgeError),
@@ -132,6 +154,15 @@ pub enum Problem {
     /// The store failed, and nothing was changed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A text that can't be a token.
+    #[error(
+        "that is no token that would be accepted here: {0}; give the whole token, its hash, or its jti with --id"
+    )]
+    TokenInvalid(TokenError),
+}
+
+fn known_issuers(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!(": there are {}", known.join(", ")) }
 }
 
 fn covered(covering: Option<IpNet>) -> String {
@@ -178,6 +209,7 @@ impl Problem {
             Self::Field { .. } => "field-invalid",
             Self::FlowsNotDropped { .. } => "flows-not-dropped",
             Self::Internal => "internal",
+            Self::IssuerMissing { .. } => "issuer-missing",
             Self::KeyId(_) => "key-id-invalid",
             Self::KeyMissing(_) => "key-missing",
             Self::LimitMissing { .. } => "limit-missing",
@@ -190,9 +222,13 @@ impl Problem {
             Self::Refresh(RefreshError::Failed { .. }) => "refresh-failed",
             Self::Refresh(RefreshError::Missing(_)) => "issuer-missing",
             Self::Refresh(RefreshError::Own(_)) => "issuer-own",
+            Self::RevocationId(_) => "revocation-id-invalid",
+            Self::RevocationMissing(_) => "revocation-missing",
+            Self::RevocationsFull => "revocations-full",
             Self::RulesPending(_) => "rules-pending",
             Self::SourceInvalid(_) => "source-invalid",
             Self::Store(_) => "store-failed",
+            Self::TokenInvalid(_) => "token-invalid",
         }
     }
 
@@ -205,21 +241,26 @@ impl Problem {
             | Self::Field { .. }
             | Self::KeyId(_)
             | Self::Network(_)
-            | Self::SourceInvalid(_) => StatusCode::BAD_REQUEST,
+            | Self::RevocationId(_)
+            | Self::SourceInvalid(_)
+            | Self::TokenInvalid(_) => StatusCode::BAD_REQUEST,
             Self::AllowMissing { .. }
             | Self::BanMissing { .. }
             | Self::ConnectionMissing(_)
+            | Self::IssuerMissing { .. }
             | Self::KeyMissing(_)
             | Self::LimitMissing { .. }
             | Self::Path
             | Self::PendingMissing(_)
-            | Self::Refresh(RefreshError::Missing(_)) => StatusCode::NOT_FOUND,
+            | Self::Refresh(RefreshError::Missing(_))
+            | Self::RevocationMissing(_) => StatusCode::NOT_FOUND,
             Self::Refresh(RefreshError::Failed { .. }) => StatusCode::BAD_GATEWAY,
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
             Self::EventsFull
             | Self::Refresh(RefreshError::Own(_))
+            | Self::RevocationsFull
             | Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => StatusCode::CONFLICT,
             Self::Edge(_)
             | Self::FlowsNotDropped { .. }

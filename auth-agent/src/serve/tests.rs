@@ -6,6 +6,7 @@ mod edge;
 mod endings;
 mod http2;
 mod requests;
+mod revocation;
 mod smuggling;
 mod streaming;
 mod upstream;

@@ -17,7 +17,7 @@ pub struct Change {
     pub expires: Option<UnixTime>,
     /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `change.confirm`,
     /// `change.undo`, `key.create`, `key.revoke`,
-    /// `limit.remove`, `limit.set`.
+    /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`.
     pub kind: String,
     /// The host that made it.
     pub origin: String,
@@ -43,6 +43,8 @@ pub(super) enum Kind {
     KeyRevoke,
     LimitRemove,
     LimitSet,
+    RevocationAdd,
+    RevocationRemove,
 }
 
 impl Kind {
@@ -59,6 +61,8 @@ impl Kind {
             Self::KeyRevoke => "key.revoke",
             Self::LimitRemove => "limit.remove",
             Self::LimitSet => "limit.set",
+            Self::RevocationAdd => "revocation.add",
+            Self::RevocationRemove => "revocation.remove",
         }
     }
 }

@@ -35,10 +35,11 @@ use crate::connections::Connections;
 use crate::counters::{Counters, Snapshot};
 use crate::gateway::Gateway;
 use crate::identity::tests::someone;
-use crate::identity::{Identity, Method as By};
+use crate::identity::{Facts, Identity, Method as By};
 use crate::issuers::KeysToCome;
 use crate::limits::tests::Fake;
 use crate::refusal::Refusal;
+use crate::revocation::Revocations;
 use crate::token::TokenError;
 
 pub const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -47,10 +48,13 @@ pub const GOOD: (&str, &str) = ("authorization", "Bearer good");
 /// Long enough that only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// When the credential of the subject `short` is over.
+pub const SHORT_UNTIL: u64 = 2_000_000_000;
+
 /// Knows the key of the token `rotated` once somebody waited for it, and that of `unknown` never.
-#[derive(Default)]
 struct FakeVerify {
     came: Arc<AtomicBool>,
+    revocations: Arc<Revocations>,
 }
 
 impl Verify for FakeVerify {
@@ -73,7 +77,15 @@ impl Verify for FakeVerify {
         (token == "rotated").then(|| Box::pin(wait) as KeysToCome)
     }
 
+    fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {
+        if self.revocations.is_revoked(identity, now) { Err(Refusal::CredentialRevoked) } else { Ok(()) }
+    }
+
     fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
+        if let Some(subject) = token.strip_prefix("good-") {
+            let expires = (subject == "short").then_some(UnixTime(SHORT_UNTIL));
+            return Ok(Identity::verified(Facts { expires, ..Facts::new(By::Jwt, subject) }));
+        }
         let scopes: &[&str] = match token {
             "good" => &["read"],
             "admin" => &["read", "admin"],
@@ -90,6 +102,7 @@ pub struct Edge {
     pub address: SocketAddr,
     pub connections: Arc<Connections>,
     pub debts: Arc<Fake>,
+    pub revocations: Arc<Revocations>,
     pub server: JoinHandle<()>,
     pub upstream: Upstream,
     certificate: CertificateDer<'static>,
@@ -118,9 +131,10 @@ impl Edge {
         let (address, connections) = (server.addresses().unwrap()[0], server.connections());
         let (counters, debts) = (Arc::<Counters>::default(), Arc::new(debts));
         let config = Arc::new(config);
+        let revocations = Arc::<Revocations>::default();
         let gateway = Gateway::new(
             Arc::clone(&config),
-            Arc::new(FakeVerify::default()),
+            Arc::new(FakeVerify { came: Arc::default(), revocations: Arc::clone(&revocations) }),
             Arc::clone(&debts) as _,
             Arc::clone(&counters),
         );
@@ -135,6 +149,7 @@ impl Edge {
             address,
             connections,
             debts,
+            revocations,
             server,
             upstream,
             certificate,
@@ -195,7 +210,7 @@ impl Edge {
         } else {
             let stream = TokioIo::new(self.connect(Some("localhost"), &["http/1.1"]).await.unwrap());
             let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
-            tokio::spawn(connection);
+            tokio::spawn(connection.with_upgrades());
             Client::Http1(sender)
         }
     }
@@ -316,10 +331,12 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         timeouts: Timeouts {
             body_idle: Duration::from_secs(10),
             connect: Duration::from_secs(2),
+            credential_grace: Duration::ZERO,
             drain: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             response: Duration::from_secs(10),
+            upgraded_idle: Duration::from_secs(10),
         },
         upstreams: vec![
             group("live", vec![live.clone()]),
