@@ -6,7 +6,8 @@ use super::Failure;
 use super::table::table;
 use crate::clock::UnixTime;
 use crate::config::Config;
-use crate::control::messages::IssuerList;
+use crate::control::is_unprintable;
+use crate::control::messages::{IssuerList, IssuersStatus};
 use crate::duration::{relative, relative_or};
 use crate::issuers::{IssuerKey, IssuerStatus, offline};
 use crate::token::{Inspection, TokenError, Verifier};
@@ -31,6 +32,16 @@ pub(super) fn list(list: &IssuerList, now: UnixTime) -> String {
     list.issuers.iter().fold(table, |text, issuer| text + &details(issuer))
 }
 
+/// A line of `status`, where something is wrong.
+pub(super) fn summary(issuers: &IssuersStatus) -> String {
+    match issuers {
+        IssuersStatus { failing: 0, without_keys: 0, .. } => String::new(),
+        IssuersStatus { failing, total, without_keys } => format!(
+            "issuers    {total}, {without_keys} without keys, {failing} failing: `auth-agent issuer list` says why\n"
+        ),
+    }
+}
+
 fn state(issuer: &IssuerStatus) -> &'static str {
     match (issuer.keys.is_empty(), &issuer.error) {
         (true, _) => "no keys",
@@ -47,7 +58,14 @@ fn details(issuer: &IssuerStatus) -> String {
     let errors = errors
         .into_iter()
         .filter_map(|(what, error)| error.as_ref().map(|error| format!("{name}: error: {what}{error}\n")));
-    keys.chain(skipped).chain(errors).collect()
+    keys.chain(skipped).chain(errors).map(|line| safe(&line)).collect()
+}
+
+/// What a server said can neither drive the terminal nor look like another line.
+fn safe(line: &str) -> String {
+    let text = line.trim_end_matches('\n').chars();
+    let escaped = text.map(|c| if is_unprintable(c) { c.escape_unicode().to_string() } else { c.into() });
+    escaped.chain(["\n".to_owned()]).collect()
 }
 
 /// Escaped: a `kid` is the issuer's text, and this a terminal.

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 
 use super::Control;
-use super::messages::IssuerList;
+use super::messages::{IssuerList, IssuersStatus};
 use super::problem::Problem;
 use crate::clock::{Monotonic, UnixTime};
 use crate::issuers::{IssuerStatus, RefreshError};
@@ -24,4 +24,14 @@ pub(super) async fn refresh(
     let mut issuers = control.issuers.list(Monotonic::now(), UnixTime::now()).into_iter();
     let refreshed = issuers.find(|issuer| issuer.name == name);
     refreshed.map(Json).ok_or(Problem::Refresh(RefreshError::Missing(name)))
+}
+
+/// For `/v1/status`.
+pub(super) fn status(control: &Control) -> IssuersStatus {
+    let issuers = control.issuers.list(Monotonic::now(), UnixTime::now());
+    IssuersStatus {
+        failing: issuers.iter().filter(|issuer| issuer.error.is_some()).count(),
+        total: issuers.len(),
+        without_keys: issuers.iter().filter(|issuer| issuer.keys.is_empty()).count(),
+    }
 }

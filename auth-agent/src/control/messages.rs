@@ -25,6 +25,8 @@ pub struct Status {
     pub filter: FilterStatus,
     /// Connections and requests since the agent started.
     pub http: Snapshot,
+    /// Token issuers.
+    pub issuers: IssuersStatus,
     /// Keys that are neither revoked nor expired.
     pub keys: usize,
     /// Changes that are undone unless they are confirmed, oldest first.
@@ -50,6 +52,17 @@ pub struct RevocationsStatus {
     pub bytes: usize,
     /// How many.
     pub count: usize,
+}
+
+/// How the issuers' keys are doing.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct IssuersStatus {
+    /// Those whose keys could not be had anew the last time.
+    pub failing: usize,
+    /// All of them.
+    pub total: usize,
+    /// Those whose tokens are answered `token-keys-unavailable`.
+    pub without_keys: usize,
 }
 
 /// Allowlist and bans, and whether the kernel has them.

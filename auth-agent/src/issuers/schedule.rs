@@ -14,6 +14,8 @@ use crate::config::RemoteKeys;
 
 /// Before the second attempt; doubled before each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Between attempts in a long outage: no longer may its end go unseen, as an issuer without keys is of no use.
+const RETRY_LONGEST: Duration = Duration::from_secs(60);
 /// Ids that wait for one fetch and are remembered if it does not bring them.
 const MAX_ASKED: usize = 1_000;
 
@@ -126,7 +128,7 @@ impl Schedule {
         // They may be there after all: nobody could look.
         self.asked.clear();
         let doubled = RETRY_FIRST.saturating_mul(1 << (self.failures - 1).min(16));
-        let longest = self.refresh_default;
+        let longest = RETRY_LONGEST.min(self.refresh_default);
         self.next = after(now, doubled.min(longest).mul_f64(1.0 - 0.5 * chance.0));
     }
 }
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_come_further_and_further_apart_up_to_the_default_refresh() {
+    fn failures_come_further_and_further_apart_up_to_a_minute() {
         let mut schedule = Schedule::new(&remote(), at(0));
         let mut gaps = Vec::new();
         for _ in 0..80 {
@@ -211,13 +213,13 @@ mod tests {
             schedule.failed(now, NEVER);
             gaps.push(seconds(Monotonic(schedule.next().0 - now.0)));
         }
-        assert_eq!(gaps[..12], [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 600.0, 600.0]);
-        assert_eq!((gaps[79], schedule.failures), (600.0, 80));
+        assert_eq!(gaps[..8], [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
+        assert_eq!((gaps[79], schedule.failures), (60.0, 80));
         let now = schedule.next();
         schedule.started(now);
         schedule.failed(now, Chance(0.999_999));
         assert!(
-            (seconds(Monotonic(schedule.next().0 - now.0)) - 300.0).abs() < 0.1,
+            (seconds(Monotonic(schedule.next().0 - now.0)) - 30.0).abs() < 0.1,
             "chance halves it at most"
         );
         schedule.started(now);

@@ -4,7 +4,8 @@
 //! where to add or distrust an authority. Roots compiled in would age with the binary. An issuer's `ca` takes the place
 //! of the host's store: who has an authority of his own trusts no other for these keys.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,8 +92,8 @@ pub fn bundle(path: &Path) -> Result<RootCertStore, TrustError> {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(path)?, MAX_BYTES), &mut bytes)?;
-    Ok(bytes)
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 fn host() -> Result<RootCertStore, TrustError> {

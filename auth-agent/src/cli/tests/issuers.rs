@@ -6,9 +6,12 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
+use super::super::issuer;
 use super::{Desk, at, run};
 use crate::clock::UnixTime;
 use crate::config::tests::MINIMAL;
+use crate::control::messages::IssuerList;
+use crate::issuers::{IssuerKey, IssuerStatus};
 use crate::token::tests::mint::{Signer, claims_with};
 
 #[test]
@@ -32,9 +35,33 @@ fn issuers_are_listed_with_their_keys_and_refreshed() {
     assert_eq!((code, &*out), (1, ""));
     let words = "auth-agent: the keys of issuer `main` could not be refreshed; those in use stay: ";
     assert!(err.starts_with(words) && err.contains("not a PEM public key"), "{err}");
+    let (_, status, _) = at(&desk, &["status"]);
+    let line = "issuers    2, 1 without keys, 1 failing: `auth-agent issuer list` says why\n";
+    assert!(status.contains(line), "{status}");
     let (_, list, _) = at(&desk, &["issuer", "list"]);
     assert!(list.contains("main     stale    1"), "{list}");
     assert!(list.contains("\nmain: error: ") && list.contains("not a PEM public key"), "{list}");
+}
+
+#[test]
+fn what_a_server_says_cannot_drive_the_terminal() {
+    let hostile = "\u{1b}[2J\nmain: kid \"forged\"\u{202e}".to_owned();
+    let status = IssuerStatus {
+        error: Some(hostile.clone()),
+        failures: 1,
+        fetched: None,
+        fetches: 0,
+        issuer: "https://id.example".into(),
+        keys: vec![IssuerKey { algorithm: "ES256".into(), id: Some(hostile.clone()) }],
+        name: "main".into(),
+        next_refresh: None,
+        save_error: None,
+        skipped: vec![hostile],
+        source: "https://id.example/jwks".into(),
+    };
+    let text = issuer::list(&IssuerList { issuers: vec![status] }, UnixTime(0));
+    assert_eq!(text.lines().count(), 5, "{text}");
+    assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
 }
 
 #[test]

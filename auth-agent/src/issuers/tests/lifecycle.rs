@@ -56,6 +56,23 @@ async fn a_flood_of_unknown_keys_costs_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn those_who_refresh_at_once_share_one_fetch() {
+    let lab = Lab::new().await;
+    let (signer, _) = old_and_new();
+    let gate = Arc::new(Semaphore::new(0));
+    lab.server.answer(KEYS, Answer::Held(Arc::clone(&gate), set(&[("old", &signer)])));
+    let agent = lab.agent(lab.at_keys()).running();
+    while lab.server.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // In this order: all of them wait before it is let go.
+    let release = async { gate.add_permits(1) };
+    let (first, second, third, ()) = tokio::join!(agent.refresh(), agent.refresh(), agent.refresh(), release);
+    assert_eq!((first, second, third), (Ok(()), Ok(()), Ok(())));
+    assert_eq!((lab.server.requests().len(), agent.status().fetches), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_rotate_with_overlap_and_a_removed_one_is_refused_at_once() {
     let lab = Lab::new().await;
     let (old, new) = old_and_new();
