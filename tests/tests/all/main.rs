@@ -23,6 +23,7 @@ mod limits;
 mod lists;
 mod refusals;
 mod reset;
+mod revocation;
 mod rules;
 mod shared;
 mod story;
