@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm::{self, *};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::mint::*;
@@ -160,5 +161,28 @@ fn only_a_key_that_its_issuer_lacks_is_worth_asking_for() {
         ("a.b.c".to_owned(), "no token"),
     ] {
         assert_eq!(verifier.unknown_key(&token), None, "{why}");
+    }
+}
+
+proptest! {
+    /// Whatever a set's bytes become on the way: it is taken or refused as a whole, and no other key comes of it.
+    #[test]
+    fn a_damaged_set_is_taken_or_changes_nothing(
+        at in any::<prop::sample::Index>(),
+        length in 0_usize..20,
+        damage in prop::collection::vec(any::<u8>(), 0..8),
+    ) {
+        let (good, stranger) = (Signer::of(ES256), Signer::stranger());
+        let verifier = waiting(&[ES256]);
+        let set = set(&[good.jwk_with(json!({"kid": "good"})), stranger.jwk_with(json!({"kid": "other"}))]);
+        verifier.replace_keys("main", &set).unwrap();
+        let mut damaged = set.clone();
+        let start = at.index(set.len());
+        damaged.splice(start..(start + length).min(set.len()), damage);
+        let known = verifier.known_keys("main");
+        match verifier.replace_keys("main", &damaged) {
+            Ok(()) => prop_assert!(verifier.known_keys("main").is_some_and(|known| known.keys.len() <= 2)),
+            Err(_) => prop_assert_eq!(verifier.known_keys("main"), known),
+        }
     }
 }
