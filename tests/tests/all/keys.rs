@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tests::agent::until;
+use tests::agent::{HOST_AUTHORITIES, until};
 use tests::client::{Answer, Client};
 use tests::issuer::Issuer;
 use tests::key_server::KeyServer;
+use tests::pki::Authority;
 use tests::privilege;
 use tests::stage::Stage;
 
@@ -91,4 +92,28 @@ fn published_keys_come_rotate_go_and_survive_a_start_without_their_issuer() {
     let issuers = stage.setup.json(&["issuer", "list"]).unwrap();
     let published = &issuers["issuers"][1];
     assert_eq!((&published["name"], published["fetched"].is_u64()), (&json!("published"), true), "{issuers}");
+}
+
+#[test]
+fn without_a_bundle_of_its_own_an_issuers_server_is_trusted_as_the_host_says() {
+    if !privilege::kernel_usable("the host's authorities") {
+        return;
+    }
+    let stage = Stage::without_agent(&ISSUER.replace("ca = \"ca.pem\"\n", "")).unwrap();
+    let (authority, issuer) = (&stage.setup.authority, Issuer::new().unwrap());
+    let identity = authority.issue(&["127.0.0.1"]).unwrap();
+    let _server = KeyServer::start(&stage.edge, ADDRESS, &identity, &set(&[("k", &issuer)])).unwrap();
+    let stranger = Authority::new().unwrap();
+    for (trusted, status) in [(stranger.pem(), 503), (authority.pem(), 200)] {
+        stage.setup.write(HOST_AUTHORITIES, trusted).unwrap();
+        let _agent = stage.setup.start(&stage.edge).unwrap();
+        let published = || anyhow::Ok(stage.setup.json(&["issuer", "list"])?["issuers"][1].clone());
+        until("a fetch ends", || {
+            let published = published()?;
+            Ok(published["fetches"] != 0 || published["failures"] != 0)
+        })
+        .unwrap();
+        let answer = get(&stage, &stage.client(2).unwrap(), &issuer, "k");
+        assert_eq!(answer.status, status, "{}", published().unwrap());
+    }
 }
