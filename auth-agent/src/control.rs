@@ -10,6 +10,7 @@ mod confirm;
 mod connections;
 mod events;
 mod filter;
+mod issuers;
 mod keys;
 mod limits;
 pub mod messages;
@@ -42,6 +43,7 @@ use crate::clock::UnixTime;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
+use crate::issuers::Issuers;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
 use crate::token::Verifier;
@@ -62,6 +64,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The kernel half.
     pub edge: Arc<dyn Edge>,
+    /// Where the keys of tokens come from.
+    pub issuers: Arc<Issuers>,
     /// API keys, for the request path.
     pub keys: Arc<KeyRing>,
     /// What is revoked, for the request path.
@@ -80,6 +84,7 @@ pub struct Control {
     connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
+    issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
     revocations: Arc<Revocations>,
     /// Why the kernel's rules are not those of the store.
@@ -92,8 +97,18 @@ pub struct Control {
 impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
     pub fn new(parts: Parts, started: UnixTime) -> Self {
-        let Parts { allowlist, classes, connections, counters, edge, keys, revocations, store, tokens } =
-            parts;
+        let Parts {
+            allowlist,
+            classes,
+            connections,
+            counters,
+            edge,
+            issuers,
+            keys,
+            revocations,
+            store,
+            tokens,
+        } = parts;
         let (changing, rules_error) = Default::default();
         Self {
             allowlist,
@@ -102,6 +117,7 @@ impl Control {
             connections,
             counters,
             edge,
+            issuers,
             keys,
             revocations,
             rules_error,
@@ -214,6 +230,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/connections/end", post(connections::end))
         .route("/v1/detach", post(filter::detach))
         .route("/v1/events", get(events::stream))
+        .route("/v1/issuers", get(issuers::list))
+        .route("/v1/issuers/{name}/refresh", post(issuers::refresh))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/v1/limits", get(limits::list).post(limits::set))

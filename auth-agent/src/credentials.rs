@@ -12,10 +12,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use self::cache::{Accepted, Cache, Forged, Known, TextHash};
 use crate::api_key::{ApiKey, KeyRing};
 use crate::authenticate::{Denied, Guess, Verify};
-use crate::clock::UnixTime;
+use crate::clock::{Monotonic, UnixTime};
 use crate::config;
 use crate::counters::TokenCounters;
 use crate::identity::{Facts, Identity, Method, TokenHash};
+use crate::issuers::{Issuers, KeysToCome};
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
 use crate::token::{Rejected, TokenError, Tried, VerifiedClaims, Verifier};
@@ -26,6 +27,7 @@ pub struct Credentials {
     counters: Arc<TokenCounters>,
     /// Nobody outside can tell which guesses share a word of their budgets.
     guesses: RandomState,
+    issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
     revocations: Arc<Revocations>,
     tokens: Arc<Verifier>,
@@ -34,6 +36,7 @@ pub struct Credentials {
 impl Credentials {
     /// Credentials that these know; tokens are remembered within these bounds.
     pub fn new(
+        issuers: Arc<Issuers>,
         keys: Arc<KeyRing>,
         revocations: Arc<Revocations>,
         tokens: Arc<Verifier>,
@@ -41,7 +44,7 @@ impl Credentials {
         counters: Arc<TokenCounters>,
     ) -> Self {
         let cache = Cache::new(config, Arc::clone(&counters));
-        Self { cache, counters, guesses: RandomState::new(), keys, revocations, tokens }
+        Self { cache, counters, guesses: RandomState::new(), issuers, keys, revocations, tokens }
     }
 
     /// The identity behind a token, verified now or a short while ago.
@@ -110,6 +113,10 @@ impl Verify for Credentials {
             scopes: record.scopes().into(),
             ..Facts::new(Method::ApiKey, record.name())
         }))
+    }
+
+    fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome> {
+        self.issuers.keys_to_come(token, now)
     }
 
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {

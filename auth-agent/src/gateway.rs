@@ -88,7 +88,7 @@ impl Gateway {
         let body = self.proxy.body(body);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let outcome = match self.judge(peer, open, &parts, now) {
+        let outcome = match self.judge(peer, open, &parts, now).await {
             Ok((canonical, permit)) => {
                 let request = Request::from_parts(parts, body);
                 tokio::select! {
@@ -114,7 +114,7 @@ impl Gateway {
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no
     /// request is free, whatever is wrong with it.
-    fn judge(
+    async fn judge(
         &self,
         peer: &Peer,
         open: &OpenRequest,
@@ -124,13 +124,13 @@ impl Gateway {
         let admitted = limits::admit(&*self.debts, peer.source, now.monotonic)?;
         let canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
         let route = policy::route(&self.config, &canonical)?;
-        let identity = self.identify((peer, open), request, &canonical, route, now)?;
+        let identity = self.identify((peer, open), request, &canonical, route, now).await?;
         let permit = policy::authorize(admitted, route, identity)?;
         Ok((canonical, permit))
     }
 
     /// Who sent the request, where the route wants to know; a failure is charged to the source.
-    fn identify(
+    async fn identify(
         &self,
         (peer, open): (&Peer, &OpenRequest),
         request: &Parts,
@@ -141,19 +141,12 @@ impl Gateway {
         if route.auth == Auth::None {
             return Ok(None);
         }
-        let header = &self.config.api_keys.header;
-        let max_bytes = self.config.sizes.token_bytes.get();
-        let outcome = credential::extract(&request.headers, canonical.query(), header, max_bytes)
-            .map_err(Denied::from)
-            .and_then(|credential| {
-                authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix)
-            })
-            .and_then(|identity| {
-                // In this order: what is revoked after the look finds the request among those to be cut off.
-                open.identified(&identity);
-                self.verify.unrevoked(&identity, now.unix)?;
-                Ok(identity)
-            });
+        let outcome = self.authenticate(peer, request, canonical, now).await.and_then(|identity| {
+            // In this order: what is revoked after the look finds the request among those to be cut off.
+            open.identified(&identity);
+            self.verify.unrevoked(&identity, now.unix)?;
+            Ok(identity)
+        });
         match outcome {
             Ok(identity) => {
                 self.debts.authenticated(peer.source, now.monotonic);
@@ -175,6 +168,31 @@ impl Gateway {
         match guess.map(|guess| self.debts.charge_guess(source, guess, now)) {
             Some(Charge::Over { retry_after }) => Refusal::AuthFailureLimit { retry_after },
             Some(Charge::Within) | None => refusal,
+        }
+    }
+
+    /// The one place where a request waits while it is judged: for keys that its issuer may just have published.
+    async fn authenticate(
+        &self,
+        peer: &Peer,
+        request: &Parts,
+        canonical: &Canonical,
+        now: Now,
+    ) -> Result<Arc<Identity>, Denied> {
+        let header = &self.config.api_keys.header;
+        let max_bytes = self.config.sizes.token_bytes.get();
+        let credential = credential::extract(&request.headers, canonical.query(), header, max_bytes)?;
+        let judge = |now: Now| authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix);
+        let denied = match judge(now) {
+            Ok(identity) => return Ok(identity),
+            Err(denied) => denied,
+        };
+        match authenticate::keys_to_come(&*self.verify, &credential, &denied.refusal, now.monotonic) {
+            None => Err(denied),
+            Some(keys) => {
+                keys.await;
+                judge(Now::read())
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::path::PathError;
+use crate::token::TokenError;
 
 mod response;
 
@@ -66,7 +67,7 @@ pub enum Refusal {
     /// The credential lacks a scope that the route needs.
     ScopeMissing,
     /// The JWT was refused.
-    Token(crate::token::TokenError),
+    Token(TokenError),
     /// The upstream can't be reached.
     UpstreamUnreachable,
     /// The upstream's answer can't be understood or broke off.
@@ -121,8 +122,10 @@ impl Refusal {
             | Self::CredentialExpired
             | Self::CredentialMalformed
             | Self::CredentialMissing
-            | Self::CredentialRevoked
-            | Self::Token(_) => StatusCode::UNAUTHORIZED,
+            | Self::CredentialRevoked => StatusCode::UNAUTHORIZED,
+            // Nothing is known against the token.
+            Self::Token(TokenError::KeysUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::ApiKeyNetwork | Self::ScopeMissing => StatusCode::FORBIDDEN,
             Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -183,18 +186,19 @@ impl Refusal {
     }
 
     /// Whether it counts as a failed authentication, and so brings the source nearer to
-    /// [`Self::AuthFailureLimit`]. All of them do but a missing credential, which guesses nothing.
+    /// [`Self::AuthFailureLimit`]. All of them do but a missing credential, which guesses nothing, and a token that can't
+    /// be checked for want of its issuer's keys.
     pub fn is_auth_failure(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::Token(error) => *error != TokenError::KeysUnavailable,
             Self::ApiKeyInvalid
-                | Self::ApiKeyExpired
-                | Self::ApiKeyNetwork
-                | Self::ApiKeyRevoked
-                | Self::CredentialAmbiguous
-                | Self::CredentialMalformed
-                | Self::CredentialRevoked
-                | Self::Token(_)
-        )
+            | Self::ApiKeyExpired
+            | Self::ApiKeyNetwork
+            | Self::ApiKeyRevoked
+            | Self::CredentialAmbiguous
+            | Self::CredentialMalformed
+            | Self::CredentialRevoked => true,
+            _ => false,
+        }
     }
 }

@@ -28,6 +28,7 @@ use crate::counters::Counters;
 use crate::credentials::Credentials;
 use crate::gateway::Gateway;
 use crate::guesses::Guesses;
+use crate::issuers::Issuers;
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
@@ -90,6 +91,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations, started)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
+    let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
+    let issuers = Arc::new(issuers);
     let server = Server::bind(&config)?;
     let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
 
@@ -104,6 +107,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         connections: server.connections(),
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
+        issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
         revocations: Arc::clone(&revocations),
         store,
@@ -116,8 +120,10 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
+    let fresh_keys = issuers.keep();
+    let token_counters = Arc::clone(&counters.tokens);
     let verify =
-        Arc::new(Credentials::new(keys, revocations, tokens, &config.tokens, Arc::clone(&counters.tokens)));
+        Arc::new(Credentials::new(issuers, keys, revocations, tokens, &config.tokens, token_counters));
     let guesses = Guesses::new(&config.limits.credential_failures);
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter), guesses });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
@@ -139,6 +145,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    drop(fresh_keys);
     watch.abort();
     heartbeat.abort();
     samples.abort();

@@ -21,6 +21,7 @@ mod header;
 mod inspect;
 mod json;
 mod keys;
+mod known;
 mod sensitive;
 mod watch;
 mod wire;
@@ -36,7 +37,8 @@ use arc_swap::ArcSwap;
 pub use claims::VerifiedClaims;
 pub use error::TokenError;
 pub use inspect::{Check, Inspection, Outcome, Time, UsedKey, Verdict, inspect};
-pub use keys::{KeyError, KeyFault};
+pub use keys::{KeyError, KeyFault, read as read_keys};
+pub use known::{KeyName, KnownKeys, UnknownKey};
 
 use crate::clock::UnixTime;
 use crate::config;
@@ -105,6 +107,11 @@ impl From<TokenError> for Rejected {
 }
 
 impl Keys {
+    fn replaced(&self, set: Option<KeySet>) -> Self {
+        let version = KeysVersion { generation: self.version.generation + 1, ..self.version };
+        Self { set, version }
+    }
+
     fn find(&self, id: Option<&str>) -> Result<&Key, TokenError> {
         self.set.as_ref().ok_or(TokenError::KeysUnavailable)?.find(id)
     }
@@ -175,14 +182,14 @@ impl Verifier {
     /// # Errors
     /// The text can't be used as it stands; the keys are as they were.
     pub fn replace_keys(&self, name: &str, text: &[u8]) -> Result<(), KeyFault> {
-        let issuer = self.issuers.iter().find(|issuer| **issuer.name() == *name);
-        let issuer = issuer.ok_or(KeyFault::IssuerUnknown)?;
+        let issuer = self.named(name).ok_or(KeyFault::IssuerUnknown)?;
         let set = KeySet::parse(text, &issuer.config)?;
-        issuer.keys.rcu(|keys| {
-            let version = KeysVersion { generation: keys.version.generation + 1, ..keys.version };
-            Keys { set: Some(set.clone()), version }
-        });
+        issuer.keys.rcu(|keys| keys.replaced(Some(set.clone())));
         Ok(())
+    }
+
+    fn named(&self, name: &str) -> Option<&Issuer> {
+        self.issuers.iter().find(|issuer| **issuer.name() == *name)
     }
 
     /// Whether the token may be looked at at all.

@@ -4,5 +4,6 @@ pub mod auth;
 pub mod flood;
 pub mod kernel;
 mod machine;
+pub mod revocation;
 mod spread;
 mod system;

@@ -12,10 +12,12 @@ use serde::de::DeserializeOwned;
 
 use super::args::{
     AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, CreateKey, EndConnections,
-    ImportBans, KeyVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, Verb,
+    ImportBans, IssuerVerb, KeyVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, connections, events, limit, network_list, pending, render, revocation, tokens};
+use super::{
+    Failure, check, connections, events, issuer, limit, network_list, pending, render, revocation, tokens,
+};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -52,6 +54,11 @@ impl Session<'_> {
             Verb::Key(KeyVerb::Revoke { id }) => {
                 let body = self.ask(Method::POST, &format!("/v1/keys/{id}/revoke"), None::<()>)?;
                 self.show(&body, |key: &messages::RevokedKey| format!("revoked {}\n", key.id))
+            }
+            Verb::Issuer(IssuerVerb::List) => self.get("/v1/issuers", |issuers| issuer::list(issuers, now)),
+            Verb::Issuer(IssuerVerb::Refresh { name }) => {
+                let body = self.ask(Method::POST, &issuer::refresh_target(&name)?, None::<()>)?;
+                self.show(&body, |issuer| issuer::refreshed(issuer, now))
             }
             Verb::Allow(AllowVerb::Add { confirm, network, reason }) => {
                 let request = messages::AddAllow { network: network.to_string(), reason };
@@ -229,6 +236,8 @@ impl Session<'_> {
         let checked = check::check(&path);
         if self.json {
             self.print_json(&checked)?;
+        } else {
+            checked.notes.iter().for_each(|note| self.say(&format!("note: {note}\n")));
         }
         match &checked.problems[..] {
             [] if self.json => Ok(()),

@@ -2,11 +2,11 @@
 
 use std::io::{self, Read};
 
-use super::Failure;
 use super::args::TokenVerb;
 use super::session::Session;
+use super::{Failure, issuer};
 use crate::config::Config;
-use crate::token::{self, Verifier};
+use crate::token;
 
 /// No token is longer; `sizes.token_bytes` is far below.
 const STDIN_BYTES: u64 = 1024 * 1024;
@@ -20,8 +20,12 @@ pub(super) fn run(session: &mut Session<'_>, verb: TokenVerb) -> Result<(), Fail
 
 fn inspect(session: &mut Session<'_>, token: String) -> Result<(), Failure> {
     let token = text(token)?;
-    let verifier = session.optional_config()?.as_ref().map(verifier).transpose()?;
-    let inspection = token::inspect(&token, verifier.as_ref(), session.now);
+    let config = session.optional_config()?;
+    let known = config.as_ref().map(|config| issuer::offline_verifier(config, session.now)).transpose()?;
+    let inspection = token::inspect(&token, known.as_ref().map(|known| &known.tokens), session.now);
+    for note in known.iter().flat_map(|known| known.notes_on(&inspection)) {
+        session.say(&format!("note: {note}\n"));
+    }
     if session.json {
         session.print_json(&inspection)
     } else {
@@ -32,8 +36,12 @@ fn inspect(session: &mut Session<'_>, token: String) -> Result<(), Failure> {
 /// For scripts: the exit code is the answer, and nothing of the token is printed but how each check went.
 fn verify(session: &mut Session<'_>, token: String) -> Result<(), Failure> {
     let token = text(token)?;
-    let verifier = verifier(&Config::load(session.config_path())?)?;
-    let verdict = token::inspect(&token, Some(&verifier), session.now).into_verdict();
+    let known = issuer::offline_verifier(&Config::load(session.config_path())?, session.now)?;
+    let inspection = token::inspect(&token, Some(&known.tokens), session.now);
+    for note in known.notes_on(&inspection) {
+        session.say(&format!("note: {note}\n"));
+    }
+    let verdict = inspection.into_verdict();
     if session.json {
         session.print_json(&verdict)?;
     } else {
@@ -43,11 +51,6 @@ fn verify(session: &mut Session<'_>, token: String) -> Result<(), Failure> {
         None => Ok(()),
         Some(refusal) => Err(Failure::new(format!("the token is refused, {}: {refusal}", refusal.name()))),
     }
-}
-
-fn verifier(config: &Config) -> Result<Verifier, Failure> {
-    Verifier::load(&config.issuers, config.sizes.token_bytes.get())
-        .map_err(|error| Failure::new(error.to_string()))
 }
 
 fn text(token: String) -> Result<String, Failure> {

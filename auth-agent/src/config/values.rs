@@ -18,6 +18,7 @@ use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
 use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
+use crate::https_url::{HttpsUrl, UrlError};
 use crate::path::is_plain;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -235,6 +236,17 @@ pub(super) fn interface(value: &DeValue<'_>) -> Checked<String> {
     } else {
         wrong(format!("\"{}\" is not an interface name", shown(text)), CURE)
     }
+}
+
+/// `"https://id.example.com/keys"`
+pub(super) fn https_url(value: &DeValue<'_>) -> Checked<HttpsUrl> {
+    const CURE: &str = "write an address such as \"https://id.example.com/jwks.json\"";
+    let text = string(value, CURE)?;
+    HttpsUrl::parse(text).or_else(|error| match error {
+        // What stands before the @ may be a password.
+        UrlError::User => wrong("an address with a user name", CURE),
+        error => wrong(format!("\"{}\" {error}", shown(text)), CURE),
+    })
 }
 
 /// `"auto"`, `"generic"` or `"native"`

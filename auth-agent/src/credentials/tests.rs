@@ -22,9 +22,10 @@ fn setup(config: config::Tokens) -> Setup {
     let directory = tempfile::tempdir().unwrap();
     let pepper = Pepper::open(directory.path(), false).unwrap();
     let (tokens, counters) = (Arc::new(tokens), Arc::<TokenCounters>::default());
+    let issuers = Arc::new(Issuers::open(&[], directory.path(), Arc::clone(&tokens), NOW).unwrap());
     let ring = Arc::new(KeyRing::new(pepper, []));
     let credentials =
-        Credentials::new(ring, Arc::default(), Arc::clone(&tokens), &config, Arc::clone(&counters));
+        Credentials::new(issuers, ring, Arc::default(), Arc::clone(&tokens), &config, Arc::clone(&counters));
     Setup { counters, credentials, signer, tokens, _directory: directory }
 }
 

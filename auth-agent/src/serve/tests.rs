@@ -9,4 +9,5 @@ mod requests;
 mod revocation;
 mod smuggling;
 mod streaming;
+mod upgrade;
 mod upstream;

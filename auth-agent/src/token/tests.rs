@@ -7,5 +7,6 @@ mod inspection;
 mod key_files;
 mod laws;
 pub(crate) mod mint;
+mod published;
 mod signatures;
 mod vectors;

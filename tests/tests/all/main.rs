@@ -18,6 +18,7 @@ mod guest;
 mod heartbeat;
 mod hotplug;
 mod interop;
+mod keys;
 mod lifecycle;
 mod limits;
 mod lists;

@@ -1,6 +1,7 @@
 //! What is measured: issuers with a key for each algorithm, their tokens, API keys, revocations.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use auth_agent::clock::UnixTime;
 use auth_agent::config;
 use auth_agent::credentials::Credentials;
 use auth_agent::identity::Identity;
+use auth_agent::issuers::Issuers;
 use auth_agent::revocation::{Revocation, Revocations, Target};
 use auth_agent::token::Verifier;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -162,6 +164,17 @@ fn short(count: usize) -> String {
     }
 }
 
+/// Credentials of which none is revoked.
+fn credentials(
+    folder: &Path,
+    ring: Arc<KeyRing>,
+    tokens: Arc<Verifier>,
+    config: &config::Tokens,
+) -> Result<Credentials> {
+    let issuers = Arc::new(Issuers::open(&[], folder, Arc::clone(&tokens), NOW)?);
+    Ok(Credentials::new(issuers, ring, Arc::default(), tokens, config, Arc::default()))
+}
+
 /// A key pair, and how it signs.
 struct Issuer {
     algorithm: Algorithm,
@@ -204,7 +217,7 @@ impl Issuer {
         Ok(encode(&header, claims, &self.private)?)
     }
 
-    fn verifier(&self, folder: &std::path::Path) -> Result<Arc<Verifier>> {
+    fn verifier(&self, folder: &Path) -> Result<Arc<Verifier>> {
         let file = folder.join(self.name());
         std::fs::write(&file, &self.public)?;
         let issuer = config::Issuer {
@@ -222,13 +235,13 @@ impl Issuer {
         Ok(Arc::new(Verifier::load(&[issuer], 8_192)?))
     }
 
-    fn credentials(&self, folder: &std::path::Path, ring: &Arc<KeyRing>, cache: u64) -> Result<Credentials> {
+    fn credentials(&self, folder: &Path, ring: &Arc<KeyRing>, cache: u64) -> Result<Credentials> {
         let config = config::Tokens { cache_bytes: cache, ..config::Tokens::default() };
         let verifier = self.verifier(folder)?;
-        Ok(Credentials::new(Arc::clone(ring), Arc::default(), verifier, &config, Arc::default()))
+        credentials(folder, Arc::clone(ring), verifier, &config)
     }
 
-    fn subject(&self, folder: &std::path::Path, ring: &Arc<KeyRing>) -> Result<Subject> {
+    fn subject(&self, folder: &Path, ring: &Arc<KeyRing>) -> Result<Subject> {
         Ok(Subject {
             caching: self.credentials(folder, ring, config::Tokens::default().cache_bytes)?,
             name: self.name(),
@@ -290,7 +303,7 @@ fn base64_of(header: &Header) -> Result<String> {
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(serde_json::to_vec(header)?))
 }
 
-fn identities(folder: &std::path::Path, ring: &Arc<KeyRing>) -> Result<Vec<Arc<Identity>>> {
+fn identities(folder: &Path, ring: &Arc<KeyRing>) -> Result<Vec<Arc<Identity>>> {
     let issuer = Issuer::new(Algorithm::HS256)?;
     let credentials = issuer.credentials(folder, ring, 0)?;
     (0..IDENTITIES)
@@ -313,7 +326,7 @@ fn revoke(revocations: &Revocations, number: usize) {
 }
 
 /// Keys, and some of them as they are sent.
-fn keys(count: usize, folder: &std::path::Path) -> Result<(usize, Credentials, Vec<String>)> {
+fn keys(count: usize, folder: &Path) -> Result<(usize, Credentials, Vec<String>)> {
     const SENT: usize = 4_096;
     let pepper = Pepper::open(folder, false)?;
     let texts = (0..count).map(|_| ApiKey::generate()).collect::<Result<Vec<_>, _>>()?;
@@ -334,8 +347,7 @@ fn keys(count: usize, folder: &std::path::Path) -> Result<(usize, Credentials, V
         .collect();
     let ring = Arc::new(KeyRing::new(pepper, &stored));
     let none = Arc::new(Verifier::load(&[], 8_192)?);
-    let credentials =
-        Credentials::new(ring, Arc::default(), none, &config::Tokens::default(), Arc::default());
+    let credentials = credentials(folder, ring, none, &config::Tokens::default())?;
     let step = count.div_ceil(SENT).max(1);
     Ok((count, credentials, texts.iter().step_by(step).map(|key| key.expose().to_owned()).collect()))
 }

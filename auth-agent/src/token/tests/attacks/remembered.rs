@@ -12,6 +12,7 @@ use crate::authenticate::Verify as _;
 use crate::clock::UnixTime;
 use crate::config;
 use crate::credentials::Credentials;
+use crate::issuers::Issuers;
 use crate::refusal::Refusal;
 
 fn credentials(adjust: impl FnOnce(&mut config::Issuer)) -> (Credentials, Arc<Verifier>, tempfile::TempDir) {
@@ -19,12 +20,10 @@ fn credentials(adjust: impl FnOnce(&mut config::Issuer)) -> (Credentials, Arc<Ve
     let folder = tempfile::tempdir().unwrap();
     let ring = KeyRing::new(Pepper::open(folder.path(), false).unwrap(), []);
     let tokens = Arc::new(adjusted(&[Algorithm::ES256], &signer.pem, adjust));
-    let config = config::Tokens::default();
-    (
-        Credentials::new(Arc::new(ring), Arc::default(), Arc::clone(&tokens), &config, Arc::default()),
-        tokens,
-        folder,
-    )
+    let issuers = Arc::new(Issuers::open(&[], folder.path(), Arc::clone(&tokens), NOW).unwrap());
+    let (ring, config) = (Arc::new(ring), config::Tokens::default());
+    let (revocations, counters) = (Arc::default(), Arc::default());
+    (Credentials::new(issuers, ring, revocations, Arc::clone(&tokens), &config, counters), tokens, folder)
 }
 
 fn refusal_at(credentials: &Credentials, token: &str, now: u64) -> Option<Refusal> {
