@@ -14,6 +14,7 @@ mod exact;
 mod filter;
 mod flows;
 mod foreign;
+mod guesses;
 mod guest;
 mod heartbeat;
 mod hotplug;
