@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::clock::UnixTime;
+use crate::clock::{Now, UnixTime};
 use crate::credential::Credential;
 use crate::identity::{Identity, Method};
 use crate::refusal::Refusal;
 
 /// What can tell a valid credential from another: the issuers' keys and the API keys.
 pub trait Verify: Send + Sync {
-    /// Whom an API key used from `source` stands for.
-    fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Arc<Identity>, Refusal>;
+    /// Whom an API key used from `source` stands for. Each call is a request that is charged to the key.
+    fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Refusal>;
     /// Whom a token stands for.
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal>;
 }
@@ -21,10 +21,10 @@ pub fn authenticate(
     verify: &dyn Verify,
     credential: &Credential<'_>,
     source: IpAddr,
-    now: UnixTime,
+    now: Now,
 ) -> Result<Arc<Identity>, Refusal> {
     match credential.method() {
         Method::ApiKey => verify.api_key(credential.text(), source, now),
-        Method::Jwt => verify.token(credential.text(), now),
+        Method::Jwt => verify.token(credential.text(), now.unix),
     }
 }

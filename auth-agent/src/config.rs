@@ -85,6 +85,8 @@ impl Config {
 /// `[api_keys]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiKeys {
+    /// Whether a browser may send one.
+    pub allow_browsers: bool,
     /// Header that carries an API key (`x-api-key`).
     pub header: HeaderName,
 }

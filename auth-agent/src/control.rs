@@ -103,7 +103,7 @@ impl Control {
         let _changing = self.changing();
         let undone = self.undo_locked(now)?;
         let expired = self.store.purge_expired(now)?;
-        self.store_uses()?;
+        self.store_some_uses()?;
         let stale = undone || expired > 0 || self.rules_error().is_some();
         let applied = if stale { self.apply_rules_locked(now) } else { Ok(()) };
         self.edge.forget_flows().map_err(Problem::Edge)?;
@@ -112,12 +112,26 @@ impl Control {
         Ok(next.map(|deadline| Duration::from_secs(deadline.0.saturating_sub(now.0))))
     }
 
-    /// Stores when keys were last used; also for the last moment before the agent ends. Blocks.
+    /// Stores when keys were last used, for the last moment before the agent ends. Blocks.
     pub fn store_uses(&self) -> Result<(), StoreError> {
-        let uses = self.keys.unstored_uses();
-        self.store.touch_keys(&uses)?;
-        self.keys.stored(&uses);
+        while self.store_some_uses()? {}
         Ok(())
+    }
+
+    /// Stores when some of the keys were last used; says whether there were any.
+    fn store_some_uses(&self) -> Result<bool, StoreError> {
+        let uses = self.keys.take_uses();
+        if uses.is_empty() {
+            return Ok(false);
+        }
+        match self.store.touch_keys(uses.iter()) {
+            Ok(()) => self.keys.stored(uses),
+            Err(error) => {
+                self.keys.not_stored(uses);
+                return Err(error);
+            }
+        }
+        Ok(true)
     }
 
     /// Whatever fails here, the change behind it is stored: it is told so, and [`Control::upkeep`] retries.
@@ -190,7 +204,10 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/detach", post(filter::detach))
         .route("/v1/events", get(events::stream))
         .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/import", post(keys::import).layer(DefaultBodyLimit::max(body::KEYS_BYTES)))
+        .route("/v1/keys/{id}", get(keys::show))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
         .route("/v1/limits", get(limits::list).post(limits::set))
         .route("/v1/limits/{network}", get(limits::of).delete(limits::remove))
         .route("/v1/pending", get(confirm::list))

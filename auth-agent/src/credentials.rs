@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 
 use crate::api_key::KeyRing;
 use crate::authenticate::Verify;
-use crate::clock::UnixTime;
+use crate::clock::{Now, UnixTime};
 use crate::identity::{Facts, Identity, Method, TokenHash};
 use crate::refusal::Refusal;
 use crate::token::{VerifiedClaims, Verifier};
@@ -26,13 +26,8 @@ impl Credentials {
 }
 
 impl Verify for Credentials {
-    fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Arc<Identity>, Refusal> {
-        let record = self.keys.verify(key, source, now)?;
-        Ok(Identity::verified(Facts {
-            key: Some(record.id()),
-            scopes: record.scopes().into(),
-            ..Facts::new(Method::ApiKey, record.name())
-        }))
+    fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Refusal> {
+        self.keys.verify(key, source, now)
     }
 
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal> {

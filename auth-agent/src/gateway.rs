@@ -11,13 +11,14 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tracing::{debug, info};
 
+use crate::api_key::has_browser_marks;
 use crate::authenticate::{self, Verify};
-use crate::clock::{Monotonic, UnixTime};
+pub use crate::clock::Now;
 use crate::config::{Auth, Config, Route};
 use crate::connections::Connection;
 use crate::counters::{self, Counters};
-use crate::credential;
-use crate::identity::Identity;
+use crate::credential::{self, Credential};
+use crate::identity::{Identity, Method as By};
 use crate::limits::{self, SourceDebts};
 use crate::policy::{self, Permit};
 use crate::proxy::{Proxy, RequestBody, ResponseBody};
@@ -36,22 +37,6 @@ pub struct Peer {
     pub server_name: Option<Arc<str>>,
     /// Its address; IPv4 clients of an IPv6 socket as IPv4.
     pub source: IpAddr,
-}
-
-/// When a request came, on both clocks.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For debts.
-    pub monotonic: Monotonic,
-    /// For credentials.
-    pub unix: UnixTime,
-}
-
-impl Now {
-    /// The time now.
-    pub fn read() -> Self {
-        Self { monotonic: Monotonic::now(), unix: UnixTime::now() }
-    }
 }
 
 /// What a request is judged by, and the way on.
@@ -127,9 +112,9 @@ impl Gateway {
         }
         let header = &self.config.api_keys.header;
         let max_bytes = self.config.sizes.token_bytes.get();
-        let outcome = credential::extract(&request.headers, canonical.query(), header, max_bytes).and_then(
-            |credential| authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix),
-        );
+        let outcome = credential::extract(&request.headers, canonical.query(), header, max_bytes)
+            .and_then(|credential| self.refuse_browser(request, &credential).map(|()| credential))
+            .and_then(|credential| authenticate::authenticate(&*self.verify, &credential, peer.source, now));
         match &outcome {
             Ok(identity) => {
                 self.debts.authenticated(peer.source, now.monotonic);
@@ -142,6 +127,14 @@ impl Gateway {
             Err(_) => {}
         }
         outcome.map(Some)
+    }
+
+    /// Before the key is looked at, so that a browser learns nothing about it.
+    fn refuse_browser(&self, request: &Parts, credential: &Credential<'_>) -> Result<(), Refusal> {
+        let refused = credential.method() == By::ApiKey
+            && !self.config.api_keys.allow_browsers
+            && has_browser_marks(&request.headers);
+        if refused { Err(Refusal::ApiKeyBrowser) } else { Ok(()) }
     }
 
     fn refuse(&self, peer: &Peer, method: &Method, path: &str, refused: Refused<'_>) -> Response<AnswerBody> {

@@ -88,7 +88,7 @@ impl Facts {
 pub struct Identity(Facts);
 
 impl Identity {
-    /// For [`crate::credentials`] alone: whoever calls this has verified the credential.
+    /// For [`crate::credentials`], whose token was verified, and for the records of API keys, which only the key opens.
     pub(crate) fn verified(facts: Facts) -> Arc<Self> {
         Arc::new(Self(facts))
     }

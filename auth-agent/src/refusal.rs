@@ -15,10 +15,17 @@ pub use response::{Refused, respond};
 /// Why a request was refused. Adding a variant here is all it takes to name a new reason.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Refusal {
+    /// The request carries an API key and the marks of a browser.
+    ApiKeyBrowser,
     /// The API key is well formed and unknown, or its checksum is wrong.
     ApiKeyInvalid,
     /// The API key is past its expiry.
     ApiKeyExpired,
+    /// The API key is over its own request limit.
+    ApiKeyLimit {
+        /// Until its next request is admitted.
+        retry_after: Duration,
+    },
     /// The API key is used from outside its networks.
     ApiKeyNetwork,
     /// The API key was revoked.
@@ -77,8 +84,10 @@ impl Refusal {
     /// The reason's name: lower case, words joined by hyphens.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::ApiKeyBrowser => "api-key-browser",
             Self::ApiKeyInvalid => "api-key-invalid",
             Self::ApiKeyExpired => "api-key-expired",
+            Self::ApiKeyLimit { .. } => "api-key-limit",
             Self::ApiKeyNetwork => "api-key-network",
             Self::ApiKeyRevoked => "api-key-revoked",
             Self::AuthFailureLimit { .. } => "auth-failure-limit",
@@ -115,8 +124,10 @@ impl Refusal {
             | Self::CredentialMalformed
             | Self::CredentialMissing
             | Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::ApiKeyNetwork | Self::ScopeMissing => StatusCode::FORBIDDEN,
-            Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            Self::ApiKeyLimit { .. } | Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyInvalid | Self::FramingInvalid | Self::HostInvalid | Self::PathInvalid(_) => {
@@ -142,8 +153,10 @@ impl Refusal {
     /// What is wrong, in a sentence for the client; tells nothing that the client does not know.
     pub fn detail(&self) -> &'static str {
         match self {
+            Self::ApiKeyBrowser => "api keys are for servers, and this request came from a browser",
             Self::ApiKeyInvalid => "the api key is not known",
             Self::ApiKeyExpired => "the api key is past its expiry",
+            Self::ApiKeyLimit { .. } => "too many requests with this api key",
             Self::ApiKeyNetwork => "the api key may not be used from this network",
             Self::ApiKeyRevoked => "the api key was revoked",
             Self::AuthFailureLimit { .. } => "too many failed authentications from this address",
@@ -171,7 +184,8 @@ impl Refusal {
     }
 
     /// Whether it counts as a failed authentication, and so brings the source nearer to
-    /// [`Self::AuthFailureLimit`]. All of them do but a missing credential, which guesses nothing.
+    /// [`Self::AuthFailureLimit`]. A missing credential, a browser's request and a
+    /// key over its limit guess nothing.
     pub fn is_auth_failure(&self) -> bool {
         matches!(
             self,

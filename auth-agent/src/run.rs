@@ -140,9 +140,9 @@ async fn serve(config: Arc<Config>) -> Result<()> {
 /// The store, and the ring of the keys in it.
 fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>)> {
     let store = Store::open(&config.store.directory, now)?;
-    let keys = store.keys()?;
-    let pepper = Pepper::open(&config.store.directory, !keys.is_empty())?;
-    let ring = KeyRing::new(pepper, &keys);
+    let pepper = Pepper::open(&config.store.directory, store.has_keys()?)?;
+    let ring = KeyRing::new(pepper, []);
+    store.each_key(|key| ring.insert(key))?;
     Ok((Arc::new(store), Arc::new(ring)))
 }
 

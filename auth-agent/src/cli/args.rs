@@ -1,5 +1,7 @@
 //! The command line's grammar.
 
+mod keys;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use clap::{Args as Arguments, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::api_key::KeyId;
+pub(super) use self::keys::{CreateKey, KeyVerb, RotateKey};
 use crate::duration;
 use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
 use crate::network::parse_network;
@@ -41,7 +43,7 @@ pub(super) enum Verb {
     },
     /// Show the running agent: filter, counters, rules
     Status,
-    /// Create, list and revoke API keys
+    /// Create, list, rotate, import and revoke API keys
     #[command(subcommand)]
     Key(KeyVerb),
     /// Let addresses and networks pass every limit and ban
@@ -237,39 +239,6 @@ pub(super) struct Events {
 
 fn reason(text: &str) -> Result<String, UnknownReason> {
     parse_reasons(text).map(|_| text.to_owned())
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum KeyVerb {
-    /// Create an API key and print it, this once
-    Create(CreateKey),
-    /// List the keys, without their secrets
-    List,
-    /// Refuse a key from its next request on, for good
-    Revoke {
-        /// The key's id, as `key list` shows it
-        #[arg(value_name = "ID")]
-        id: KeyId,
-    },
-}
-
-#[derive(Arguments, Debug)]
-pub(super) struct CreateKey {
-    /// Who uses it: the subject that the upstream sees
-    #[arg(long, value_name = "NAME")]
-    pub(super) name: String,
-    /// A scope it has; repeat for more
-    #[arg(long = "scope", value_name = "SCOPE")]
-    pub(super) scopes: Vec<String>,
-    /// How long it is valid, like 90d [default: until it is revoked]
-    #[arg(long = "expires", value_name = "TIME", value_parser = duration::parse_seconds)]
-    pub(super) expires_in: Option<Duration>,
-    /// A network it may be used from; repeat for more [default: any]
-    #[arg(long = "allow-net", value_name = "CIDR", value_parser = parse_network)]
-    pub(super) networks: Vec<IpNet>,
-    /// A remark, shown in the list
-    #[arg(long, value_name = "TEXT")]
-    pub(super) note: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

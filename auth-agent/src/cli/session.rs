@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::args::{
-    AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, CreateKey, EndConnections,
-    ImportBans, KeyVerb, LimitVerb, Remove, SourceVerb, TokenVerb, Verb,
+    AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, EndConnections, ImportBans,
+    LimitVerb, Remove, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, connections, events, limit, network_list, pending, render};
+use super::{Failure, check, connections, events, keys, limit, network_list, pending, render};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -51,12 +51,7 @@ impl Session<'_> {
                 run::run(config).map_err(|error| Failure::new(format!("{error:#}")))
             }
             Verb::Status => self.get("/v1/status", |status| render::status(status, now)),
-            Verb::Key(KeyVerb::Create(key)) => self.create_key(key),
-            Verb::Key(KeyVerb::List) => self.get("/v1/keys", |keys| render::keys(keys, now)),
-            Verb::Key(KeyVerb::Revoke { id }) => {
-                let body = self.ask(Method::POST, &format!("/v1/keys/{id}/revoke"), None::<()>)?;
-                self.show(&body, |key: &messages::RevokedKey| format!("revoked {}\n", key.id))
-            }
+            Verb::Key(verb) => keys::run(self, verb),
             Verb::Allow(AllowVerb::Add { confirm, network, reason }) => {
                 let request = messages::AddAllow { network: network.to_string(), reason };
                 self.add("/v1/allows", request, confirm, |allow: &messages::AllowEntry| {
@@ -109,23 +104,6 @@ impl Session<'_> {
             Verb::Doctor { interfaces } => self.doctor(interfaces),
             Verb::Detach { pin_directory } => self.detach(pin_directory),
         }
-    }
-
-    fn create_key(&mut self, key: CreateKey) -> Result<(), Failure> {
-        let request = messages::CreateKey {
-            expires_in_seconds: key.expires_in.map(|time| time.as_secs()),
-            name: key.name,
-            networks: key.networks.iter().map(ToString::to_string).collect(),
-            note: key.note,
-            scopes: key.scopes,
-        };
-        let body = self.ask(Method::POST, "/v1/keys", Some(request))?;
-        self.show(&body, |created: &messages::CreatedKey| format!("{}\n", created.key))?;
-        if !self.json {
-            let created: messages::CreatedKey = parse(&body)?;
-            self.say(&render::created_key(&created.entry, self.now));
-        }
-        Ok(())
     }
 
     fn add_ban(&mut self, AddBan { network, options }: AddBan) -> Result<(), Failure> {
@@ -296,7 +274,7 @@ impl Session<'_> {
         }
     }
 
-    fn get<T: DeserializeOwned>(
+    pub(super) fn get<T: DeserializeOwned>(
         &mut self,
         target: &str,
         text: impl FnOnce(&T) -> String,
@@ -305,7 +283,12 @@ impl Session<'_> {
         self.show(&body, text)
     }
 
-    fn ask(&mut self, method: Method, target: &str, body: Option<impl Serialize>) -> Result<Bytes, Failure> {
+    pub(super) fn ask(
+        &mut self,
+        method: Method,
+        target: &str,
+        body: Option<impl Serialize>,
+    ) -> Result<Bytes, Failure> {
         let body = body.map_or(Ok(Vec::new()), |body| serde_json::to_vec(&body));
         let body = body.map_err(|error| Failure::new(error.to_string()))?;
         let answer = call(&self.socket()?, method, target, body);
@@ -320,7 +303,7 @@ impl Session<'_> {
         Ok(answer?)
     }
 
-    fn show<T: DeserializeOwned>(
+    pub(super) fn show<T: DeserializeOwned>(
         &mut self,
         body: &[u8],
         text: impl FnOnce(&T) -> String,

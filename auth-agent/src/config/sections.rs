@@ -209,7 +209,11 @@ fn choices(upstreams: &[String]) -> String {
 }
 
 fn api_keys(mut section: Section<'_>) -> ApiKeys {
-    let api_keys = ApiKeys { header: section.or("header", values::header, ApiKeys::default().header) };
+    let default = ApiKeys::default();
+    let api_keys = ApiKeys {
+        allow_browsers: section.or("allow_browsers", values::boolean, default.allow_browsers),
+        header: section.or("header", values::header, default.header),
+    };
     section.finish();
     api_keys
 }

@@ -77,12 +77,33 @@ pub enum Problem {
     /// The work for the request ended without an answer.
     #[error("the agent failed at this request: look at its log, then check the state before trying again")]
     Internal,
+    /// Has no successor.
+    #[error(
+        "the API key {0} is revoked or expired, and can't be rotated: `auth-agent key create` makes a new one"
+    )]
+    KeyEnded(KeyId),
     /// A text that is not the id of a key.
     #[error(transparent)]
     KeyId(#[from] MalformedKeyId),
+    /// A key that can't be imported.
+    #[error("key {number}: {problem}; nothing was imported")]
+    KeyImport {
+        /// Its place among those that were to be imported, from 1.
+        number: usize,
+        /// What is wrong with it.
+        problem: Box<Self>,
+    },
     /// No such key.
     #[error("there is no API key {0}: `auth-agent key list` shows them")]
     KeyMissing(KeyId),
+    /// Has a successor.
+    #[error("the API key {id} was rotated before: its successor is {successor}, rotate that one")]
+    KeyRotated {
+        /// As asked.
+        id: KeyId,
+        /// What was made in its place.
+        successor: KeyId,
+    },
     /// Nothing to remove.
     #[error("no limits were set for exactly {network}{}", if *configured {
         ": they stand in a [[class]] of the configuration, change them there"
@@ -174,8 +195,11 @@ impl Problem {
             Self::Field { .. } => "field-invalid",
             Self::FlowsNotDropped { .. } => "flows-not-dropped",
             Self::Internal => "internal",
+            Self::KeyEnded(_) => "key-ended",
             Self::KeyId(_) => "key-id-invalid",
+            Self::KeyImport { .. } => "key-import-invalid",
             Self::KeyMissing(_) => "key-missing",
+            Self::KeyRotated { .. } => "key-rotated",
             Self::LimitMissing { .. } => "limit-missing",
             Self::Method => "method-not-allowed",
             Self::Network(_) => "network-invalid",
@@ -197,6 +221,7 @@ impl Problem {
             | Self::BodyInvalid(_)
             | Self::Field { .. }
             | Self::KeyId(_)
+            | Self::KeyImport { .. }
             | Self::Network(_)
             | Self::SourceInvalid(_) => StatusCode::BAD_REQUEST,
             Self::AllowMissing { .. }
@@ -209,9 +234,13 @@ impl Problem {
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
-            Self::EventsFull | Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => {
-                StatusCode::CONFLICT
-            }
+            Self::EventsFull
+            | Self::KeyEnded(_)
+            | Self::KeyRotated { .. }
+            | Self::Store(StoreError {
+                problem: store::Problem::KeyKnown(_) | store::Problem::TooMany { .. },
+                ..
+            }) => StatusCode::CONFLICT,
             Self::Edge(_)
             | Self::FlowsNotDropped { .. }
             | Self::Internal

@@ -48,7 +48,9 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     add_challenge(headers, refused);
     match refusal {
-        Refusal::AuthFailureLimit { retry_after } | Refusal::RequestLimit { retry_after } => {
+        Refusal::ApiKeyLimit { retry_after }
+        | Refusal::AuthFailureLimit { retry_after }
+        | Refusal::RequestLimit { retry_after } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)));
         }
         Refusal::MethodNotAllowed => {

@@ -16,7 +16,7 @@ pub struct Change {
     /// From when on it has no effect.
     pub expires: Option<UnixTime>,
     /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `change.confirm`,
-    /// `change.undo`, `key.create`, `key.revoke`,
+    /// `change.undo`, `key.create`, `key.import`, `key.revoke`, `key.rotate`,
     /// `limit.remove`, `limit.set`.
     pub kind: String,
     /// The host that made it.
@@ -40,7 +40,9 @@ pub(super) enum Kind {
     ChangeConfirm,
     ChangeUndo,
     KeyCreate,
+    KeyImport,
     KeyRevoke,
+    KeyRotate,
     LimitRemove,
     LimitSet,
 }
@@ -56,7 +58,9 @@ impl Kind {
             Self::ChangeConfirm => "change.confirm",
             Self::ChangeUndo => "change.undo",
             Self::KeyCreate => "key.create",
+            Self::KeyImport => "key.import",
             Self::KeyRevoke => "key.revoke",
+            Self::KeyRotate => "key.rotate",
             Self::LimitRemove => "limit.remove",
             Self::LimitSet => "limit.set",
         }

@@ -27,7 +27,7 @@ use super::super::Server;
 use super::upstream::Upstream;
 use crate::allowlist::Allowlist;
 use crate::authenticate::Verify;
-use crate::clock::UnixTime;
+use crate::clock::{Now, UnixTime};
 use crate::config::Upstream as Group;
 use crate::config::*;
 use crate::connections::Connections;
@@ -48,7 +48,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 struct FakeVerify;
 
 impl Verify for FakeVerify {
-    fn api_key(&self, key: &str, _: IpAddr, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
+    fn api_key(&self, key: &str, _: IpAddr, _: Now) -> Result<Arc<Identity>, Refusal> {
         match key {
             "ak_good" => Ok(someone(By::ApiKey, "ci", &["read"])),
             "ak_expired" => Err(Refusal::ApiKeyExpired),
@@ -256,7 +256,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     let dead: Uri = "http://127.0.0.1:1".parse().unwrap();
     let group = |name: &str, endpoints: Vec<Uri>| Group { endpoints, name: name.into() };
     Config {
-        api_keys: ApiKeys { header: HeaderName::from_static("x-api-key") },
+        api_keys: ApiKeys { allow_browsers: false, header: HeaderName::from_static("x-api-key") },
         classes: vec![],
         control: Control { allow_uids: vec![], socket: PathBuf::new() },
         identity_headers: IdentityHeaders {

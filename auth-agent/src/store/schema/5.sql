@@ -1,0 +1,10 @@
+-- Who answers for an API key, its own request limit, and which key was made in place of which.
+ALTER TABLE api_keys ADD COLUMN owner TEXT;
+ALTER TABLE api_keys ADD COLUMN rate_events INTEGER;
+ALTER TABLE api_keys ADD COLUMN rate_seconds INTEGER;
+ALTER TABLE api_keys ADD COLUMN rate_burst INTEGER;
+ALTER TABLE api_keys ADD COLUMN replaces TEXT;
+ALTER TABLE api_keys ADD COLUMN replaced_by TEXT;
+
+-- Keys are listed oldest first, a page at a time.
+CREATE INDEX api_keys_created ON api_keys (created, id);
