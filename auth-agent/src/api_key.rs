@@ -55,6 +55,9 @@ pub struct MalformedKey;
 pub struct RandomError;
 
 impl ApiKey {
+    /// What every key begins with.
+    pub const PREFIX: &[u8] = PREFIX;
+
     /// A new key from the system's random generator.
     pub fn generate() -> Result<Self, RandomError> {
         let mut text = [b'_'; KEY_LENGTH];
@@ -204,7 +207,8 @@ impl StoredKey {
 }
 
 fn is_base62(text: &[u8]) -> bool {
-    text.iter().all(u8::is_ascii_alphanumeric)
+    // Without a branch for each byte, which makes it several times as fast.
+    text.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
 }
 
 /// CRC-32 of all before the last underscore, as base62 digits, most significant first.

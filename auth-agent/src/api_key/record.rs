@@ -18,6 +18,8 @@ use crate::refusal::Refusal;
 /// count.
 #[derive(Debug)]
 pub(super) struct KeyRecord {
+    /// Beside the rest, so that it costs no look into the identity.
+    expires: Option<UnixTime>,
     hash: KeyHash,
     id: KeyId,
     identity: Arc<Identity>,
@@ -48,6 +50,7 @@ impl KeyRecord {
             ..Facts::new(Method::ApiKey, &key.name)
         };
         Self {
+            expires: key.expires,
             hash: key.hash,
             id: key.id,
             identity: Identity::verified(facts),
@@ -102,7 +105,7 @@ impl KeyRecord {
         if self.revoked.load(Ordering::Relaxed) {
             return Err(Refusal::ApiKeyRevoked);
         }
-        if self.identity.facts().expires.is_some_and(|expires| expires <= now) {
+        if self.expires.is_some_and(|expires| expires <= now) {
             return Err(Refusal::ApiKeyExpired);
         }
         Ok(())

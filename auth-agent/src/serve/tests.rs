@@ -1,6 +1,7 @@
 //! The whole way of a request, over real sockets and real TLS.
 
 mod answers;
+mod api_keys;
 mod connections;
 mod edge;
 mod endings;

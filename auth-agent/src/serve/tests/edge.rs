@@ -85,6 +85,16 @@ impl Edge {
     }
 
     pub async fn with(debts: Fake, change: impl FnOnce(&mut Config)) -> Self {
+        Self::verifying(Arc::new(FakeVerify), debts, change, |gateway| gateway).await
+    }
+
+    /// With credentials of the test's own, and what it adds to the gateway.
+    pub async fn verifying(
+        verify: Arc<dyn Verify>,
+        debts: Fake,
+        change: impl FnOnce(&mut Config),
+        add: impl FnOnce(Gateway) -> Gateway,
+    ) -> Self {
         let upstream = Upstream::start().await;
         let directory = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
@@ -100,12 +110,9 @@ impl Edge {
         let (address, connections) = (server.addresses().unwrap()[0], server.connections());
         let (counters, debts) = (Arc::<Counters>::default(), Arc::new(debts));
         let config = Arc::new(config);
-        let gateway = Gateway::new(
-            Arc::clone(&config),
-            Arc::new(FakeVerify),
-            Arc::clone(&debts) as _,
-            Arc::clone(&counters),
-        );
+        let gateway =
+            Gateway::new(Arc::clone(&config), verify, Arc::clone(&debts) as _, Arc::clone(&counters));
+        let gateway = add(gateway);
         let (shutdown, receiver) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             let stop = async { drop(receiver.await) };
