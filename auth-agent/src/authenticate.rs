@@ -12,6 +12,8 @@ use crate::refusal::Refusal;
 pub trait Verify: Send + Sync {
     /// Whom an API key used from `source` stands for. Each call is a request that is charged to the key.
     fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Refusal>;
+    /// Refuses an identity whose credential has been revoked.
+    fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal>;
     /// Whom a token stands for.
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal>;
 }

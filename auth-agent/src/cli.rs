@@ -14,6 +14,7 @@ mod network_list;
 mod pcap;
 mod pending;
 mod render;
+mod revocation;
 mod session;
 mod table;
 #[cfg(test)]

@@ -29,6 +29,11 @@ pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 /// A configuration that names every field, with its default where it has one.
 pub const EXAMPLE: &str = include_str!("config/example.toml");
 
+/// No issuer's `max_lifetime` is longer.
+pub const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
+/// No issuer's `leeway` is longer.
+pub const LONGEST_LEEWAY: Duration = Duration::from_secs(30);
+
 /// The whole configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
@@ -354,6 +359,8 @@ pub struct Timeouts {
     pub body_idle: Duration,
     /// TCP connection to an upstream.
     pub connect: Duration,
+    /// How long a request may go on once its credential is over.
+    pub credential_grace: Duration,
     /// How long open requests may go on after SIGTERM.
     pub drain: Duration,
     /// TLS handshake.
@@ -362,6 +369,8 @@ pub struct Timeouts {
     pub headers: Duration,
     /// From the whole request to the upstream's response headers.
     pub response: Duration,
+    /// Without a byte in either direction on a connection that was upgraded.
+    pub upgraded_idle: Duration,
 }
 
 /// `[[upstream]]`

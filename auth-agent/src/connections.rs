@@ -1,10 +1,14 @@
-//! The connections that are open: who is at the other end of each, and a way to end it from outside.
+//! The connections that are open: who is at the other end of each, what they are doing there, and a way to end that
+//! from outside.
 //!
 //! A connection enters the register when it is accepted and leaves it with its [`Entry`]. A request touches nothing
 //! but the entry of its own connection.
 
+mod cut;
+mod request;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,7 +19,11 @@ use tokio::sync::oneshot;
 
 use crate::clock::UnixTime;
 use crate::edge::Flow;
-use crate::identity::Principal;
+use crate::identity::{Identity, Principal};
+
+pub use self::cut::CutOff;
+pub use self::request::OpenRequest;
+use self::users::{Fate, Users};
 
 /// So many connections can come and go at once; a power of two, so that ids spread over them.
 const SHARDS: usize = 16;
@@ -39,9 +47,9 @@ impl Connections {
             local: canonical(local),
             open: AtomicU64::new(0),
             peer: canonical(peer),
-            principal: Mutex::new(None),
             protocol: OnceLock::new(),
             requests: AtomicU64::new(0),
+            users: Mutex::default(),
         });
         self.shard(id).insert(id, Arc::clone(&connection));
         Entry { connection, connections: Arc::clone(self), ended }
@@ -65,8 +73,66 @@ impl Connections {
         self.list(wanted).iter().filter(|connection| connection.end(why)).count()
     }
 
+    /// Cuts off every request whose credential is revoked, and finds the connections that nobody else uses: those are
+    /// for the caller to end, once the kernel knows.
+    pub fn cut_revoked(&self, is_revoked: impl Fn(&Identity) -> bool) -> CutOffs {
+        let mut cut_offs = CutOffs::default();
+        for connection in self.list(|_| true) {
+            let fate = connection.users().revoke(&is_revoked, connection.protocol());
+            match fate {
+                Fate::Condemned => cut_offs.condemned.push(connection),
+                Fate::CutOff(requests) if requests > 0 => {
+                    cut_offs.requests += requests;
+                    cut_offs.shared.push(connection);
+                }
+                Fate::CutOff(_) => {}
+                Fate::Ended => cut_offs.requests += usize::from(connection.end(End::Revoked)),
+            }
+        }
+        cut_offs
+    }
+
+    /// Cuts off every request whose credential was over at `now`. What is still open from an earlier time is stalled, as
+    /// in [`CutOffs::end_stalled`], and its connection is ended. To be called every second or so.
+    pub fn cut_expired(&self, now: UnixTime) {
+        let expired = |identity: &Identity| identity.facts().expires.is_some_and(|expires| expires <= now);
+        for connection in self.list(|connection| connection.open_requests() > 0) {
+            let stalled = connection.users().has_cut_off();
+            let fate = connection.users().expire(expired, connection.protocol());
+            if stalled || !matches!(fate, Fate::CutOff(_)) {
+                connection.end(End::Expired);
+            }
+        }
+    }
+
     fn shard(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
         self.shards[id as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What [`Connections::cut_revoked`] did and found.
+#[derive(Debug, Default)]
+pub struct CutOffs {
+    /// Connections whose every user is revoked.
+    pub condemned: Vec<Arc<Connection>>,
+    /// Requests that were cut off on connections that others use, too.
+    pub requests: usize,
+    /// Those connections.
+    shared: Vec<Arc<Connection>>,
+}
+
+impl CutOffs {
+    /// Ends the connections on which what was cut off is still open: its client reads nothing, and would get what HTTP/2
+    /// holds for it whenever it did. Says how many.
+    pub fn end_stalled(&mut self) -> usize {
+        self.shared.retain(|connection| connection.users().has_cut_off());
+        self.shared.iter().filter(|connection| connection.end(End::Revoked)).count()
+    }
+
+    /// Whether something that was cut off is still open.
+    pub fn are_stalled(&mut self) -> bool {
+        self.shared.retain(|connection| connection.users().has_cut_off());
+        !self.shared.is_empty()
     }
 }
 
@@ -75,13 +141,17 @@ fn canonical(end: SocketAddr) -> SocketAddr {
     SocketAddr::new(end.ip().to_canonical(), end.port())
 }
 
-/// Why a connection is ended from outside.
+/// Why a connection, or a request on it, is ended from outside.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
     /// Its source was banned.
     Banned,
+    /// The credential of a request on it is no longer valid.
+    Expired,
     /// The operator said so.
     Operator,
+    /// The credential that it was used with was revoked.
+    Revoked,
 }
 
 impl End {
@@ -89,7 +159,9 @@ impl End {
     pub fn name(self) -> &'static str {
         match self {
             Self::Banned => "banned",
+            Self::Expired => "expired",
             Self::Operator => "ended",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -130,17 +202,17 @@ pub struct Connection {
     /// Taken by whoever ends it.
     end: Mutex<Option<oneshot::Sender<End>>>,
     open: AtomicU64,
-    principal: Mutex<Option<Principal>>,
     protocol: OnceLock<Protocol>,
     requests: AtomicU64,
+    users: Mutex<Users>,
 }
 
 impl Connection {
-    /// Notes a request; it is open until the guard goes.
+    /// Notes a request; it is open until it is dropped.
     pub fn begin(self: &Arc<Self>) -> OpenRequest {
-        self.requests.fetch_add(1, Relaxed);
+        let number = self.requests.fetch_add(1, Relaxed);
         self.open.fetch_add(1, Relaxed);
-        OpenRequest(Arc::clone(self))
+        OpenRequest::new(Arc::clone(self), number)
     }
 
     /// Ends it; says whether that was still to be done.
@@ -159,11 +231,6 @@ impl Connection {
         Flow { local: self.local, peer: self.peer }
     }
 
-    /// Notes who sent the last request that said so.
-    pub fn identified(&self, principal: Principal) {
-        *self.principal.lock().unwrap_or_else(PoisonError::into_inner) = Some(principal);
-    }
-
     /// Requests that are open.
     pub fn open_requests(&self) -> u64 {
         self.open.load(Relaxed)
@@ -171,7 +238,7 @@ impl Connection {
 
     /// Who sent the last request that said so.
     pub fn principal(&self) -> Option<Principal> {
-        self.principal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.users().last().map(|identity| identity.principal())
     }
 
     /// What is spoken.
@@ -184,20 +251,14 @@ impl Connection {
         self.requests.load(Relaxed)
     }
 
+    fn users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes what the handshake came to.
     pub fn speaks(&self, protocol: Protocol) {
         // It is negotiated once.
         let _ = self.protocol.set(protocol);
-    }
-}
-
-/// A request that is not over.
-#[derive(Debug)]
-pub struct OpenRequest(Arc<Connection>);
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
     }
 }
 

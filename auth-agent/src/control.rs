@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 pub mod messages;
 mod problem;
+mod revocations;
 mod socket;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -41,7 +42,9 @@ use crate::clock::UnixTime;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
+use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
+use crate::token::Verifier;
 
 /// Ten years: who means longer means for ever.
 const LONGEST_SECONDS: u64 = 3650 * 24 * 60 * 60;
@@ -61,8 +64,12 @@ pub struct Parts {
     pub edge: Arc<dyn Edge>,
     /// API keys, for the request path.
     pub keys: Arc<KeyRing>,
+    /// What is revoked, for the request path.
+    pub revocations: Arc<Revocations>,
     /// What survives.
     pub store: Arc<Store>,
+    /// Issuers and their keys.
+    pub tokens: Arc<Verifier>,
 }
 
 /// What the control API works on.
@@ -74,18 +81,34 @@ pub struct Control {
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
     keys: Arc<KeyRing>,
+    revocations: Arc<Revocations>,
     /// Why the kernel's rules are not those of the store.
     rules_error: Mutex<Option<EdgeError>>,
     started: UnixTime,
     store: Arc<Store>,
+    tokens: Arc<Verifier>,
 }
 
 impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
     pub fn new(parts: Parts, started: UnixTime) -> Self {
-        let Parts { allowlist, classes, connections, counters, edge, keys, store } = parts;
+        let Parts { allowlist, classes, connections, counters, edge, keys, revocations, store, tokens } =
+            parts;
         let (changing, rules_error) = Default::default();
-        Self { allowlist, changing, classes, connections, counters, edge, keys, rules_error, started, store }
+        Self {
+            allowlist,
+            changing,
+            classes,
+            connections,
+            counters,
+            edge,
+            keys,
+            revocations,
+            rules_error,
+            started,
+            store,
+            tokens,
+        }
     }
 
     /// Brings the kernel's rules in line with the store and the configuration; first what nobody confirmed in time
@@ -103,6 +126,8 @@ impl Control {
         let _changing = self.changing();
         let undone = self.undo_locked(now)?;
         let expired = self.store.purge_expired(now)?;
+        self.store.purge_revocations(now)?;
+        self.revocations.purge(now);
         self.store_some_uses()?;
         let stale = undone || expired > 0 || self.rules_error().is_some();
         let applied = if stale { self.apply_rules_locked(now) } else { Ok(()) };
@@ -212,6 +237,11 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/limits/{network}", get(limits::of).delete(limits::remove))
         .route("/v1/pending", get(confirm::list))
         .route("/v1/pending/{id}/confirm", post(confirm::confirm))
+        .route(
+            "/v1/revocations",
+            get(revocations::list).post(revocations::revoke).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)),
+        )
+        .route("/v1/revocations/{id}", delete(revocations::remove))
         .route("/v1/sources/{address}", get(filter::source))
         .route("/v1/status", get(filter::status))
         .fallback(|| async { Problem::Path })

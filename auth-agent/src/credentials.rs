@@ -3,25 +3,25 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-
 use crate::api_key::KeyRing;
 use crate::authenticate::Verify;
 use crate::clock::{Now, UnixTime};
 use crate::identity::{Facts, Identity, Method, TokenHash};
 use crate::refusal::Refusal;
+use crate::revocation::Revocations;
 use crate::token::{VerifiedClaims, Verifier};
 
 /// The request path's view of all credentials.
 pub struct Credentials {
     keys: Arc<KeyRing>,
+    revocations: Arc<Revocations>,
     tokens: Arc<Verifier>,
 }
 
 impl Credentials {
     /// Credentials that these know.
-    pub fn new(keys: Arc<KeyRing>, tokens: Arc<Verifier>) -> Self {
-        Self { keys, tokens }
+    pub fn new(keys: Arc<KeyRing>, revocations: Arc<Revocations>, tokens: Arc<Verifier>) -> Self {
+        Self { keys, revocations, tokens }
     }
 }
 
@@ -30,16 +30,19 @@ impl Verify for Credentials {
         self.keys.verify(key, source, now)
     }
 
+    fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {
+        let key = identity.method() == Method::ApiKey;
+        match (self.revocations.is_revoked(identity, now), key) {
+            (false, _) => Ok(()),
+            (true, true) => Err(Refusal::ApiKeyRevoked),
+            (true, false) => Err(Refusal::CredentialRevoked),
+        }
+    }
+
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal> {
         let claims = self.tokens.verify(token, now).map_err(Refusal::Token)?;
-        Ok(Identity::verified(facts(&claims, hash(token))))
+        Ok(Identity::verified(facts(&claims, TokenHash::of(token))))
     }
-}
-
-fn hash(token: &str) -> TokenHash {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-    TokenHash(hash)
 }
 
 fn facts(claims: &VerifiedClaims, token: TokenHash) -> Facts {

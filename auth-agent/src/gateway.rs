@@ -15,7 +15,7 @@ use crate::api_key::has_browser_marks;
 use crate::authenticate::{self, Verify};
 pub use crate::clock::Now;
 use crate::config::{Auth, Config, Route};
-use crate::connections::Connection;
+use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::credential::{self, Credential};
 use crate::identity::{Identity, Method as By};
@@ -60,18 +60,28 @@ impl Gateway {
         Self { config, counters, debts, proxy, verify }
     }
 
-    /// Answers `request`.
-    pub async fn answer(&self, peer: &Peer, request: Request<Incoming>, now: Now) -> Response<AnswerBody> {
+    /// Answers `request`, which is `open`.
+    pub async fn answer(
+        &self,
+        peer: &Peer,
+        open: &OpenRequest,
+        request: Request<Incoming>,
+        now: Now,
+    ) -> Response<AnswerBody> {
         counters::count(&self.counters.requests);
         let (parts, body) = request.into_parts();
         let body = self.proxy.body(body);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let outcome = match self.judge(peer, &parts, now) {
+        let outcome = match self.judge(peer, open, &parts, now) {
             Ok((canonical, permit)) => {
                 let request = Request::from_parts(parts, body);
-                let response = self.proxy.forward(&permit, &canonical, peer.source, request).await;
-                response.map_err(Refused::from)
+                tokio::select! {
+                    response = self.proxy.forward(&permit, &canonical, peer.source, request) => {
+                        response.map_err(Refused::from)
+                    }
+                    why = open.cut_off() => Err(cut_off(why).into()),
+                }
             }
             Err(refused) => Err(refused),
         };
@@ -89,11 +99,17 @@ impl Gateway {
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no
     /// request is free, whatever is wrong with it.
-    fn judge(&self, peer: &Peer, request: &Parts, now: Now) -> Result<(Canonical, Permit<'_>), Refused<'_>> {
+    fn judge(
+        &self,
+        peer: &Peer,
+        open: &OpenRequest,
+        request: &Parts,
+        now: Now,
+    ) -> Result<(Canonical, Permit<'_>), Refused<'_>> {
         let admitted = limits::admit(&*self.debts, peer.source, now.monotonic)?;
         let canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
         let route = policy::route(&self.config, &canonical)?;
-        let identity = self.identify(peer, request, &canonical, route, now)?;
+        let identity = self.identify((peer, open), request, &canonical, route, now)?;
         let permit = policy::authorize(admitted, route, identity)?;
         Ok((canonical, permit))
     }
@@ -101,7 +117,7 @@ impl Gateway {
     /// Who sent the request, where the route wants to know; a failure is charged to the source.
     fn identify(
         &self,
-        peer: &Peer,
+        (peer, open): (&Peer, &OpenRequest),
         request: &Parts,
         canonical: &Canonical,
         route: &Route,
@@ -114,12 +130,15 @@ impl Gateway {
         let max_bytes = self.config.sizes.token_bytes.get();
         let outcome = credential::extract(&request.headers, canonical.query(), header, max_bytes)
             .and_then(|credential| self.refuse_browser(request, &credential).map(|()| credential))
-            .and_then(|credential| authenticate::authenticate(&*self.verify, &credential, peer.source, now));
+            .and_then(|credential| authenticate::authenticate(&*self.verify, &credential, peer.source, now))
+            .and_then(|identity| {
+                // In this order: what is revoked after the look finds the request among those to be cut off.
+                open.identified(&identity);
+                self.verify.unrevoked(&identity, now.unix)?;
+                Ok(identity)
+            });
         match &outcome {
-            Ok(identity) => {
-                self.debts.authenticated(peer.source, now.monotonic);
-                peer.connection.identified(identity.principal());
-            }
+            Ok(_) => self.debts.authenticated(peer.source, now.monotonic),
             Err(refusal) if refusal.is_auth_failure() => {
                 // Over or not, this request is answered with what is wrong with it; the next one finds out.
                 let _ = self.debts.charge_auth_failure(peer.source, now.monotonic);
@@ -171,6 +190,14 @@ impl Unread {
         if let (Some(body), false) = (self.0, refusal == Refusal::FramingInvalid) {
             body.linger();
         }
+    }
+}
+
+/// What a client is told whose request was cut off before it was answered.
+fn cut_off(why: End) -> Refusal {
+    match why {
+        End::Expired => Refusal::CredentialExpired,
+        End::Banned | End::Operator | End::Revoked => Refusal::CredentialRevoked,
     }
 }
 

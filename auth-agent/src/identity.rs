@@ -1,9 +1,16 @@
 //! Who a verified credential stands for.
 
-use std::sync::Arc;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
 
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
+use crate::revocation::Marks;
 
 /// How the client proved who it is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -33,9 +40,69 @@ pub struct Principal {
     pub subject: Arc<str>,
 }
 
-/// SHA-256 of a whole token, as it was sent.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct TokenHash(pub [u8; 32]);
+/// SHA-256 of what is signed of a token: its header, a dot, its claims, as they were sent. Not of the signature: who
+/// has an ECDSA signature can make another one for the same text.
+#[derive(Clone, Copy, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// Of a token in compact form; of anything else, it is of no use.
+    pub fn of(token: &str) -> Self {
+        let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, signed.as_bytes()).as_ref());
+        Self(hash)
+    }
+}
+
+impl fmt::Display for TokenHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "TokenHash({self})")
+    }
+}
+
+/// The text is not the hash of a token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "not the hash of a token: it is SHA-256 of its first two parts with the dot between, in 64 hexadecimal digits"
+)]
+pub struct MalformedHash;
+
+impl FromStr for TokenHash {
+    type Err = MalformedHash;
+
+    fn from_str(text: &str) -> Result<Self, MalformedHash> {
+        let mut hash = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(MalformedHash);
+        }
+        for (at, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| MalformedHash)?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+impl TryFrom<String> for TokenHash {
+    type Error = MalformedHash;
+
+    fn try_from(text: String) -> Result<Self, MalformedHash> {
+        text.parse()
+    }
+}
+
+impl From<TokenHash> for String {
+    fn from(hash: TokenHash) -> Self {
+        hash.to_string()
+    }
+}
 
 /// What a credential was found to say.
 #[derive(Clone, Debug)]
@@ -85,37 +152,55 @@ impl Facts {
 
 /// A client whose credential was valid when this was made. Only verification makes one.
 #[derive(Debug)]
-pub struct Identity(Facts);
+pub struct Identity {
+    facts: Facts,
+    marks: OnceLock<Marks>,
+    /// The generation of the revocations that it was last found to be in none of; 0: none yet.
+    clean_in: AtomicU64,
+}
 
 impl Identity {
     /// For [`crate::credentials`], whose token was verified, and for the records of API keys, which only the key opens.
     pub(crate) fn verified(facts: Facts) -> Arc<Self> {
-        Arc::new(Self(facts))
+        Arc::new(Self { clean_in: AtomicU64::new(0), facts, marks: OnceLock::new() })
     }
 
     /// Everything that its credential says.
     pub fn facts(&self) -> &Facts {
-        &self.0
+        &self.facts
+    }
+
+    /// The marks by which it may be revoked.
+    pub fn marks(&self) -> &Marks {
+        self.marks.get_or_init(|| Marks::new(&self.facts))
+    }
+
+    pub(crate) fn was_clean_in(&self) -> u64 {
+        self.clean_in.load(Relaxed)
+    }
+
+    pub(crate) fn is_clean_in(&self, generation: u64) {
+        self.clean_in.store(generation, Relaxed);
     }
 
     /// How the client proved it.
     pub fn method(&self) -> Method {
-        self.0.method
+        self.facts.method
     }
 
     /// Who it is.
     pub fn principal(&self) -> Principal {
-        Principal { method: self.0.method, subject: Arc::clone(&self.0.subject) }
+        Principal { method: self.facts.method, subject: Arc::clone(&self.facts.subject) }
     }
 
     /// What it may do.
     pub fn scopes(&self) -> &[Arc<str>] {
-        &self.0.scopes
+        &self.facts.scopes
     }
 
     /// The token's subject, or the API key's name.
     pub fn subject(&self) -> &str {
-        &self.0.subject
+        &self.facts.subject
     }
 }
 

@@ -27,6 +27,7 @@ pub mod policy;
 pub mod proxy;
 pub mod refusal;
 pub mod request;
+pub mod revocation;
 pub mod run;
 pub mod serve;
 pub mod store;

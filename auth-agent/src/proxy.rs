@@ -24,8 +24,11 @@ use crate::refusal::Refusal;
 use crate::request::Canonical;
 
 mod body;
+mod upgrade;
 
 pub use body::{RequestBody, ResponseBody};
+use upgrade::Offer;
+pub use upgrade::Tunnel;
 
 /// Idle connections are closed before a common server would (Node.js: 5 s), so that few requests meet a
 /// connection that the upstream has just given up.
@@ -81,7 +84,8 @@ impl Proxy {
         RequestBody::new(body, self.body_bytes, self.body_idle)
     }
 
-    /// Sends the request to the permitted route's upstream, and gives back what that answers.
+    /// Sends the request to the permitted route's upstream, and gives back what that answers. A response that switches
+    /// protocols has its [`Tunnel`] among its extensions.
     pub async fn forward(
         &self,
         permit: &Permit<'_>,
@@ -94,7 +98,11 @@ impl Proxy {
             return Err(Refusal::BodyTooLarge);
         }
         let stated_empty = body.is_end_stream() && parts.headers.contains_key(CONTENT_LENGTH);
+        let offer = Offer::take(&mut parts);
         self.rules.to_upstream(&mut parts.headers, parts.version, canonical, source, permit.identity());
+        if offer.is_some() {
+            Offer::pass_on(&mut parts.headers);
+        }
         if stated_empty {
             // hyper states no length where there is no body, and some servers answer such a POST with 411.
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
@@ -102,12 +110,14 @@ impl Proxy {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         let endpoints = self.upstreams.get(permit.route().upstream).ok_or(Refusal::UpstreamUnreachable)?;
-        let response = self.first_that_connects(endpoints, canonical, parts, &body).await?;
-        // No upgrade was asked for, and hyper keeps every other interim response to itself. Of a length beside a
-        // transfer coding it believes the coding, and leaves the length to mislead the client.
+        let mut response = self.first_that_connects(endpoints, canonical, parts, &body).await?;
+        let tunnel = offer.and_then(|offer| offer.taken(&mut response));
+        // Without an offer that was taken there is nothing to switch to, and hyper keeps every other interim response to
+        // itself. Of a length beside a transfer coding it believes the coding, and leaves the length to mislead the
+        // client.
         let lengths = response.headers().contains_key(CONTENT_LENGTH);
         let coded = response.headers().contains_key(TRANSFER_ENCODING);
-        if response.status().is_informational()
+        if response.status().is_informational() && tunnel.is_none()
             || !headers::has_plain_framing(response.headers())
             || lengths && coded
         {
@@ -117,6 +127,11 @@ impl Proxy {
         // What the upstream speaks concerns its connection only.
         *response.version_mut() = Version::HTTP_11;
         headers::remove_hop_by_hop(response.headers_mut());
+        response.extensions_mut().clear();
+        if let Some(tunnel) = tunnel {
+            Offer::pass_on(response.headers_mut());
+            response.extensions_mut().insert(tunnel);
+        }
         Ok(response)
     }
 

@@ -43,10 +43,14 @@ pub enum Refusal {
     BodyTimeout,
     /// More than one credential.
     CredentialAmbiguous,
+    /// The credential was valid when the request came, and its time ran out before the upstream answered.
+    CredentialExpired,
     /// A credential that can't be read as one (scheme, characters, place).
     CredentialMalformed,
     /// No credential on a route that needs one.
     CredentialMissing,
+    /// The token, or who it speaks for, was revoked.
+    CredentialRevoked,
     /// The message's length is stated in a way that another server could read differently.
     FramingInvalid,
     /// More than `sizes.headers` fields.
@@ -95,8 +99,10 @@ impl Refusal {
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
             Self::CredentialAmbiguous => "credential-ambiguous",
+            Self::CredentialExpired => "credential-expired",
             Self::CredentialMalformed => "credential-malformed",
             Self::CredentialMissing => "credential-missing",
+            Self::CredentialRevoked => "credential-revoked",
             Self::FramingInvalid => "framing-invalid",
             Self::HeadersTooMany => "headers-too-many",
             Self::HostInvalid => "host-invalid",
@@ -121,8 +127,10 @@ impl Refusal {
             | Self::ApiKeyExpired
             | Self::ApiKeyRevoked
             | Self::CredentialAmbiguous
+            | Self::CredentialExpired
             | Self::CredentialMalformed
             | Self::CredentialMissing
+            | Self::CredentialRevoked
             | Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::ScopeMissing => StatusCode::FORBIDDEN,
             Self::ApiKeyLimit { .. } | Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => {
@@ -164,8 +172,10 @@ impl Refusal {
             Self::BodyTooLarge => "the request body is too large",
             Self::BodyTimeout => "the request body stopped coming",
             Self::CredentialAmbiguous => "the request carries more than one credential",
+            Self::CredentialExpired => "the credential ran out while the request was under way",
             Self::CredentialMalformed => "the credential is not in a form that is accepted here",
             Self::CredentialMissing => "the request carries no credential",
+            Self::CredentialRevoked => "the credential was revoked",
             Self::FramingInvalid => "the transfer coding is not supported",
             Self::HeadersTooMany => "the request has too many header fields",
             Self::HostInvalid => "the host is missing, repeated, malformed or unlike the request target",
@@ -195,6 +205,7 @@ impl Refusal {
                 | Self::ApiKeyRevoked
                 | Self::CredentialAmbiguous
                 | Self::CredentialMalformed
+                | Self::CredentialRevoked
                 | Self::Token(_)
         )
     }

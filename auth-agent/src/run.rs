@@ -29,6 +29,7 @@ use crate::gateway::Gateway;
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
+use crate::revocation::Revocations;
 use crate::serve::Server;
 use crate::store::Store;
 use crate::token::Verifier;
@@ -84,6 +85,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
 
     let started = UnixTime::now();
     let (store, keys) = open_store(&config, started)?;
+    let revocations = Arc::<Revocations>::default();
+    store.load_revocations(&revocations, started)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
     let server = Server::bind(&config)?;
     let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
@@ -100,7 +103,9 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
         keys: Arc::clone(&keys),
+        revocations: Arc::clone(&revocations),
         store,
+        tokens: Arc::clone(&tokens),
     };
     let control = Arc::new(Control::new(parts, started));
     control.apply_rules(started)?;
@@ -109,7 +114,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
-    let verify = Arc::new(Credentials::new(keys, tokens));
+    let verify = Arc::new(Credentials::new(keys, revocations, tokens));
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));

@@ -30,6 +30,7 @@ mod connection;
 mod descriptors;
 mod listen;
 mod socket;
+mod tunnel;
 
 use admission::Admission;
 pub use descriptors::needed as descriptors_needed;

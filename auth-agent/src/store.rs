@@ -1,4 +1,4 @@
-//! What must survive a restart: API keys (only a keyed hash), bans, the allowlist, limits, changes that wait to be
+//! What must survive a restart: API keys (only a keyed hash), revocations, bans, the allowlist, limits, changes that wait to be
 //! confirmed, and the log of every change.
 //!
 //! SQLite, because a change has to be durable before it is acknowledged. One agent per directory, held
@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod open;
 mod pending;
+mod revocations;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -30,6 +31,7 @@ pub use self::error::{Problem, StoreError};
 pub use self::keys::{MAX_KEYS, NewKey};
 pub use self::limits::{Limit, MAX_LIMITS};
 pub use self::pending::{Pending, When};
+pub use self::revocations::{MAX_REVOCATIONS, StoredRevocation};
 use crate::clock::UnixTime;
 
 /// The open store. All calls block: keep them off the request path.

@@ -15,6 +15,7 @@
 
 mod claims;
 mod error;
+mod glance;
 mod header;
 mod inspect;
 mod json;

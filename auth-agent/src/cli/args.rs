@@ -1,6 +1,7 @@
 //! The command line's grammar.
 
 mod keys;
+mod revocation;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args as Arguments, Parser, Subcommand};
 use ipnet::IpNet;
 
 pub(super) use self::keys::{CreateKey, KeyVerb, RotateKey};
+pub(super) use self::revocation::{OfIssuer, RevocationVerb, RevokeOptions, RevokeVerb};
 use crate::duration;
 use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
 use crate::network::parse_network;
@@ -53,8 +55,14 @@ pub(super) enum Verb {
     #[command(subcommand)]
     Ban(BanVerb),
     /// List who is connected, and end connections
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "connections")]
     Connection(ConnectionVerb),
+    /// Revoke tokens, API keys, subjects, clients or issuers, and end at once what goes on with them
+    #[command(subcommand)]
+    Revoke(RevokeVerb),
+    /// List what is revoked, and take revocations back
+    #[command(subcommand, visible_alias = "revocations")]
+    Revocation(RevocationVerb),
     /// Show, set and remove the limits of networks
     #[command(subcommand)]
     Limit(LimitVerb),

@@ -74,7 +74,7 @@ fn rows(connections: &[ConnectionEntry], now: UnixTime) -> String {
 }
 
 /// A subject is its issuer's word, and may hold what reorders a line.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let escaped = |character: char| match is_unprintable(character) {
         true => character.escape_unicode().to_string(),
         false => character.to_string(),

@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::args::{
     AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, EndConnections, ImportBans,
-    LimitVerb, Remove, SourceVerb, TokenVerb, Verb,
+    LimitVerb, Remove, RevocationVerb, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, connections, events, keys, limit, network_list, pending, render};
+use super::{Failure, check, connections, events, keys, limit, network_list, pending, render, revocation};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -79,6 +79,18 @@ impl Session<'_> {
                 self.get(&target, |list| connections::list(list, now))
             }
             Verb::Connection(ConnectionVerb::End(end)) => self.end_connections(end),
+            Verb::Revoke(verb) => {
+                let request = revocation::request(verb, io::stdin().lock(), now)?;
+                let body = self.ask(Method::POST, "/v1/revocations", Some(request))?;
+                self.show(&body, |revoked| revocation::revoked(revoked, now))
+            }
+            Verb::Revocation(verb @ RevocationVerb::List { .. }) => {
+                self.get(&revocation::target(&verb), |list| revocation::list(list, now))
+            }
+            Verb::Revocation(verb @ RevocationVerb::Remove { .. }) => {
+                let body = self.ask(Method::DELETE, &revocation::target(&verb), None::<()>)?;
+                self.show(&body, revocation::removed)
+            }
             Verb::Limit(LimitVerb::Show { address: None }) => {
                 self.get("/v1/limits", |limits| limit::all(limits, now))
             }

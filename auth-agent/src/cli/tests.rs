@@ -16,9 +16,9 @@ use crate::clock::UnixTime;
 use crate::config::Listener;
 use crate::connections::Protocol;
 use crate::control::messages::{BanEntry, Bans};
-use crate::control::testing::Desk;
+use crate::control::testing::{Desk, used_by};
 use crate::duration;
-use crate::identity::{Method, Principal};
+use crate::identity::Method;
 
 /// Exit code, standard output, standard error.
 fn run(args: &[&str]) -> (u8, String, String) {
@@ -157,9 +157,9 @@ fn connections_are_listed_and_ended() {
     };
     let (first, second) = (enter("192.0.2.7:5000"), enter("[2001:db8::7]:5001"));
     second.connection().speaks(Protocol::Http1);
-    second.connection().identified(Principal { method: Method::ApiKey, subject: "ci".into() });
+    drop(used_by(&second, Method::ApiKey, "ci"));
     let head = "ID  SOURCE              LISTENER      PROTOCOL   ACCEPTED  REQUESTS  OPEN  SUBJECT\n";
-    let line = "2   [2001:db8::7]:5001  10.0.0.1:443  http/1.1   0s ago    0         0     ci\n";
+    let line = "2   [2001:db8::7]:5001  10.0.0.1:443  http/1.1   0s ago    1         0     ci\n";
     let (_, list, _) = at(&desk, &["connection", "list"]);
     assert!(list.starts_with(head) && list.ends_with(line), "{list}");
     let (_, list, _) = at(&desk, &["connection", "list", "--source", "192.0.2.0/24"]);

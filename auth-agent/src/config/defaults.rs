@@ -118,10 +118,12 @@ impl Default for Timeouts {
         Self {
             body_idle: Duration::from_secs(30),
             connect: Duration::from_secs(5),
+            credential_grace: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(15),
             response: Duration::from_secs(30),
+            upgraded_idle: Duration::from_secs(300),
         }
     }
 }

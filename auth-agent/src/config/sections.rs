@@ -6,6 +6,7 @@ pub(super) mod limits;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 
@@ -262,15 +263,19 @@ fn sizes(mut section: Section<'_>) -> Sizes {
 
 fn timeouts(mut section: Section<'_>) -> Timeouts {
     let default = Timeouts::default();
+    let credential_grace =
+        section.or("credential_grace", values::duration(Duration::ZERO..=HOUR), default.credential_grace);
     let mut timeout =
         |key: &'static str, default| section.or(key, values::duration(MILLISECOND..=DAY), default);
     let timeouts = Timeouts {
         body_idle: timeout("body_idle", default.body_idle),
         connect: timeout("connect", default.connect),
+        credential_grace,
         drain: timeout("drain", default.drain),
         handshake: timeout("handshake", default.handshake),
         headers: timeout("headers", default.headers),
         response: timeout("response", default.response),
+        upgraded_idle: timeout("upgraded_idle", default.upgraded_idle),
     };
     section.finish();
     timeouts

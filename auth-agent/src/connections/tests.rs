@@ -3,6 +3,7 @@ use std::thread;
 
 use super::*;
 use crate::identity::Method;
+use crate::identity::tests::someone;
 
 const NOW: UnixTime = UnixTime(1_000);
 
@@ -29,8 +30,8 @@ fn a_connection_is_listed_from_its_entry_to_its_end_with_what_happened_on_it() {
 
     connection.speaks(Protocol::Http2);
     let (first, second) = (connection.begin(), connection.begin());
-    connection.identified(Principal { method: Method::Jwt, subject: "alice".into() });
-    connection.identified(Principal { method: Method::ApiKey, subject: "ci".into() });
+    first.identified(&someone(Method::Jwt, "alice", &[]));
+    second.identified(&someone(Method::ApiKey, "ci", &[]));
     drop(first);
     assert_eq!((connection.requests(), connection.open_requests()), (2, 1));
     assert_eq!(connection.protocol(), Protocol::Http2);

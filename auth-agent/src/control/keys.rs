@@ -152,10 +152,9 @@ pub(super) async fn revoke(
 ) -> Result<Json<RevokedKey>, Problem> {
     let id: KeyId = id.parse()?;
     blocking(control, move |control| {
-        let _changing = control.changing();
-        let revoked = control.store.revoke_key(id, UnixTime::now())?.ok_or(Problem::KeyMissing(id))?;
-        control.keys.revoke(id);
-        Ok(Json(RevokedKey { id, revoked }))
+        let ended = control.revoke_key(id, UnixTime::now())?.ended;
+        let revoked = control.store.key_revoked(id)?.ok_or(Problem::KeyMissing(id))?;
+        Ok(Json(RevokedKey { ended, id, revoked }))
     })
     .await
 }

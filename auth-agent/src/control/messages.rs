@@ -3,6 +3,7 @@
 //! Times are seconds since 1970, durations seconds. Unknown fields of a request are refused.
 
 mod keys;
+mod revocations;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,6 +14,7 @@ pub use self::keys::{
     CreateKey, CreatedKey, ImportKey, ImportKeys, ImportedKeys, KeyEntry, Keys, RevokedKey, RotateKey,
     RotatedKey,
 };
+pub use self::revocations::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use crate::clock::UnixTime;
 use crate::config::Overrides;
 use crate::counters::Snapshot;

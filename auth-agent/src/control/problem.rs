@@ -12,7 +12,9 @@ use crate::api_key::{KeyId, MalformedKeyId, RandomError};
 use crate::edge::EdgeError;
 use crate::events::SubscribeError;
 use crate::network::NetworkError;
+use crate::revocation::{MalformedMark, Mark};
 use crate::store::{self, StoreError};
+use crate::token::TokenError;
 
 /// Why a control request failed.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +106,14 @@ pub enum Problem {
         /// What was made in its place.
         successor: KeyId,
     },
+    /// No issuer of that name.
+    #[error("there is no issuer {name:?} in the configuration{}", known_issuers(known))]
+    IssuerMissing {
+        /// Those that there are.
+        known: Vec<String>,
+        /// As asked.
+        name: String,
+    },
     /// Nothing to remove.
     #[error("no limits were set for exactly {network}{}", if *configured {
         ": they stand in a [[class]] of the configuration, change them there"
@@ -134,12 +144,24 @@ pub enum Problem {
     /// No such path.
     #[error(
         "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, pending, \
-         connections, sources, events and detach"
+         revocations, connections, sources, events and detach"
     )]
     Path,
     /// No random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// A text that is not the id of a revocation.
+    #[error(transparent)]
+    RevocationId(#[from] MalformedMark),
+    /// Nothing to take back.
+    #[error("there is no revocation {0}: `auth-agent revocation list` shows them")]
+    RevocationMissing(Mark),
+    /// No room for more.
+    #[error(
+        "there is room for {} revocations and no more: remove some, or revoke by subject, client or issuer",
+        store::MAX_REVOCATIONS
+    )]
+    RevocationsFull,
     /// Durable, and not yet enforced.
     #[error("the change is stored and will be retried, but the kernel does not enforce it yet: {0}")]
     RulesPending(EdgeError),
@@ -149,6 +171,15 @@ pub enum Problem {
     /// The store failed, and nothing was changed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A text that can't be a token.
+    #[error(
+        "that is no token that would be accepted here: {0}; give the whole token, its hash, or its jti with --id"
+    )]
+    TokenInvalid(TokenError),
+}
+
+fn known_issuers(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!(": there are {}", known.join(", ")) }
 }
 
 fn covered(covering: Option<IpNet>) -> String {
@@ -196,6 +227,7 @@ impl Problem {
             Self::FlowsNotDropped { .. } => "flows-not-dropped",
             Self::Internal => "internal",
             Self::KeyEnded(_) => "key-ended",
+            Self::IssuerMissing { .. } => "issuer-missing",
             Self::KeyId(_) => "key-id-invalid",
             Self::KeyImport { .. } => "key-import-invalid",
             Self::KeyMissing(_) => "key-missing",
@@ -207,9 +239,13 @@ impl Problem {
             Self::PendingMissing(_) => "pending-missing",
             Self::Peer { .. } => "peer-refused",
             Self::Random(_) => "random-failed",
+            Self::RevocationId(_) => "revocation-id-invalid",
+            Self::RevocationMissing(_) => "revocation-missing",
+            Self::RevocationsFull => "revocations-full",
             Self::RulesPending(_) => "rules-pending",
             Self::SourceInvalid(_) => "source-invalid",
             Self::Store(_) => "store-failed",
+            Self::TokenInvalid(_) => "token-invalid",
         }
     }
 
@@ -223,20 +259,25 @@ impl Problem {
             | Self::KeyId(_)
             | Self::KeyImport { .. }
             | Self::Network(_)
-            | Self::SourceInvalid(_) => StatusCode::BAD_REQUEST,
+            | Self::RevocationId(_)
+            | Self::SourceInvalid(_)
+            | Self::TokenInvalid(_) => StatusCode::BAD_REQUEST,
             Self::AllowMissing { .. }
             | Self::BanMissing { .. }
             | Self::ConnectionMissing(_)
+            | Self::IssuerMissing { .. }
             | Self::KeyMissing(_)
             | Self::LimitMissing { .. }
             | Self::Path
-            | Self::PendingMissing(_) => StatusCode::NOT_FOUND,
+            | Self::PendingMissing(_)
+            | Self::RevocationMissing(_) => StatusCode::NOT_FOUND,
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
             Self::EventsFull
             | Self::KeyEnded(_)
             | Self::KeyRotated { .. }
+            | Self::RevocationsFull
             | Self::Store(StoreError {
                 problem: store::Problem::KeyKnown(_) | store::Problem::TooMany { .. },
                 ..

@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use jsonwebtoken::Algorithm;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -17,12 +19,15 @@ use super::*;
 use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
 use crate::clock::Monotonic;
-use crate::config::Config;
+use crate::config::{Config, Issuer, KeySource};
+use crate::connections::{Entry, OpenRequest};
 use crate::edge::{
     Counter, Debt, Debts, Detached, FilterStatus, Flow, FlowsStatus, Interface, SourceView, SourcesStatus,
 };
 use crate::events::testing::FakeSwitch;
 use crate::events::{Hub, SubscribeError, Subscription, Wanted};
+use crate::identity::Method;
+use crate::identity::tests::someone;
 use crate::network;
 
 /// What a kernel half was told, and whether it fails.
@@ -131,6 +136,27 @@ fn config() -> Config {
     Config::parse(&format!("{}\n{more}", crate::config::tests::MINIMAL), Path::new("edge.toml")).unwrap()
 }
 
+/// One without keys, for `main`.
+fn issuer() -> Issuer {
+    Issuer {
+        algorithms: vec![Algorithm::ES256],
+        audiences: vec!["https://api.example".into()],
+        issuer: "https://issuer.example".into(),
+        keys: KeySource::Own,
+        leeway: Duration::from_secs(5),
+        max_lifetime: Duration::from_secs(3600),
+        name: "main".into(),
+        types: vec!["at+jwt".into()],
+    }
+}
+
+/// Has someone send a request on a connection; it is open until it is dropped.
+pub(crate) fn used_by(entry: &Entry, method: Method, subject: &str) -> OpenRequest {
+    let request = entry.connection().begin();
+    request.identified(&someone(method, subject, &[]));
+    request
+}
+
 /// A running control API.
 pub(crate) struct Desk {
     pub(crate) connections: Arc<Connections>,
@@ -138,6 +164,7 @@ pub(crate) struct Desk {
     pub(crate) directory: TempDir,
     pub(crate) edge: Arc<FakeEdge>,
     pub(crate) keys: Arc<KeyRing>,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) socket: PathBuf,
     _runtime: Runtime,
 }
@@ -155,6 +182,7 @@ impl Desk {
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
         let connections = Arc::<Connections>::default();
+        let revocations = Arc::<Revocations>::default();
         let parts = Parts {
             allowlist: Arc::new(Allowlist::new(allow)),
             classes: Classes::new(&config()),
@@ -162,14 +190,16 @@ impl Desk {
             counters: Arc::default(),
             edge: Arc::clone(&edge) as _,
             keys: Arc::clone(&keys),
+            revocations: Arc::clone(&revocations),
             store,
+            tokens: Arc::new(Verifier::load(&[issuer()], 8192).unwrap()),
         };
         let control = Arc::new(Control::new(parts, UnixTime::now()));
         let socket = directory.path().join("run/control.sock");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let bound = runtime.block_on(ControlSocket::bind(&socket, allow_uids)).unwrap();
         runtime.spawn(serve(bound, Arc::clone(&control), std::future::pending()));
-        Self { connections, control, directory, edge, keys, socket, _runtime: runtime }
+        Self { connections, control, directory, edge, keys, revocations, socket, _runtime: runtime }
     }
 
     /// One request; the status and the JSON of the answer.

@@ -3,6 +3,7 @@
 //! HTTP has timeouts for headers and bodies that do not come. This is for the rest: a connection without
 //! requests, and a client that does not read its responses.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,9 @@ use std::time::Duration;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
-use crate::connections::OpenRequest;
+use crate::connections::{CutOff, OpenRequest};
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The open exchanges of one connection.
 #[derive(Debug)]
@@ -128,32 +131,39 @@ impl Drop for Exchange {
 }
 
 /// A response body that tells when it is the client that does not go on. HTTP polls a body when there is room
-/// for more of it: from a frame to the next poll, it is the client's turn.
+/// for more of it: from a frame to the next poll, it is the client's turn. It ends early when its request is cut off.
 #[derive(Debug)]
 pub(super) struct Watched<B> {
     body: B,
     exchange: Exchange,
-    _open: OpenRequest,
+    open: Arc<OpenRequest>,
 }
 
 impl<B> Watched<B> {
-    pub(super) fn new(body: B, exchange: Exchange, open: OpenRequest) -> Self {
-        Self { body, exchange, _open: open }
+    pub(super) fn new(body: B, exchange: Exchange, open: Arc<OpenRequest>) -> Self {
+        Self { body, exchange, open }
     }
 }
 
-impl<B: Body + Unpin> Body for Watched<B> {
+impl<B> Body for Watched<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         self.exchange.set_ours(true);
+        if let Poll::Ready(why) = self.open.poll_cut_off(context) {
+            return Poll::Ready(Some(Err(CutOff::new(why).into())));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         self.exchange.set_ours(false);
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -22,7 +22,7 @@ use tracing::debug;
 use super::activity::{Activity, Stuck, Watched};
 use super::admission::Slot;
 use super::socket::Socket;
-use super::{Phase, Shared};
+use super::{Phase, Shared, tunnel};
 use crate::connections::{Connection, Entry, Protocol};
 use crate::gateway::{AnswerBody, Now, Peer};
 
@@ -72,17 +72,24 @@ async fn exchange(
     let server_name = session.server_name().map(Arc::from);
     let peer = Arc::new(Peer { connection, server_name, source });
     let activity = Activity::new();
+    let next = Arc::new(tunnel::Next::default());
     let service = service_fn(|request| {
         let (shared, peer, activity) = (Arc::clone(shared), Arc::clone(&peer), Arc::clone(&activity));
-        answer(shared, peer, activity, request)
+        answer(shared, peer, activity, Arc::clone(&next), request)
     });
     let io = TokioIo::new(stream);
     if is_http2 {
         let connection = shared.http2.serve_connection(io, service);
         drive(connection, http2::Connection::graceful_shutdown, &activity, shared, phase).await
     } else {
-        let connection = shared.http1.serve_connection(io, service);
-        drive(connection, http1::Connection::graceful_shutdown, &activity, shared, phase).await
+        let connection = shared.http1.serve_connection(io, service).with_upgrades();
+        let finish = http1::UpgradeableConnection::graceful_shutdown;
+        let reason = drive(connection, finish, &activity, shared, phase).await;
+        let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match next {
+            Some((tunnel, open)) => tunnel::run(tunnel, open, shared.timeouts.upgraded_idle).await,
+            None => reason,
+        }
     }
 }
 
@@ -105,11 +112,15 @@ async fn answer(
     shared: Arc<Shared>,
     peer: Arc<Peer>,
     activity: Arc<Activity>,
+    next: Arc<tunnel::Next>,
     request: Request<Incoming>,
 ) -> Result<Response<Watched<AnswerBody>>, Infallible> {
-    let open = peer.connection.begin();
+    let open = Arc::new(peer.connection.begin());
     let exchange = activity.begin();
-    let response = shared.gateway.answer(&peer, request, Now::read()).await;
+    let mut response = shared.gateway.answer(&peer, &open, request, Now::read()).await;
+    if let Some(tunnel) = response.extensions_mut().remove() {
+        *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((tunnel, Arc::clone(&open)));
+    }
     Ok(response.map(|body| Watched::new(body, exchange, open)))
 }
 

@@ -17,7 +17,7 @@ pub struct Change {
     pub expires: Option<UnixTime>,
     /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `change.confirm`,
     /// `change.undo`, `key.create`, `key.import`, `key.revoke`, `key.rotate`,
-    /// `limit.remove`, `limit.set`.
+    /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`.
     pub kind: String,
     /// The host that made it.
     pub origin: String,
@@ -45,6 +45,8 @@ pub(super) enum Kind {
     KeyRotate,
     LimitRemove,
     LimitSet,
+    RevocationAdd,
+    RevocationRemove,
 }
 
 impl Kind {
@@ -63,6 +65,8 @@ impl Kind {
             Self::KeyRotate => "key.rotate",
             Self::LimitRemove => "limit.remove",
             Self::LimitSet => "limit.set",
+            Self::RevocationAdd => "revocation.add",
+            Self::RevocationRemove => "revocation.remove",
         }
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use jsonwebtoken::AlgorithmFamily;
 
 use super::Earlier;
-use crate::config::defaults::{DAY, HOUR, SECOND};
+use crate::config::defaults::{HOUR, SECOND};
 use crate::config::document::{Section, wrong};
-use crate::config::{Issuer, KeySource, values};
+use crate::config::{Issuer, KeySource, LONGEST_LEEWAY, LONGEST_TOKEN, values};
 
 /// None, one or more.
 pub(super) fn issuers(root: &mut Section<'_>) -> Vec<Issuer> {
@@ -34,8 +34,8 @@ fn issuer(
         values::algorithm,
         r#"algorithms = ["ES256"], or what it signs with"#,
     );
-    let leeway = section.or("leeway", values::duration(Duration::ZERO..=SECOND * 30), SECOND * 10);
-    let max_lifetime = section.or("max_lifetime", values::duration(SECOND..=DAY), HOUR);
+    let leeway = section.or("leeway", values::duration(Duration::ZERO..=LONGEST_LEEWAY), SECOND * 10);
+    let max_lifetime = section.or("max_lifetime", values::duration(SECOND..=LONGEST_TOKEN), HOUR);
     let types = section
         .filled_list("types", values::token_type, r#"types = ["at+jwt"]"#)
         .unwrap_or_else(|| ["at+jwt", "jwt"].map(str::to_owned).into());

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::clock::{Monotonic, UnixTime};
 use crate::connections::{Entry, Protocol};
-use crate::control::testing::Desk;
+use crate::control::testing::{Desk, used_by};
 use crate::edge::Flow;
-use crate::identity::{Method, Principal};
+use crate::identity::Method;
 
 fn enter(desk: &Desk, peer: &str) -> Entry {
     let end = |text: &str| -> SocketAddr { text.parse().unwrap() };
@@ -25,8 +25,7 @@ fn connections_are_listed_by_source_and_subject() {
     let alice = enter(&desk, "[::ffff:192.0.2.7]:5000");
     let _other = enter(&desk, "[2001:db8::7]:5001");
     alice.connection().speaks(Protocol::Http2);
-    alice.connection().identified(Principal { method: Method::Jwt, subject: "alice & co".into() });
-    let _request = alice.connection().begin();
+    let _request = used_by(&alice, Method::Jwt, "alice & co");
 
     let (_, list) = desk.ask("GET", "/v1/connections", "");
     let expected = json!({ "connections": [

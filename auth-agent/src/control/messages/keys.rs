@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Ended;
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
 
@@ -163,6 +164,8 @@ pub struct KeyEntry {
 /// The answer to `POST /v1/keys/{id}/revoke`
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RevokedKey {
+    /// What it ended.
+    pub ended: Ended,
     /// Which key.
     pub id: KeyId,
     /// Since when it is refused.

@@ -24,7 +24,8 @@ async fn edge_with(change: Change, allow_browsers: bool) -> (Edge, String) {
     let mut stored = StoredKey::new(key.id(), ring.hash(&key), "ci".into(), UnixTime(1));
     change(&mut stored);
     ring.insert(&stored);
-    let credentials = Credentials::new(Arc::new(ring), Arc::new(Verifier::load(&[], 1024).unwrap()));
+    let credentials =
+        Credentials::new(Arc::new(ring), Arc::default(), Arc::new(Verifier::load(&[], 1024).unwrap()));
     let allow = |config: &mut crate::config::Config| config.api_keys.allow_browsers = allow_browsers;
     let edge = Edge::verifying(Arc::new(credentials), Fake::new(1000, 1000), allow, |gateway| gateway).await;
     (edge, key.expose().to_owned())

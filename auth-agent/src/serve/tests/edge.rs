@@ -37,6 +37,7 @@ use crate::identity::tests::someone;
 use crate::identity::{Identity, Method as By};
 use crate::limits::tests::Fake;
 use crate::refusal::Refusal;
+use crate::revocation::Revocations;
 use crate::token::TokenError;
 
 pub const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -45,7 +46,7 @@ pub const GOOD: (&str, &str) = ("authorization", "Bearer good");
 /// Long enough that only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-struct FakeVerify;
+struct FakeVerify(Arc<Revocations>);
 
 impl Verify for FakeVerify {
     fn api_key(&self, key: &str, _: IpAddr, _: Now) -> Result<Arc<Identity>, Refusal> {
@@ -56,6 +57,10 @@ impl Verify for FakeVerify {
             "ak_revoked" => Err(Refusal::ApiKeyRevoked),
             _ => Err(Refusal::ApiKeyInvalid),
         }
+    }
+
+    fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {
+        if self.0.is_revoked(identity, now) { Err(Refusal::CredentialRevoked) } else { Ok(()) }
     }
 
     fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
@@ -72,6 +77,7 @@ pub struct Edge {
     pub address: SocketAddr,
     pub connections: Arc<Connections>,
     pub debts: Arc<Fake>,
+    pub revocations: Arc<Revocations>,
     pub server: JoinHandle<()>,
     pub upstream: Upstream,
     certificate: CertificateDer<'static>,
@@ -85,7 +91,10 @@ impl Edge {
     }
 
     pub async fn with(debts: Fake, change: impl FnOnce(&mut Config)) -> Self {
-        Self::verifying(Arc::new(FakeVerify), debts, change, |gateway| gateway).await
+        let revocations = Arc::<Revocations>::default();
+        let verify = Arc::new(FakeVerify(Arc::clone(&revocations)));
+        let edge = Self::verifying(verify, debts, change, |gateway| gateway).await;
+        Self { revocations, ..edge }
     }
 
     /// With credentials of the test's own, and what it adds to the gateway.
@@ -124,6 +133,7 @@ impl Edge {
             address,
             connections,
             debts,
+            revocations: Arc::default(),
             server,
             upstream,
             certificate,
@@ -305,10 +315,12 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         timeouts: Timeouts {
             body_idle: Duration::from_secs(10),
             connect: Duration::from_secs(2),
+            credential_grace: Duration::ZERO,
             drain: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             response: Duration::from_secs(10),
+            upgraded_idle: Duration::from_secs(10),
         },
         upstreams: vec![
             group("live", vec![live.clone()]),

@@ -1,0 +1,66 @@
+//! Switching a connection to another protocol, which is WebSocket (RFC 6455) or nothing.
+//!
+//! Other offers are not passed on: a server may ignore them (RFC 9110, 7.8), and one that takes `h2c` would have the
+//! client speak to it unseen. The first byte to the upstream is one that the client sent after its offer, and the first
+//! that the upstream sees after it took the offer: until then, what follows is another request to be judged.
+
+use http::header::{CONNECTION, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// The client's side of an offer to switch.
+#[derive(Debug)]
+pub(super) struct Offer(OnUpgrade);
+
+impl Offer {
+    /// Takes the offer out of a request, if it is for WebSocket.
+    pub fn take(request: &mut Parts) -> Option<Self> {
+        let client = request.extensions.remove::<OnUpgrade>()?;
+        let plain = request.method == Method::GET && request.version == Version::HTTP_11;
+        (plain && is_websocket(&request.headers)).then_some(Self(client))
+    }
+
+    /// Passes it on; to be called when hop-by-hop fields are gone.
+    pub fn pass_on(headers: &mut HeaderMap) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, WEBSOCKET);
+    }
+
+    /// The tunnel to be, where the upstream took the offer.
+    pub fn taken<B>(self, response: &mut Response<B>) -> Option<Tunnel> {
+        let switches =
+            response.status() == StatusCode::SWITCHING_PROTOCOLS && is_websocket(response.headers());
+        let upstream = switches.then(|| hyper::upgrade::on(response))?;
+        Some(Tunnel { client: self.0, upstream })
+    }
+}
+
+/// Exactly one protocol is offered, and it is nominated as concerning this connection.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut offers = headers.get_all(UPGRADE).iter();
+    let offer = (offers.next(), offers.next());
+    let mut nominations = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    matches!(offer, (Some(offer), None) if offer.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()))
+        && nominations.any(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
+}
+
+/// Two connections that are being switched: the client's and the upstream's.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+}
+
+impl Tunnel {
+    /// Both ends, once HTTP has let go of them.
+    ///
+    /// # Errors
+    /// One of them ended before.
+    pub async fn ends(self) -> hyper::Result<(TokioIo<Upgraded>, TokioIo<Upgraded>)> {
+        Ok((TokioIo::new(self.client.await?), TokioIo::new(self.upstream.await?)))
+    }
+}

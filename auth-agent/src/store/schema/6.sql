@@ -1,0 +1,11 @@
+-- What is revoked; see `revocation.rs`. The mark is made of the target.
+CREATE TABLE revocations (
+    mark BLOB PRIMARY KEY CHECK (length(mark) = 16),
+    target TEXT NOT NULL CHECK (json_valid(target)),
+    before INTEGER,
+    until INTEGER,
+    reason TEXT,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX revocations_until ON revocations (until) WHERE until IS NOT NULL;

@@ -1,0 +1,30 @@
+//! What the operator's verbs need of tokens and issuers, without believing a token.
+
+use super::claims::Claims;
+use super::{TokenError, Verifier, wire};
+use crate::clock::UnixTime;
+
+impl Verifier {
+    /// The `exp` of a token that claims to be of one of the issuers; nothing of it is verified.
+    ///
+    /// # Errors
+    /// It is too long, no JWT, of no issuer here, or says nothing of when it ends: it would not be accepted anyway.
+    pub fn expiry_of(&self, token: &str) -> Result<UnixTime, TokenError> {
+        self.check_size(token)?;
+        let claims = Claims::parse(&wire::decode(wire::split(token)?.claims)?)?;
+        self.issuer(&claims)?;
+        Ok(UnixTime(claims.times()?.expires))
+    }
+
+    /// Whether there is an issuer of that name.
+    pub fn has_issuer(&self, name: &str) -> bool {
+        self.issuers.values().any(|issuer| **issuer.name() == *name)
+    }
+
+    /// The names of the issuers, in order.
+    pub fn issuer_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.issuers.values().map(|issuer| issuer.name().to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+}
