@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod connections;
 mod events;
+mod issuer;
 mod keys;
 mod limit;
 mod network_list;

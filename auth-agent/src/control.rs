@@ -10,6 +10,7 @@ mod confirm;
 mod connections;
 mod events;
 mod filter;
+mod issuer;
 mod keys;
 mod limits;
 pub mod messages;
@@ -37,6 +38,7 @@ pub use self::problem::Problem;
 pub use self::socket::{ControlSocket, Peer, SocketError};
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
+use crate::authorization_server::TokenIssuer;
 use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
 use crate::connections::Connections;
@@ -62,6 +64,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The kernel half.
     pub edge: Arc<dyn Edge>,
+    /// The built-in issuer, where there is one.
+    pub issuer: Option<Arc<TokenIssuer>>,
     /// API keys, for the request path.
     pub keys: Arc<KeyRing>,
     /// What is revoked, for the request path.
@@ -80,6 +84,7 @@ pub struct Control {
     connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
+    issuer: Option<Arc<TokenIssuer>>,
     keys: Arc<KeyRing>,
     revocations: Arc<Revocations>,
     /// Why the kernel's rules are not those of the store.
@@ -92,8 +97,18 @@ pub struct Control {
 impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
     pub fn new(parts: Parts, started: UnixTime) -> Self {
-        let Parts { allowlist, classes, connections, counters, edge, keys, revocations, store, tokens } =
-            parts;
+        let Parts {
+            allowlist,
+            classes,
+            connections,
+            counters,
+            edge,
+            issuer,
+            keys,
+            revocations,
+            store,
+            tokens,
+        } = parts;
         let (changing, rules_error) = Default::default();
         Self {
             allowlist,
@@ -102,6 +117,7 @@ impl Control {
             connections,
             counters,
             edge,
+            issuer,
             keys,
             revocations,
             rules_error,
@@ -129,6 +145,9 @@ impl Control {
         self.store.purge_revocations(now)?;
         self.revocations.purge(now);
         self.store_some_uses()?;
+        if let Some(issuer) = &self.issuer {
+            issuer.keys.upkeep(now)?;
+        }
         let stale = undone || expired > 0 || self.rules_error().is_some();
         let applied = if stale { self.apply_rules_locked(now) } else { Ok(()) };
         self.edge.forget_flows().map_err(Problem::Edge)?;
@@ -242,8 +261,11 @@ fn router(control: Arc<Control>) -> Router {
             get(revocations::list).post(revocations::revoke).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)),
         )
         .route("/v1/revocations/{id}", delete(revocations::remove))
+        .route("/v1/signing-keys", get(issuer::list))
+        .route("/v1/signing-keys/rotate", post(issuer::rotate))
         .route("/v1/sources/{address}", get(filter::source))
         .route("/v1/status", get(filter::status))
+        .route("/v1/tokens", post(issuer::issue))
         .fallback(|| async { Problem::Path })
         .method_not_allowed_fallback(|| async { Problem::Method })
         .layer(DefaultBodyLimit::max(body::BODY_BYTES))

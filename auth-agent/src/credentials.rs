@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::api_key::KeyRing;
+use crate::api_key::{KeyId, KeyRing};
 use crate::authenticate::Verify;
 use crate::clock::{Now, UnixTime};
+use crate::config::OWN_ISSUER;
 use crate::identity::{Facts, Identity, Method, TokenHash};
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
@@ -41,7 +42,23 @@ impl Verify for Credentials {
 
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Refusal> {
         let claims = self.tokens.verify(token, now).map_err(Refusal::Token)?;
-        Ok(Identity::verified(facts(&claims, TokenHash::of(token))))
+        let key = self.exchanged_key(&claims, now)?;
+        Ok(Identity::verified(Facts { key, ..facts(&claims, TokenHash::of(token)) }))
+    }
+}
+
+impl Credentials {
+    /// The API key that a token of the built-in issuer was exchanged for. Such a token ends with its key.
+    fn exchanged_key(&self, claims: &VerifiedClaims, now: UnixTime) -> Result<Option<KeyId>, Refusal> {
+        if **claims.issuer_name() != *OWN_ISSUER {
+            return Ok(None);
+        }
+        let Some(key) = claims.client().and_then(|client| client.parse().ok()) else { return Ok(None) };
+        match self.keys.standing(key, now) {
+            Some(standing) => standing.map(|()| Some(key)),
+            // Issued by hand, for a client of that name.
+            None => Ok(None),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tracing::{debug, info};
 
 use crate::api_key::has_browser_marks;
 use crate::authenticate::{self, Verify};
+use crate::authorization_server::{Answered, AuthorizationServer, Endpoint};
 pub use crate::clock::Now;
 use crate::config::{Auth, Config, Route};
 use crate::connections::{Connection, End, OpenRequest};
@@ -22,7 +23,7 @@ use crate::identity::{Identity, Method as By};
 use crate::limits::{self, SourceDebts};
 use crate::policy::{self, Permit};
 use crate::proxy::{Proxy, RequestBody, ResponseBody};
-use crate::refusal::{self, Refusal, Refused};
+use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::{self, Canonical};
 
 /// The body of a response: ours, or the upstream's.
@@ -41,6 +42,7 @@ pub struct Peer {
 
 /// What a request is judged by, and the way on.
 pub struct Gateway {
+    authorization_server: Option<AuthorizationServer>,
     config: Arc<Config>,
     counters: Arc<Counters>,
     debts: Arc<dyn SourceDebts>,
@@ -57,7 +59,13 @@ impl Gateway {
         counters: Arc<Counters>,
     ) -> Self {
         let proxy = Proxy::new(&config);
-        Self { config, counters, debts, proxy, verify }
+        Self { authorization_server: None, config, counters, debts, proxy, verify }
+    }
+
+    /// With a built-in issuer.
+    #[must_use]
+    pub fn with_authorization_server(self, server: AuthorizationServer) -> Self {
+        Self { authorization_server: Some(server), ..self }
     }
 
     /// Answers `request`, which is `open`.
@@ -74,7 +82,11 @@ impl Gateway {
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let outcome = match self.judge(peer, open, &parts, now) {
-            Ok((canonical, permit)) => {
+            Ok(Judged::Own(server, endpoint)) => {
+                let answer = server.answer(endpoint, &parts, body, peer.source, now).await;
+                return self.own_answer(peer, &parts, answer, now).map(Either::Left);
+            }
+            Ok(Judged::Permitted(canonical, permit)) => {
                 let request = Request::from_parts(parts, body);
                 tokio::select! {
                     response = self.proxy.forward(&permit, &canonical, peer.source, request) => {
@@ -105,13 +117,43 @@ impl Gateway {
         open: &OpenRequest,
         request: &Parts,
         now: Now,
-    ) -> Result<(Canonical, Permit<'_>), Refused<'_>> {
+    ) -> Result<Judged<'_>, Refused<'_>> {
         let admitted = limits::admit(&*self.debts, peer.source, now.monotonic)?;
         let canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
+        let own = self.authorization_server.as_ref();
+        if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
+        {
+            return Ok(Judged::Own(server, endpoint));
+        }
         let route = policy::route(&self.config, &canonical)?;
         let identity = self.identify((peer, open), request, &canonical, route, now)?;
         let permit = policy::authorize(admitted, route, identity)?;
-        Ok((canonical, permit))
+        Ok(Judged::Permitted(canonical, permit))
+    }
+
+    /// The answer of the built-in issuer; a client that failed to authenticate is charged as any other.
+    fn own_answer(
+        &self,
+        peer: &Peer,
+        request: &Parts,
+        answer: Result<Answered, EndpointRefused>,
+        now: Now,
+    ) -> Response<Full<Bytes>> {
+        match answer {
+            Ok(Answered { client, response }) => {
+                if client.is_some() {
+                    self.debts.authenticated(peer.source, now.monotonic);
+                }
+                response
+            }
+            Err(refused) => {
+                if refused.refusal.is_auth_failure() {
+                    let _ = self.debts.charge_auth_failure(peer.source, now.monotonic);
+                }
+                self.note(peer, &request.method, request.uri.path(), refused.refusal);
+                refusal::respond_endpoint(&refused)
+            }
+        }
     }
 
     /// Who sent the request, where the route wants to know; a failure is charged to the source.
@@ -157,23 +199,36 @@ impl Gateway {
     }
 
     fn refuse(&self, peer: &Peer, method: &Method, path: &str, refused: Refused<'_>) -> Response<AnswerBody> {
-        let (reason, status) = (refused.refusal.name(), refused.refusal.status());
+        self.note(peer, method, path, refused.refusal);
+        refusal::respond(refused).map(Either::Left)
+    }
+
+    /// Counts and logs a refusal.
+    fn note(&self, peer: &Peer, method: &Method, path: &str, refusal: Refusal) {
+        let (reason, status) = (refusal.name(), refusal.status());
         self.counters.refusals.count(reason);
         // Debug formatting escapes what could forge a log line; the query may hold a secret and is left out.
         let path = &path[..path.floor_char_boundary(MAX_LOGGED_PATH_BYTES)];
         let source = peer.source;
-        if refused.refusal.is_notable() {
+        if refusal.is_notable() {
             info!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
         } else {
             debug!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
         }
-        refusal::respond(refused).map(Either::Left)
     }
 
     /// The counters that requests are counted in.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// A request that was not refused.
+enum Judged<'g> {
+    /// The built-in issuer answers it.
+    Own(&'g AuthorizationServer, Endpoint),
+    /// It may be forwarded.
+    Permitted(Canonical, Permit<'g>),
 }
 
 /// The body of a request that may be refused before it is read.

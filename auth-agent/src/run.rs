@@ -19,6 +19,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
+use crate::authenticate::Verify;
+use crate::authorization_server::{AuthorizationServer, Sealer, SigningKeys, TokenIssuer};
 use crate::classes::Classes;
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
@@ -84,10 +86,11 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let started = UnixTime::now();
-    let (store, keys) = open_store(&config, started)?;
+    let (store, keys, sealer) = open_store(&config, started)?;
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations, started)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
+    let issuer = token_issuer(&config, sealer, &store, &tokens, started)?;
     let server = Server::bind(&config)?;
     let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
 
@@ -102,6 +105,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         connections: server.connections(),
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
+        issuer: issuer.clone(),
         keys: Arc::clone(&keys),
         revocations: Arc::clone(&revocations),
         store,
@@ -114,9 +118,15 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
-    let verify = Arc::new(Credentials::new(keys, revocations, tokens));
+    let verify: Arc<dyn Verify> = Arc::new(Credentials::new(keys, revocations, tokens));
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
-    let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
+    let mut gateway = Gateway::new(Arc::clone(&config), Arc::clone(&verify), debts, counters);
+    if let Some(issuer) = issuer {
+        let revoke = Arc::clone(&control) as _;
+        gateway =
+            gateway.with_authorization_server(AuthorizationServer::new(&config, issuer, verify, revoke));
+    }
+    let gateway = Arc::new(gateway);
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();
     let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), async {
@@ -142,13 +152,27 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     finish(control, upkeep, control_server).await
 }
 
-/// The store, and the ring of the keys in it.
-fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>)> {
+/// The store, the ring of the keys in it, and what seals signing keys.
+fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>, Sealer)> {
     let store = Store::open(&config.store.directory, now)?;
-    let pepper = Pepper::open(&config.store.directory, store.has_keys()?)?;
+    let pepper = Pepper::open(&config.store.directory, store.needs_secret()?)?;
+    let sealer = Sealer::new(&pepper).context("the crypto library failed")?;
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
-    Ok((Arc::new(store), Arc::new(ring)))
+    Ok((Arc::new(store), Arc::new(ring), sealer))
+}
+
+/// The built-in issuer, where one is configured.
+fn token_issuer(
+    config: &Config,
+    sealer: Sealer,
+    store: &Arc<Store>,
+    tokens: &Arc<Verifier>,
+    now: UnixTime,
+) -> Result<Option<Arc<TokenIssuer>>> {
+    let Some(server) = &config.authorization_server else { return Ok(None) };
+    let keys = SigningKeys::open(server, Arc::clone(store), sealer, Arc::clone(tokens), now)?;
+    Ok(Some(Arc::new(TokenIssuer::new(server.clone(), keys))))
 }
 
 async fn upkeep(control: Arc<Control>) {

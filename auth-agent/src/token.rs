@@ -125,6 +125,11 @@ impl Verifier {
         Ok(())
     }
 
+    /// Bytes of the longest token that is looked at.
+    pub fn max_token_bytes(&self) -> usize {
+        self.max_token_bytes
+    }
+
     fn check_size(&self, token: &str) -> Result<(), TokenError> {
         if token.len() > self.max_token_bytes { Err(TokenError::TooLong) } else { Ok(()) }
     }

@@ -91,6 +91,12 @@ impl Pepper {
         Ok(Self::new(&secret))
     }
 
+    /// A secret of its own for another purpose: who knows one learns nothing of the other.
+    pub(crate) fn derive(&self, purpose: &[u8]) -> [u8; 32] {
+        let tag = hmac::sign(&self.0, purpose);
+        array::from_fn(|at| tag.as_ref()[at])
+    }
+
     /// Hash of a key under this secret.
     pub fn hash(&self, key: &ApiKey) -> KeyHash {
         let tag = hmac::sign(&self.0, key.expose().as_bytes());

@@ -1,5 +1,6 @@
 //! The command line's grammar.
 
+mod issuer;
 mod keys;
 mod revocation;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use clap::{Args as Arguments, Parser, Subcommand};
 use ipnet::IpNet;
 
+pub(super) use self::issuer::{IssueToken, SigningKeyVerb};
 pub(super) use self::keys::{CreateKey, KeyVerb, RotateKey};
 pub(super) use self::revocation::{OfIssuer, RevocationVerb, RevokeOptions, RevokeVerb};
 use crate::duration;
@@ -79,9 +81,12 @@ pub(super) enum Verb {
     Source(SourceVerb),
     /// Watch samples of the packets that the filter drops or passes
     Events(Events),
-    /// Look at tokens; needs no running agent
+    /// Look at tokens, which needs no running agent, and issue some
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Show and rotate the keys that the built-in issuer signs with
+    #[command(subcommand)]
+    SigningKey(SigningKeyVerb),
     /// Check the configuration, or print an example; needs no running agent
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -332,6 +337,8 @@ pub(super) enum SourceVerb {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
+    /// Have the running agent's built-in issuer issue a token, and print it
+    Issue(IssueToken),
     /// Take a JWT apart, and say whether the configured issuers would accept it
     Inspect {
         /// The token; - reads it from standard input, which keeps it out of the shell's history

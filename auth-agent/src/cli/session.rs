@@ -15,7 +15,9 @@ use super::args::{
     LimitVerb, Remove, RevocationVerb, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
-use super::{Failure, check, connections, events, keys, limit, network_list, pending, render, revocation};
+use super::{
+    Failure, check, connections, events, issuer, keys, limit, network_list, pending, render, revocation,
+};
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
@@ -110,6 +112,8 @@ impl Session<'_> {
                 self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))
             }
             Verb::Events(wanted) => events::run(self, &wanted),
+            Verb::SigningKey(verb) => issuer::signing_key(self, &verb),
+            Verb::Token(TokenVerb::Issue(issue)) => issuer::issue(self, issue),
             Verb::Token(TokenVerb::Inspect { token }) => self.inspect(token),
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),

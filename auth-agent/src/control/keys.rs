@@ -2,6 +2,8 @@
 
 mod checked;
 
+pub(super) use self::checked::check_scopes;
+
 use std::sync::Arc;
 
 use axum::Json;

@@ -2,6 +2,7 @@
 //!
 //! Times are seconds since 1970, durations seconds. Unknown fields of a request are refused.
 
+mod issuer;
 mod keys;
 mod revocations;
 
@@ -10,6 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::issuer::{
+    IssueToken, IssuedToken, OPERATOR, RotateSigningKey, SigningKeyEntry, SigningKeyList,
+};
 pub use self::keys::{
     CreateKey, CreatedKey, ImportKey, ImportKeys, ImportedKeys, KeyEntry, Keys, RevokedKey, RotateKey,
     RotatedKey,

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::messages::ProblemDetails;
 use crate::api_key::{KeyId, MalformedKeyId, RandomError};
+use crate::authorization_server::SigningError;
 use crate::edge::EdgeError;
 use crate::events::SubscribeError;
 use crate::network::NetworkError;
@@ -106,6 +107,9 @@ pub enum Problem {
         /// What was made in its place.
         successor: KeyId,
     },
+    /// There is no built-in issuer.
+    #[error("this agent issues no tokens: add [authorization_server] to its configuration")]
+    IssuerOff,
     /// No issuer of that name.
     #[error("there is no issuer {name:?} in the configuration{}", known_issuers(known))]
     IssuerMissing {
@@ -144,7 +148,7 @@ pub enum Problem {
     /// No such path.
     #[error(
         "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, pending, \
-         revocations, connections, sources, events and detach"
+         revocations, connections, sources, events, signing-keys, tokens and detach"
     )]
     Path,
     /// No random bytes.
@@ -165,6 +169,9 @@ pub enum Problem {
     /// Durable, and not yet enforced.
     #[error("the change is stored and will be retried, but the kernel does not enforce it yet: {0}")]
     RulesPending(EdgeError),
+    /// The built-in issuer's keys can't be changed or used.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// Not an address.
     #[error("{0:?} is no IP address: write it like 192.0.2.7 or 2001:db8::7")]
     SourceInvalid(String),
@@ -228,6 +235,7 @@ impl Problem {
             Self::Internal => "internal",
             Self::KeyEnded(_) => "key-ended",
             Self::IssuerMissing { .. } => "issuer-missing",
+            Self::IssuerOff => "issuer-off",
             Self::KeyId(_) => "key-id-invalid",
             Self::KeyImport { .. } => "key-import-invalid",
             Self::KeyMissing(_) => "key-missing",
@@ -243,6 +251,8 @@ impl Problem {
             Self::RevocationMissing(_) => "revocation-missing",
             Self::RevocationsFull => "revocations-full",
             Self::RulesPending(_) => "rules-pending",
+            Self::Signing(SigningError::AlreadyRotating { .. }) => "signing-key-waits",
+            Self::Signing(_) => "signing-failed",
             Self::SourceInvalid(_) => "source-invalid",
             Self::Store(_) => "store-failed",
             Self::TokenInvalid(_) => "token-invalid",
@@ -275,7 +285,9 @@ impl Problem {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
             Self::EventsFull
+            | Self::IssuerOff
             | Self::KeyEnded(_)
+            | Self::Signing(SigningError::AlreadyRotating { .. } | SigningError::TooMany)
             | Self::KeyRotated { .. }
             | Self::RevocationsFull
             | Self::Store(StoreError {
@@ -287,6 +299,7 @@ impl Problem {
             | Self::Internal
             | Self::Random(_)
             | Self::RulesPending(_)
+            | Self::Signing(_)
             | Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
+use crate::authorization_server::{Sealer, SigningKeys, TokenIssuer};
 use crate::clock::Monotonic;
 use crate::config::{Config, Issuer, KeySource};
 use crate::connections::{Entry, OpenRequest};
@@ -129,10 +130,10 @@ impl Edge for FakeEdge {
     }
 }
 
-/// With a class `partners` for 192.0.2.0/24.
+/// With a class `partners` for 192.0.2.0/24, and a built-in issuer.
 fn config() -> Config {
-    let more =
-        "[[class]]\nname = \"partners\"\nnetworks = [\"192.0.2.0/24\"]\nrequests = { rate = \"500/min\" }\n";
+    let more = "[[class]]\nname = \"partners\"\nnetworks = [\"192.0.2.0/24\"]\nrequests = { rate = \"500/min\" }\n\
+         [authorization_server]\nissuer = \"https://edge.example\"\naudience = \"https://api.example\"\n";
     Config::parse(&format!("{}\n{more}", crate::config::tests::MINIMAL), Path::new("edge.toml")).unwrap()
 }
 
@@ -178,21 +179,30 @@ impl Desk {
         let store_directory = directory.path().join("store");
         let store = Arc::new(Store::open(&store_directory, UnixTime::now()).unwrap());
         let pepper = Pepper::open(&store_directory, false).unwrap();
+        let sealer = Sealer::new(&pepper).unwrap();
         let keys = Arc::new(KeyRing::new(pepper, []));
+        let config = config();
+        let tokens =
+            Arc::new(Verifier::load(&[config.issuers.as_slice(), &[issuer()]].concat(), 8192).unwrap());
+        let server = config.authorization_server.clone().unwrap();
+        let now = UnixTime::now();
+        let signing =
+            SigningKeys::open(&server, Arc::clone(&store), sealer, Arc::clone(&tokens), now).unwrap();
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
         let connections = Arc::<Connections>::default();
         let revocations = Arc::<Revocations>::default();
         let parts = Parts {
             allowlist: Arc::new(Allowlist::new(allow)),
-            classes: Classes::new(&config()),
+            classes: Classes::new(&config),
             connections: Arc::clone(&connections),
             counters: Arc::default(),
             edge: Arc::clone(&edge) as _,
+            issuer: Some(Arc::new(TokenIssuer::new(server, signing))),
             keys: Arc::clone(&keys),
             revocations: Arc::clone(&revocations),
             store,
-            tokens: Arc::new(Verifier::load(&[issuer()], 8192).unwrap()),
+            tokens,
         };
         let control = Arc::new(Control::new(parts, UnixTime::now()));
         let socket = directory.path().join("run/control.sock");

@@ -77,7 +77,7 @@ fn problem(refusal: &Refusal, status: StatusCode) -> Bytes {
 }
 
 /// Rounded up, so that a client that waits exactly this long is admitted; at least one.
-fn whole_seconds(duration: Duration) -> u64 {
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
     (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
 }
 

@@ -17,7 +17,8 @@ pub struct Change {
     pub expires: Option<UnixTime>,
     /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `change.confirm`,
     /// `change.undo`, `key.create`, `key.import`, `key.revoke`, `key.rotate`,
-    /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`.
+    /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`,
+    /// `signing-key.put`, `signing-key.remove`, `token.issue`.
     pub kind: String,
     /// The host that made it.
     pub origin: String,
@@ -47,6 +48,9 @@ pub(super) enum Kind {
     LimitSet,
     RevocationAdd,
     RevocationRemove,
+    SigningKeyPut,
+    SigningKeyRemove,
+    TokenIssue,
 }
 
 impl Kind {
@@ -67,6 +71,9 @@ impl Kind {
             Self::LimitSet => "limit.set",
             Self::RevocationAdd => "revocation.add",
             Self::RevocationRemove => "revocation.remove",
+            Self::SigningKeyPut => "signing-key.put",
+            Self::SigningKeyRemove => "signing-key.remove",
+            Self::TokenIssue => "token.issue",
         }
     }
 }

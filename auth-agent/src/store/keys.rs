@@ -164,9 +164,10 @@ impl Store {
         })
     }
 
-    /// Whether any key was ever stored.
-    pub fn has_keys(&self) -> Result<bool, StoreError> {
-        self.read(|connection| Ok(connection.prepare("SELECT 1 FROM api_keys LIMIT 1")?.exists([])?))
+    /// Whether anything is stored that the secret beside the database is needed for.
+    pub fn needs_secret(&self) -> Result<bool, StoreError> {
+        let any = "SELECT 1 FROM api_keys UNION ALL SELECT 1 FROM signing_keys LIMIT 1";
+        self.read(|connection| Ok(connection.prepare(any)?.exists([])?))
     }
 
     /// Revokes a key for good, and says since when it is revoked; `None`: there is no such key.

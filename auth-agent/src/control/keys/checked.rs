@@ -94,7 +94,7 @@ fn check_name(name: &str) -> Result<(), Problem> {
     Err(Problem::field("name", cure))
 }
 
-fn check_scopes(scopes: &[String]) -> Result<(), Problem> {
+pub(in crate::control) fn check_scopes(scopes: &[String]) -> Result<(), Problem> {
     if scopes.len() <= SCOPES && scopes.iter().all(|scope| is_scope(scope)) {
         return Ok(());
     }

@@ -160,7 +160,8 @@ fn imported_keys_work_here_as_they_did_where_they_were_made() {
     assert_eq!(first, expected);
     let works = |key: &ApiKey| desk.keys.verify(key.expose(), SOURCE, Now::read()).is_ok();
     assert_eq!([0, 1, 2].map(|at| works(&keys[at])), [true, true, false]);
-    let changes = desk.control.store.changes(0, 10).unwrap();
+    let mut changes = desk.control.store.changes(0, 10).unwrap();
+    changes.retain(|change| change.kind.starts_with("key."));
     assert_eq!(changes.iter().map(|change| &*change.kind).collect::<Vec<_>>(), ["key.import"; 2]);
     assert!(changes.iter().all(|change| !change.payload.to_string().contains(keys[0].expose())));
 }

@@ -274,6 +274,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     let group = |name: &str, endpoints: Vec<Uri>| Group { endpoints, name: name.into() };
     Config {
         api_keys: ApiKeys { allow_browsers: false, header: HeaderName::from_static("x-api-key") },
+        authorization_server: None,
         classes: vec![],
         control: Control { allow_uids: vec![], socket: PathBuf::new() },
         identity_headers: IdentityHeaders {

@@ -8,3 +8,12 @@ ALTER TABLE api_keys ADD COLUMN replaced_by TEXT;
 
 -- Keys are listed oldest first, a page at a time.
 CREATE INDEX api_keys_created ON api_keys (created, id);
+
+-- Signing keys of the built-in issuer. The private half is sealed with the secret beside the database.
+CREATE TABLE signing_keys (
+    kid TEXT PRIMARY KEY,
+    algorithm TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    created INTEGER NOT NULL,
+    signs_from INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
