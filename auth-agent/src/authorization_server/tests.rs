@@ -94,6 +94,11 @@ impl Site {
         Ok(Self { directory, issuer, ring, revoke, server, verify })
     }
 
+    /// Stops; what it stored is left.
+    fn close(self) -> TempDir {
+        self.directory
+    }
+
     /// A key of `billing` with the scopes read and write.
     fn key(&self, change: impl FnOnce(&mut StoredKey)) -> ApiKey {
         let key = ApiKey::generate().unwrap();

@@ -1,3 +1,4 @@
+mod issuer;
 mod keys;
 mod lists;
 
@@ -63,6 +64,9 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["limit", "set", "--help"], 0, "--requests-drop-after <N>"),
         (&["events", "--help"], 0, "--pcap <FILE>"),
         (&["token", "inspect"], 64, "<TOKEN>"),
+        (&["token", "issue"], 64, "--subject <NAME>"),
+        (&["token", "issue", "--help"], 0, "an hour at most"),
+        (&["signing-key", "rotate", "--help"], 0, "when the old one has leaked"),
         (&["config", "nonsense"], 64, "unrecognized subcommand"),
         (&["doctor", "--help"], 0, "Changes nothing"),
         (&["doctor", "eth0"], 64, "unexpected argument"),
@@ -88,6 +92,9 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
         &["key", "list"],
         &["key", "rotate", "0123456789AB"],
         &["key", "show", "0123456789AB"],
+        &["signing-key", "list"],
+        &["signing-key", "rotate"],
+        &["token", "issue", "--subject", "a"],
         &["key", "revoke", "0123456789AB"],
         &["ban", "add", "192.0.2.7"],
         &["ban", "list"],

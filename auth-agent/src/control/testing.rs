@@ -167,6 +167,8 @@ pub(crate) struct Desk {
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) socket: PathBuf,
+    pub(crate) store: Arc<Store>,
+    pub(crate) tokens: Arc<Verifier>,
     _runtime: Runtime,
 }
 
@@ -201,15 +203,26 @@ impl Desk {
             issuer: Some(Arc::new(TokenIssuer::new(server, signing))),
             keys: Arc::clone(&keys),
             revocations: Arc::clone(&revocations),
-            store,
-            tokens,
+            store: Arc::clone(&store),
+            tokens: Arc::clone(&tokens),
         };
         let control = Arc::new(Control::new(parts, UnixTime::now()));
         let socket = directory.path().join("run/control.sock");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let bound = runtime.block_on(ControlSocket::bind(&socket, allow_uids)).unwrap();
         runtime.spawn(serve(bound, Arc::clone(&control), std::future::pending()));
-        Self { connections, control, directory, edge, keys, revocations, socket, _runtime: runtime }
+        Self {
+            connections,
+            control,
+            directory,
+            edge,
+            keys,
+            revocations,
+            socket,
+            store,
+            tokens,
+            _runtime: runtime,
+        }
     }
 
     /// One request; the status and the JSON of the answer.

@@ -6,6 +6,7 @@ mod connections;
 mod edge;
 mod endings;
 mod http2;
+mod issuer;
 mod requests;
 mod smuggling;
 mod streaming;

@@ -48,7 +48,7 @@ impl Store {
     pub fn signing_keys(&self) -> Result<Vec<StoredSigningKey>, StoreError> {
         self.read(|connection| {
             let mut query = connection.prepare_cached(
-                "SELECT kid, algorithm, sealed, created, signs_from FROM signing_keys ORDER BY signs_from, created",
+                "SELECT kid, algorithm, sealed, created, signs_from FROM signing_keys ORDER BY signs_from, seq",
             )?;
             let rows = query.query_map([], |row| {
                 Ok(StoredSigningKey {

@@ -66,11 +66,11 @@ async fn keys_and_their_tokens_survive_a_restart_even_after_a_long_absence() {
     let site = Site::open("");
     let token = site.issuer.issue(&grant(at(0), 3_600), NOW).unwrap().token;
     let before = kids(&site);
-    let Site { directory, .. } = site;
+    let directory = site.close();
     let site = Site::reopen(directory, "", at(60).unix).unwrap();
     assert_eq!(kids(&site), before);
     assert!(site.use_token(&token, at(61)).is_ok());
-    let Site { directory, .. } = site;
+    let directory = site.close();
     let late = at(400 * DAY);
     let site = Site::reopen(directory, "", late.unix).unwrap();
     assert_eq!(states(&site, late), ["signs", "next"], "the old key signs until the new one is known");
@@ -82,7 +82,7 @@ async fn keys_and_their_tokens_survive_a_restart_even_after_a_long_absence() {
 async fn another_algorithm_comes_with_the_next_key_and_tokens_of_the_old_one_stay_valid() {
     let site = Site::open("algorithm = \"ES256\"");
     let token = site.issuer.issue(&grant(at(0), 3_600), NOW).unwrap().token;
-    let Site { directory, .. } = site;
+    let directory = site.close();
     let site = Site::reopen(directory, "algorithm = \"EdDSA\"", at(1).unix).unwrap();
     assert_eq!(states(&site, at(1)), ["signs", "next"]);
     let later = at(1 + TEN_MINUTES);
@@ -107,7 +107,7 @@ fn rotating_by_hand_makes_the_next_key_once_and_at_once_if_told_so() {
     }
     assert!(matches!(keys.rotate(true, at(3).unix), Err(SigningError::TooMany)));
     let at_end = kids(&site);
-    let Site { directory, .. } = site;
+    let directory = site.close();
     assert_eq!(kids(&Site::reopen(directory, "", at(4).unix).unwrap()), at_end, "in the same order");
 }
 
@@ -115,7 +115,7 @@ fn rotating_by_hand_makes_the_next_key_once_and_at_once_if_told_so() {
 fn a_copied_database_does_not_sign() {
     let site = Site::open("");
     let kid = kids(&site).remove(0);
-    let Site { directory, .. } = site;
+    let directory = site.close();
     for entry in fs::read_dir(directory.path()).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         // The start of every PKCS #8 private key for P-256.

@@ -11,9 +11,10 @@ CREATE INDEX api_keys_created ON api_keys (created, id);
 
 -- Signing keys of the built-in issuer. The private half is sealed with the secret beside the database.
 CREATE TABLE signing_keys (
-    kid TEXT PRIMARY KEY,
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    kid TEXT NOT NULL UNIQUE,
     algorithm TEXT NOT NULL,
     sealed BLOB NOT NULL,
     created INTEGER NOT NULL,
     signs_from INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
