@@ -188,7 +188,7 @@ async fn a_client_goes_by_the_rules_of_its_key() {
             assert!(answer.is_ok(), "{what}: {answer:?}");
             continue;
         };
-        let response = respond_endpoint(&answer.err().expect(what));
+        let response = respond_endpoint(&answer.expect_err(what));
         assert_eq!(response.status(), status, "{what}");
         assert_eq!(response.headers()["cache-control"], "no-store", "{what}");
         let challenged = response
