@@ -4,7 +4,7 @@
 //! Every credential is checked at every request, so that a revocation holds from the next one on. Invariants:
 //!
 //! - A revocation is a mark, a time before which what was issued is revoked, and a time when that is over. Two of one
-//!   target become one that revokes what either did, in whatever order they come.
+//!   target become one that revokes what either does, in whatever order they come.
 //! - What says nothing of when it was issued counts as issued before any time.
 //! - A change raises the generation after it can be seen: an identity that was found clean in this generation is clean.
 
@@ -93,11 +93,12 @@ impl Default for Revocations {
 
 impl Revocations {
     /// Revokes; on top of what is revoked of the same target already.
-    pub fn revoke(&self, target: &Target, revocation: Revocation) {
+    pub fn revoke(&self, target: &Target, revocation: Revocation, now: UnixTime) {
         let (kind, mark) = target.mark();
         self.counts[kind as usize].fetch_add(1, Ordering::SeqCst);
         let mut shard = self.write(mark);
-        let merged = shard.get(mark.0).map_or(revocation, |entry| revocation.merged(entry.into()));
+        let earlier = shard.get(mark.0).filter(|entry| u64::from(entry.until) > now.0);
+        let merged = earlier.map_or(revocation, |earlier| revocation.merged(earlier.into()));
         let new = shard.insert(merged.entry(mark));
         drop(shard);
         if !new {

@@ -13,11 +13,12 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use crate::allowlist::Allowlist;
+use crate::clock::UnixTime;
 use crate::config::{Config, Sizes, Timeouts};
 use crate::connections::Connections;
 use crate::gateway::Gateway;
@@ -94,6 +95,8 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) {
         let phase = watch::Sender::new(Phase::Serving);
+        let grace = config.timeouts.credential_grace;
+        let expiry = tokio::spawn(cut_expired(Arc::clone(&self.connections), grace));
         let shared = Arc::new(Shared {
             admission: Arc::new(Admission::new(config, allowlist, self.limit)),
             connections: self.connections,
@@ -108,6 +111,18 @@ impl Server {
         drop(shared);
         shutdown.await;
         drain(&phase, config.timeouts.drain).await;
+        expiry.abort();
+    }
+}
+
+/// How often it is looked for requests whose credential is over: a second is what they are counted in.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
+
+async fn cut_expired(connections: Arc<Connections>, grace: Duration) {
+    let mut ticks = interval(EXPIRY_INTERVAL);
+    loop {
+        ticks.tick().await;
+        connections.cut_expired(UnixTime(UnixTime::now().0.saturating_sub(grace.as_secs())));
     }
 }
 

@@ -3,5 +3,6 @@
 pub mod flood;
 pub mod kernel;
 mod machine;
+pub mod revocation;
 mod spread;
 mod system;

@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::netns::Namespace;
+use crate::websocket;
 
 /// How long a client waits for anything. Dropped packets show as this running out.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -112,7 +114,7 @@ impl Client {
     pub async fn connect(&self) -> Result<Session> {
         let stream = self.handshake(b"http/1.1").await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         Ok(Session::Http1(sender))
     }
 
@@ -181,6 +183,29 @@ impl Session {
     ) -> Result<Response<Incoming>> {
         let request = self.request(client, path, headers)?;
         timeout(PATIENCE, self.begin(request)).await.context("no answer to the request")?
+    }
+
+    /// One GET that switches an HTTP/1.1 connection to WebSocket. What comes back carries frames.
+    ///
+    /// # Errors
+    /// The connection broke, was not answered within [`PATIENCE`], or not with a switch.
+    pub async fn websocket(
+        &mut self,
+        client: &Client,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<TokioIo<Upgraded>> {
+        const SWITCH: [(&str, &str); 4] = [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", websocket::KEY),
+        ];
+        let response = self.stream(client, path, &[&SWITCH, headers].concat()).await?;
+        ensure!(response.status() == StatusCode::SWITCHING_PROTOCOLS, "answered {}", response.status());
+        let accept = response.headers().get("sec-websocket-accept").map(http::HeaderValue::as_bytes);
+        ensure!(accept == Some(websocket::ACCEPT.as_bytes()), "another key was accepted");
+        Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
 
     fn request(&self, client: &Client, path: &str, headers: &[(&str, &str)]) -> Result<Request<Full<Bytes>>> {

@@ -22,5 +22,6 @@ pub mod stage;
 pub mod story;
 pub mod system;
 pub mod upstream;
+pub mod websocket;
 pub mod wire;
 pub mod witness;

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Interval, interval};
 
 use crate::netns::Namespace;
+use crate::websocket;
 
 /// A running echo server; it stops with its guard.
 pub struct Upstream {
@@ -100,19 +101,22 @@ async fn serve(
             requests.fetch_add(1, Ordering::SeqCst);
             respond(request, Arc::clone(&streams))
         });
-        tokio::spawn(
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-        );
+        let connection =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connection.with_upgrades());
     }
 }
 
-/// `/stream` goes on until the client goes; the rest is [`echo`].
+/// `/stream` goes on until the client goes; `/websocket` is one that echoes; the rest is [`echo`].
 async fn respond(
     request: Request<Incoming>,
     streams: Arc<AtomicUsize>,
 ) -> Result<Response<Either<Full<Bytes>, Ticks>>> {
     if request.uri().path() == "/stream" {
         return Ok(Response::new(Either::Right(Ticks::new(streams))));
+    }
+    if request.uri().path() == "/websocket" {
+        return Ok(websocket::answer(request).map(Either::Left));
     }
     Ok(echo(request).await?.map(Either::Left))
 }

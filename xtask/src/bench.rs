@@ -13,6 +13,8 @@ pub enum Subject {
     Flood(Flood),
     /// What a packet costs in the filter, through `BPF_PROG_TEST_RUN`
     Kernel(Kernel),
+    /// How soon a revocation ends what goes on, while many connections are open
+    Revocation(Revocation),
 }
 
 #[derive(clap::Args)]
@@ -44,11 +46,24 @@ pub struct Kernel {
     sources: Option<u32>,
 }
 
+#[derive(clap::Args)]
+pub struct Revocation {
+    /// Write the results to this file as well
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Connections of others that are open meanwhile [default: 10000]
+    #[arg(long, value_name = "N")]
+    connections: Option<u32>,
+    /// Revocations on each protocol [default: 100]
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+}
+
 pub fn run(subject: &Subject) -> Result<()> {
     let toolchain = setup::toolchain()?;
     setup::tools()?;
-    // A flood meets the agent as it is shipped.
-    let release = matches!(subject, Subject::Flood(_));
+    // The agent is measured as it is shipped.
+    let release = matches!(subject, Subject::Flood(_) | Subject::Revocation(_));
     let (bench, agent) = build::driver(&toolchain, "bench", release)?;
     build::publish_bench_object(&toolchain)?;
     let mut bench = process::clean(bench);
@@ -59,6 +74,11 @@ pub fn run(subject: &Subject) -> Result<()> {
             let numbers =
                 [("--rate", flood.rate), ("--rounds", flood.rounds), ("--milliseconds", flood.milliseconds)];
             pass_on(&mut bench, flood.json.as_ref(), &numbers);
+        }
+        Subject::Revocation(revocation) => {
+            bench.arg("revocation").env("AUTH_AGENT_BIN", agent);
+            let numbers = [("--connections", revocation.connections), ("--rounds", revocation.rounds)];
+            pass_on(&mut bench, revocation.json.as_ref(), &numbers);
         }
         Subject::Kernel(kernel) => {
             setup::competitor("xdp-filter", "xdp-tools");

@@ -12,7 +12,9 @@ use crate::duration::{relative, relative_or, text};
 use crate::edge::{Debt, Detached, FilterStatus, FlowsStatus, Interface, SourceView};
 
 pub(super) fn status(status: &Status, now: UnixTime) -> String {
-    let Status { filter, http, keys, pending: changes, pid, rules, uptime_seconds, version, .. } = status;
+    let Status {
+        filter, http, keys, pending: changes, pid, revocations, rules, uptime_seconds, version, ..
+    } = status;
     let mut out = format!("auth-agent {version}, pid {pid}, up {}\n", text(*uptime_seconds));
     out += &interfaces(filter);
     // Writing to a String can't fail.
@@ -22,6 +24,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
     }
     out.extend(changes.iter().map(|entry| pending::line(entry, now)));
     let _ = writeln!(out, "keys       {keys} valid");
+    let _ = writeln!(out, "revoked    {} in {} KiB", revocations.count, revocations.bytes.div_ceil(1024));
     out += &flows(&filter.flows);
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);
     out += &packets(filter);

@@ -1,6 +1,7 @@
 mod issuer;
 mod keys;
 mod lists;
+mod revocation;
 
 use std::fs;
 use std::io::{self, Write};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 
-use super::messages::{RulesStatus, Status};
+use super::messages::{RevocationsStatus, RulesStatus, Status};
 use super::problem::Problem;
 use super::{Control, blocking, confirm};
 use crate::clock::UnixTime;
@@ -20,6 +20,10 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
             keys: control.store.valid_keys(now)?,
             pending: control.store.pending()?.into_iter().map(confirm::entry).collect(),
             pid: std::process::id(),
+            revocations: RevocationsStatus {
+                bytes: control.revocations.bytes(),
+                count: control.revocations.len(),
+            },
             rules: RulesStatus {
                 allowed: control.allowlist.configured().len() + control.store.allows()?.len(),
                 banned: control.store.bans(now)?.len(),

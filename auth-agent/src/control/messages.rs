@@ -38,6 +38,8 @@ pub struct Status {
     pub pending: Vec<PendingEntry>,
     /// Process id.
     pub pid: u32,
+    /// What is revoked.
+    pub revocations: RevocationsStatus,
     /// The rules.
     pub rules: RulesStatus,
     /// When the agent started.
@@ -46,6 +48,15 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The agent's version.
     pub version: String,
+}
+
+/// Revocations, those that are over and not yet forgotten included.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RevocationsStatus {
+    /// Memory that they take, bytes.
+    pub bytes: usize,
+    /// How many.
+    pub count: usize,
 }
 
 /// Allowlist and bans, and whether the kernel has them.

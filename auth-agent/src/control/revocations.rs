@@ -116,7 +116,7 @@ impl Control {
         }
         let stored = self.store.revoke(wanted, reason, now)?;
         for revoked in &stored {
-            self.revocations.revoke(&revoked.target, revoked.revocation);
+            self.revocations.revoke(&revoked.target, revoked.revocation, now);
             if let (Target::Key { key }, None) = (&revoked.target, revoked.revocation.before) {
                 self.keys.revoke(*key);
             }

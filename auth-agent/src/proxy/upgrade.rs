@@ -6,10 +6,12 @@
 
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
+/// RFC 9110, 15.2.2.
+const SWITCHING_PROTOCOLS: u16 = 101;
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 /// The client's side of an offer to switch.
@@ -32,8 +34,7 @@ impl Offer {
 
     /// The tunnel to be, where the upstream took the offer.
     pub fn taken<B>(self, response: &mut Response<B>) -> Option<Tunnel> {
-        let switches =
-            response.status() == StatusCode::SWITCHING_PROTOCOLS && is_websocket(response.headers());
+        let switches = response.status() == SWITCHING_PROTOCOLS && is_websocket(response.headers());
         let upstream = switches.then(|| hyper::upgrade::on(response))?;
         Some(Tunnel { client: self.0, upstream })
     }

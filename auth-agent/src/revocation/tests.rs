@@ -87,7 +87,7 @@ fn a_revocation_is_of_what_it_names_and_nothing_else() {
         (key_of("000000000001"), facts(), false),
     ] {
         let revocations = Revocations::default();
-        revocations.revoke(&target, ALL);
+        revocations.revoke(&target, ALL, NOW);
         assert_eq!(revoked(&revocations, facts.clone()), expected, "{target}: {facts:?}");
         assert!(revocations.restore(&target));
         assert!(!revoked(&revocations, facts), "{target}");
@@ -115,7 +115,7 @@ fn what_was_issued_before_is_revoked_to_the_second() {
         (of_key, before(1), key(), false),
     ] {
         let revocations = Revocations::default();
-        revocations.revoke(&target, revocation);
+        revocations.revoke(&target, revocation, NOW);
         assert_eq!(revoked(&revocations, facts), expected, "{target} {revocation:?}");
     }
 }
@@ -133,7 +133,7 @@ fn two_revocations_of_one_target_revoke_what_either_does_in_any_order() {
             assert_eq!(first.merged(second), expected);
             let revocations = Revocations::default();
             for revocation in [first, second, first] {
-                revocations.revoke(&subject(None, "alice"), revocation);
+                revocations.revoke(&subject(None, "alice"), revocation, NOW);
             }
             assert_eq!(revocations.len(), 1);
             let issued = |seconds| Facts { issued_at: Some(UnixTime(NOW.0 + seconds)), ..facts() };
@@ -149,8 +149,8 @@ fn two_revocations_of_one_target_revoke_what_either_does_in_any_order() {
 fn a_revocation_ends_with_what_it_revokes_and_is_forgotten() {
     let revocations = Revocations::default();
     let until = UnixTime(NOW.0 + 10);
-    revocations.revoke(&subject(None, "alice"), Revocation { before: None, until: Some(until) });
-    revocations.revoke(&subject(None, "bob"), ALL);
+    revocations.revoke(&subject(None, "alice"), Revocation { before: None, until: Some(until) }, NOW);
+    revocations.revoke(&subject(None, "bob"), ALL, NOW);
     let alice = Identity::verified(facts());
     assert!(revocations.is_revoked(&alice, UnixTime(until.0 - 1)));
     assert!(!revocations.is_revoked(&alice, until));
@@ -168,10 +168,10 @@ fn an_identity_that_was_clean_is_looked_at_again_after_each_revocation() {
     let alice = Identity::verified(facts());
     for number in 0..100 {
         assert!(!revocations.is_revoked(&alice, NOW));
-        revocations.revoke(&subject(None, &number.to_string()), ALL);
+        revocations.revoke(&subject(None, &number.to_string()), ALL, NOW);
     }
     assert!(!revocations.is_revoked(&alice, NOW));
-    revocations.revoke(&issuer("main"), ALL);
+    revocations.revoke(&issuer("main"), ALL, NOW);
     assert!(revocations.is_revoked(&alice, NOW));
 }
 
@@ -184,7 +184,7 @@ fn a_time_that_no_entry_can_hold_revokes_more_and_not_less() {
         (Revocation { before: None, until: Some(UnixTime(0)) }, false),
     ] {
         let revocations = Revocations::default();
-        revocations.revoke(&issuer("main"), revocation);
+        revocations.revoke(&issuer("main"), revocation, NOW);
         assert_eq!(revoked(&revocations, facts()), expected, "{revocation:?}");
     }
 }
@@ -194,8 +194,9 @@ fn a_time_that_no_entry_can_hold_revokes_more_and_not_less() {
 struct Model(HashMap<Target, Revocation>);
 
 impl Model {
-    fn revoke(&mut self, target: Target, revocation: Revocation) {
-        let merged = self.0.get(&target).map_or(revocation, |earlier| revocation.merged(*earlier));
+    fn revoke(&mut self, target: Target, revocation: Revocation, now: UnixTime) {
+        let earlier = self.0.get(&target).filter(|earlier| earlier.until.is_none_or(|until| until > now));
+        let merged = earlier.map_or(revocation, |earlier| revocation.merged(*earlier));
         self.0.insert(target, merged);
     }
 
@@ -311,8 +312,8 @@ proptest! {
                     model.0.remove(&target);
                 }
                 Step::Revoke(target, revocation) => {
-                    revocations.revoke(&target, revocation);
-                    model.revoke(target, revocation);
+                    revocations.revoke(&target, revocation, now);
+                    model.revoke(target, revocation, now);
                 }
                 Step::Wait(seconds) => now.0 += seconds,
             }

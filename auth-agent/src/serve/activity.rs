@@ -136,12 +136,14 @@ impl Drop for Exchange {
 pub(super) struct Watched<B> {
     body: B,
     exchange: Exchange,
+    /// It was forwarded: a refusal of ours, also for having been cut off, is told to its end.
+    forwarded: bool,
     open: Arc<OpenRequest>,
 }
 
 impl<B> Watched<B> {
-    pub(super) fn new(body: B, exchange: Exchange, open: Arc<OpenRequest>) -> Self {
-        Self { body, exchange, open }
+    pub(super) fn new(body: B, exchange: Exchange, open: Arc<OpenRequest>, forwarded: bool) -> Self {
+        Self { body, exchange, forwarded, open }
     }
 }
 
@@ -158,7 +160,9 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         self.exchange.set_ours(true);
-        if let Poll::Ready(why) = self.open.poll_cut_off(context) {
+        if self.forwarded
+            && let Poll::Ready(why) = self.open.poll_cut_off(context)
+        {
             return Poll::Ready(Some(Err(CutOff::new(why).into())));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));

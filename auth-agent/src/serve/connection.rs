@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -121,7 +122,8 @@ async fn answer(
     if let Some(tunnel) = response.extensions_mut().remove() {
         *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((tunnel, Arc::clone(&open)));
     }
-    Ok(response.map(|body| Watched::new(body, exchange, open)))
+    let forwarded = matches!(response.body(), Either::Right(_));
+    Ok(response.map(|body| Watched::new(body, exchange, open, forwarded)))
 }
 
 /// Runs the connection; tells it to `finish` when the server drains or it has nothing to do, and drops it when

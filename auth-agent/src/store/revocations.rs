@@ -61,9 +61,11 @@ impl Store {
         }
         let (_, mark) = target.mark();
         let earlier = transaction
-            .query_row("SELECT before, until FROM revocations WHERE mark = ?1", [mark], |row| {
-                Ok(Revocation { before: row.get(0)?, until: row.get(1)? })
-            })
+            .query_row(
+                "SELECT before, until FROM revocations WHERE mark = ?1 AND (until IS NULL OR until > ?2)",
+                (mark, now),
+                |row| Ok(Revocation { before: row.get(0)?, until: row.get(1)? }),
+            )
             .optional()?;
         let revocation = earlier.map_or(revocation, |earlier| revocation.merged(earlier));
         let Revocation { before, until } = revocation;

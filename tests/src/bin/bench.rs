@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::Value;
-use tests::bench::{flood, kernel};
+use tests::bench::{flood, kernel, revocation};
 use tests::privilege;
 
 /// Measures, each competitor in the same run
@@ -18,6 +18,8 @@ enum Subject {
     Flood(Flood),
     /// What a packet costs in the filter, through BPF_PROG_TEST_RUN
     Kernel(Kernel),
+    /// How soon a revocation ends what goes on, over veth
+    Revocation(Revocation),
 }
 
 #[derive(clap::Args)]
@@ -45,6 +47,18 @@ struct Kernel {
     /// Lines of the source table, a power of two
     #[arg(long, default_value_t = kernel::Scale::default().sources, value_parser = lines)]
     sources: u32,
+}
+
+#[derive(clap::Args)]
+struct Revocation {
+    #[command(flatten)]
+    files: Files,
+    /// Connections of others that are open meanwhile
+    #[arg(long, default_value_t = revocation::Scale::default().connections, value_parser = clap::value_parser!(u32).range(..=20_000))]
+    connections: u32,
+    /// Revocations on each protocol
+    #[arg(long, default_value_t = revocation::Scale::default().rounds, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
 }
 
 #[derive(clap::Args)]
@@ -84,6 +98,11 @@ fn run(subject: &Subject) -> Result<()> {
         Subject::Flood(Flood { files, rate, rounds, milliseconds }) => {
             let time = Duration::from_millis(*milliseconds);
             let report = flood::run(&flood::Scale { rate: *rate, rounds: *rounds, time }, &files.object()?)?;
+            println!("{report}");
+            files.write(&report.json())
+        }
+        Subject::Revocation(Revocation { files, connections, rounds }) => {
+            let report = revocation::run(&revocation::Scale { connections: *connections, rounds: *rounds })?;
             println!("{report}");
             files.write(&report.json())
         }

@@ -24,7 +24,7 @@ use super::filter::{HTTPS, kernel, limits};
 
 const HOUR: u64 = 3_600_000_000_000;
 /// Far above what anything here takes; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// IPv4 and IPv6: source, destination.
 const ENDS: [[&str; 2]; 2] = [["192.0.2.1", "10.0.0.1"], ["2001:db8::1", "fd00::1"]];
 
@@ -161,11 +161,11 @@ fn a_full_map_gives_up_what_ends_soonest() {
 }
 
 /// Reads on until the response breaks off.
-async fn breaks_off(body: &mut Incoming) -> bool {
+pub async fn breaks_off(body: &mut Incoming) -> bool {
     timeout(PATIENCE, async { while let Some(Ok(_)) = body.frame().await {} }).await.is_ok()
 }
 
-async fn goes_on(body: &mut Incoming) -> bool {
+pub async fn goes_on(body: &mut Incoming) -> bool {
     for _ in 0..3 {
         if !matches!(timeout(PATIENCE, body.frame()).await, Ok(Some(Ok(_)))) {
             return false;
@@ -175,7 +175,7 @@ async fn goes_on(body: &mut Incoming) -> bool {
 }
 
 /// A response without end.
-async fn stream(session: &mut Session, client: &Client, token: &str) -> Incoming {
+pub async fn stream(session: &mut Session, client: &Client, token: &str) -> Incoming {
     let headers = [("authorization", token)];
     session.stream(client, "/stream", &headers).await.unwrap().into_body()
 }
@@ -188,7 +188,7 @@ fn connection(stage: &Stage, client: &Client) -> Value {
     connection.clone()
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let patience = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < patience, "{what}");

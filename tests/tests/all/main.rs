@@ -22,6 +22,7 @@ mod limits;
 mod lists;
 mod refusals;
 mod reset;
+mod revocation;
 mod rules;
 mod shared;
 mod story;

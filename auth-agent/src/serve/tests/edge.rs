@@ -34,7 +34,7 @@ use crate::connections::Connections;
 use crate::counters::{Counters, Snapshot};
 use crate::gateway::Gateway;
 use crate::identity::tests::someone;
-use crate::identity::{Identity, Method as By};
+use crate::identity::{Facts, Identity, Method as By};
 use crate::limits::tests::Fake;
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
@@ -45,6 +45,9 @@ pub const GOOD: (&str, &str) = ("authorization", "Bearer good");
 
 /// Long enough that only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// When the credential of the subject `short` is over.
+pub const SHORT_UNTIL: u64 = 2_000_000_000;
 
 struct FakeVerify(Arc<Revocations>);
 
@@ -64,6 +67,10 @@ impl Verify for FakeVerify {
     }
 
     fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
+        if let Some(subject) = token.strip_prefix("good-") {
+            let expires = (subject == "short").then_some(UnixTime(SHORT_UNTIL));
+            return Ok(Identity::verified(Facts { expires, ..Facts::new(By::Jwt, subject) }));
+        }
         let scopes: &[&str] = match token {
             "good" => &["read"],
             "admin" => &["read", "admin"],
@@ -194,7 +201,7 @@ impl Edge {
         } else {
             let stream = TokioIo::new(self.connect(Some("localhost"), &["http/1.1"]).await.unwrap());
             let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
-            tokio::spawn(connection);
+            tokio::spawn(connection.with_upgrades());
             Client::Http1(sender)
         }
     }

@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::{Interval, interval};
 
 type AnyBody = UnsyncBoxBody<Bytes, hyper::Error>;
 
@@ -64,7 +65,8 @@ impl Upstream {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = shared.clone();
                 let service = service_fn(move |request| answer(request, shared.clone()));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection.with_upgrades());
             }
         });
         Self { address, flooded, given_up: tokio::sync::Mutex::new(receiver), hanging, seen }
@@ -95,6 +97,8 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Result<Response<A
             return std::future::pending().await;
         }
         "/api/echo" => return Ok(Response::new(body.boxed_unsync())),
+        "/api/endless" => return Ok(Response::new(Endless(interval(PAUSE)).boxed_unsync())),
+        "/api/websocket" => return Ok(websocket(Request::from_parts(parts, body))),
         "/api/flood" => return Ok(Response::new(Flood(shared.flooded).boxed_unsync())),
         "/api/slow" => tokio::time::sleep(Duration::from_millis(300)).await,
         _ => {}
@@ -151,6 +155,47 @@ fn respond(target: &str) -> Response<AnyBody> {
 
 fn empty() -> AnyBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Switches to a protocol in which everything is echoed, if it is called WebSocket.
+fn websocket(request: Request<Incoming>) -> Response<AnyBody> {
+    let mut response = Response::new(empty());
+    if request.headers().get("upgrade").is_none_or(|offer| offer != "websocket") {
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        return response;
+    }
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    // For the key of RFC 6455 1.3, which is the only one that is sent.
+    for (name, value) in [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    });
+    response
+}
+
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A byte now and then.
+struct Endless(Interval);
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.0.poll_tick(context).map(|_| Some(Ok(Frame::data(Bytes::from_static(b".")))))
+    }
 }
 
 /// Never ends.
