@@ -46,12 +46,12 @@ struct FakeRevoke {
 }
 
 impl RevokeToken for FakeRevoke {
-    fn revoke_token(&self, token: &Identity, _: UnixTime) -> Result<(), String> {
+    fn revoke_token(&self, token: &Identity, now: UnixTime) -> Result<(), String> {
         if *self.fails.lock().unwrap() {
             return Err("the disk is full".to_owned());
         }
         let token = token.facts().token.unwrap();
-        self.revocations.revoke(&Target::Token { token }, Revocation { before: None, until: None });
+        self.revocations.revoke(&Target::Token { token }, Revocation { before: None, until: None }, now);
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Single values: from what TOML says to a closed type, or to what is wrong with it.
 
+mod url;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -11,9 +13,10 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
+pub(super) use self::url::https_url;
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Auth, HttpsUrl, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
+use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
 use crate::path::is_plain;
 
@@ -181,37 +184,6 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Checked<Uri> {
         Ok(uri) if is_endpoint(&uri) => Ok(uri),
         _ => refused(),
     }
-}
-
-/// `"https://host"`, with a port and a path where wanted.
-pub(super) fn https_url(value: &DeValue<'_>) -> Checked<HttpsUrl> {
-    const CURE: &str =
-        "write \"https://host\", with a port or a plain path if needed, and no slash at the end";
-    let text = string(value, CURE)?;
-    if text.contains('@') {
-        return wrong("a URL with a user name", CURE);
-    }
-    let refused = || wrong(format!("\"{}\" is not such a URL", shown(text)), CURE);
-    let Some(rest) = text.strip_prefix("https://") else { return refused() };
-    let at = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(at);
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if !authority.ends_with(']') => {
-            if port.parse::<u16>().map_or(true, |number| number == 0 || number.to_string() != port) {
-                return refused();
-            }
-            host
-        }
-        _ => authority,
-    };
-    let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let named = ipv6.map_or(is_host_name(host), |ipv6| ipv6.parse::<std::net::Ipv6Addr>().is_ok());
-    let plain = path.is_empty() || path != "/" && route_path(&DeValue::String(path.into())).is_ok();
-    if !(named && plain) {
-        return refused();
-    }
-    let authority = authority.strip_suffix(":443").unwrap_or(authority).to_ascii_lowercase();
-    Ok(HttpsUrl { authority, path: path.to_owned(), text: text.to_owned() })
 }
 
 fn is_endpoint(uri: &Uri) -> bool {

@@ -25,9 +25,9 @@ use crate::token::Verifier;
 struct InMemory(Arc<Revocations>);
 
 impl RevokeToken for InMemory {
-    fn revoke_token(&self, token: &Identity, _: UnixTime) -> Result<(), String> {
+    fn revoke_token(&self, token: &Identity, now: UnixTime) -> Result<(), String> {
         let token = token.facts().token.unwrap();
-        self.0.revoke(&Target::Token { token }, Revocation { before: None, until: None });
+        self.0.revoke(&Target::Token { token }, Revocation { before: None, until: None }, now);
         Ok(())
     }
 }

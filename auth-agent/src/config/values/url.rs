@@ -1,0 +1,40 @@
+//! URLs that this agent is found at.
+
+use std::net::Ipv6Addr;
+
+use toml::de::DeValue;
+
+use super::{is_host_name, route_path, string};
+use crate::config::HttpsUrl;
+use crate::config::document::{Checked, shown, wrong};
+
+/// `"https://host"`, with a port and a path where wanted.
+pub(in crate::config) fn https_url(value: &DeValue<'_>) -> Checked<HttpsUrl> {
+    const CURE: &str =
+        "write \"https://host\", with a port or a plain path if needed, and no slash at the end";
+    let text = string(value, CURE)?;
+    if text.contains('@') {
+        return wrong("a URL with a user name", CURE);
+    }
+    let refused = || wrong(format!("\"{}\" is not such a URL", shown(text)), CURE);
+    let Some(rest) = text.strip_prefix("https://") else { return refused() };
+    let at = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(at);
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !authority.ends_with(']') => {
+            if port.parse::<u16>().map_or(true, |number| number == 0 || number.to_string() != port) {
+                return refused();
+            }
+            host
+        }
+        _ => authority,
+    };
+    let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let named = ipv6.map_or(is_host_name(host), |ipv6| ipv6.parse::<Ipv6Addr>().is_ok());
+    let plain = path.is_empty() || path != "/" && route_path(&DeValue::String(path.into())).is_ok();
+    if !(named && plain) {
+        return refused();
+    }
+    let authority = authority.strip_suffix(":443").unwrap_or(authority).to_ascii_lowercase();
+    Ok(HttpsUrl { authority, path: path.to_owned(), text: text.to_owned() })
+}
