@@ -11,4 +11,5 @@ mod requests;
 mod revocation;
 mod smuggling;
 mod streaming;
+mod upgrade;
 mod upstream;

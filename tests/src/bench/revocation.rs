@@ -17,6 +17,8 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use auth_agent::serve;
+
 use super::machine;
 use super::spread::Spread;
 use crate::client::{Client, Session, inside};
@@ -103,6 +105,8 @@ struct Cell {
 pub struct Report {
     cells: Vec<Cell>,
     connections: u32,
+    /// How many were wanted.
+    wanted: u32,
     /// Resident memory of the agent with the connections open, KiB.
     resident: u64,
 }
@@ -115,9 +119,10 @@ pub fn run(scale: &Scale) -> Result<Report> {
     let stage = Stage::new(UNLIMITED)?;
     let clients: Vec<_> = (3..20).map(|number| stage.client(number)).collect::<Result<_>>()?;
     let socket = stage.setup.path("control.sock");
+    let connections = scale.connections.min(room()?);
     let agent = stage.agent.as_ref().context("no agent")?.id();
     inside(&stage.crowd, async || {
-        let others = crowd(&stage, &clients, scale.connections).await?;
+        let others = crowd(&stage, &clients, connections).await?;
         let resident = resident(agent)?;
         let mut control = Control::open(&socket).await?;
         let mut cells: Vec<_> =
@@ -133,12 +138,24 @@ pub fn run(scale: &Scale) -> Result<Report> {
             }
         }
         drop(others);
-        Ok(Report { cells, connections: scale.connections, resident })
+        Ok(Report { cells, connections, resident, wanted: scale.connections })
     })
 }
 
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// Connections that a process may have here, with the agent's two descriptors for each, and some for those that are
+/// measured.
+fn room() -> Result<u32> {
+    const BESIDES: u64 = 64;
+    let limits = std::fs::read_to_string("/proc/self/limits")?;
+    let files =
+        limits.lines().find(|line| line.starts_with("Max open files")).context("no limit of open files")?;
+    let Some(Ok(hard)) = files.split_whitespace().nth(4).map(str::parse::<u64>) else { return Ok(u32::MAX) };
+    let room = (0..=hard).rev().find(|connections| serve::descriptors_needed(*connections as usize) <= hard);
+    Ok(u32::try_from(room.unwrap_or_default().saturating_sub(BESIDES)).unwrap_or(u32::MAX))
 }
 
 /// Idle connections, each of someone who was known by a request.
@@ -282,6 +299,13 @@ impl fmt::Display for Report {
             self.connections,
             self.resident / 1024
         )?;
+        if self.connections < self.wanted {
+            writeln!(
+                f,
+                "{} were wanted: the open file limit has no room for more (`ulimit -Hn`)\n",
+                self.wanted
+            )?;
+        }
         writeln!(f, "                  until the client sees the end, milliseconds")?;
         writeln!(f, "                  from the acknowledgement        from the request")?;
         writeln!(f, "                  median     p99     max          median     p99     max")?;

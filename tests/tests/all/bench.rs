@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tests::bench::{flood, kernel};
+use tests::bench::{flood, kernel, revocation};
 use tests::privilege;
 
 /// What whoever reads the JSON relies on; xdp-filter need not be installed.
@@ -119,5 +119,24 @@ fn every_cell_of_the_flood_benchmark_is_measured_and_floods_are_dropped() {
                 _ => assert!(received > 0.0 && dropped <= received, "{flood}, {variant}: {cell}"),
             }
         }
+    }
+}
+
+#[test]
+fn every_cell_of_the_revocation_benchmark_is_measured() {
+    if !privilege::kernel_usable("the revocation benchmark") {
+        return;
+    }
+    let report = revocation::run(&revocation::Scale { connections: 8, rounds: 2 }).unwrap();
+    let (json, table) = (report.json(), report.to_string());
+    assert_eq!(json["connections"], 8);
+    for name in ["http1", "http2", "http2_shared", "websocket"] {
+        let cell = &json["cells"][name];
+        assert_eq!(cell["rounds"], 2, "{json}");
+        for what in ["after_acknowledgement_ms", "in_all_ms"] {
+            let [median, p99, max] = ["median", "p99", "max"].map(|key| cell[what][key].as_f64().unwrap());
+            assert!(0.0 <= median && median <= p99 && p99 <= max, "{cell}");
+        }
+        assert!(table.contains(name), "{table}");
     }
 }

@@ -6,11 +6,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::edge::{Client, Edge, PATIENCE, request};
+use super::edge::{Client, Edge, PATIENCE, SHORT_UNTIL, request};
+use super::upgrade::{echo, ends, websocket};
 use crate::clock::UnixTime;
 use crate::connections::End;
 use crate::revocation::{Revocation, Target};
@@ -132,46 +131,12 @@ async fn a_stream_whose_credential_is_over_is_cut_and_the_others_go_on() {
         let mut long: Client<Full<Bytes>> = edge.client(version).await;
         let mut long = long.send(get_as(version, "alice", "/api/endless")).await.unwrap();
         first_byte(&mut long).await;
-        edge.connections.cut_expired(UnixTime(super::edge::SHORT_UNTIL - 1));
+        edge.connections.cut_expired(UnixTime(SHORT_UNTIL - 1));
         first_byte(&mut short).await;
-        edge.connections.cut_expired(UnixTime(super::edge::SHORT_UNTIL));
+        edge.connections.cut_expired(UnixTime(SHORT_UNTIL));
         cut(short).await;
         first_byte(&mut long).await;
     }
-}
-
-/// Opens a WebSocket and has one message echoed.
-async fn websocket(edge: &Edge, subject: &str) -> TokioIo<hyper::upgrade::Upgraded> {
-    let mut client: Client<Full<Bytes>> = edge.client(Version::HTTP_11).await;
-    let headers = [
-        ("authorization", &*format!("Bearer good-{subject}")),
-        ("connection", "keep-alive, Upgrade"),
-        ("upgrade", "WebSocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    let response =
-        client.send(request(Version::HTTP_11, "GET", "/api/websocket", &headers, "")).await.unwrap();
-    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-    assert_eq!(response.headers()["upgrade"], "websocket");
-    assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    let mut socket = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
-    echo(&mut socket).await;
-    socket
-}
-
-async fn echo(socket: &mut TokioIo<hyper::upgrade::Upgraded>) {
-    let mut answer = [0; 6];
-    socket.write_all(b"\x81\x04ping").await.unwrap();
-    timeout(PATIENCE, socket.read_exact(&mut answer)).await.unwrap().unwrap();
-    assert_eq!(&answer, b"\x81\x04ping");
-}
-
-async fn ends(mut socket: TokioIo<hyper::upgrade::Upgraded>) {
-    let mut rest = Vec::new();
-    // With a reset, or in good order.
-    let _ = timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("the websocket goes on");
-    assert!(rest.is_empty(), "{rest:?}");
 }
 
 #[tokio::test]
@@ -184,41 +149,9 @@ async fn a_websocket_ends_with_its_credential_and_other_users_go_on() {
     assert_eq!(revoke(&edge, "alice"), (1, 0));
     ends(alice).await;
     echo(&mut bob).await;
-    edge.connections.cut_expired(UnixTime(super::edge::SHORT_UNTIL));
+    edge.connections.cut_expired(UnixTime(SHORT_UNTIL));
     ends(short).await;
     echo(&mut bob).await;
     edge.closed("revoked", 1).await;
     edge.closed("expired", 1).await;
-}
-
-#[tokio::test]
-async fn a_websocket_without_a_byte_ends() {
-    let edge = Edge::with(crate::limits::tests::Fake::new(1_000, 1_000), |config| {
-        config.timeouts.upgraded_idle = std::time::Duration::from_millis(50);
-    })
-    .await;
-    ends(websocket(&edge, "alice").await).await;
-    edge.closed("upgraded-idle", 1).await;
-}
-
-#[tokio::test]
-async fn no_other_upgrade_reaches_the_upstream() {
-    let edge = Edge::start().await;
-    for (method, headers) in [
-        ("GET", &[("connection", "upgrade"), ("upgrade", "h2c")][..]),
-        (
-            "GET",
-            &[("connection", "upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABk")],
-        ),
-        ("GET", &[("connection", "upgrade"), ("upgrade", "websocket, h2c")]),
-        ("GET", &[("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")]),
-        ("GET", &[("connection", "close"), ("upgrade", "websocket")]),
-        ("POST", &[("connection", "upgrade"), ("upgrade", "websocket")]),
-    ] {
-        let mut all = vec![("authorization", "Bearer good")];
-        all.extend_from_slice(headers);
-        let answer =
-            edge.send(Version::HTTP_11, request(Version::HTTP_11, method, "/api/websocket", &all, "")).await;
-        assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED, "{method} {headers:?}");
-    }
 }
