@@ -84,6 +84,9 @@ impl Gateway {
         let outcome = match self.judge(peer, open, &parts, now) {
             Ok(Judged::Own(server, endpoint)) => {
                 let answer = server.answer(endpoint, &parts, body, peer.source, now).await;
+                if let Err(refused) = &answer {
+                    unread.linger(refused.refusal);
+                }
                 return self.own_answer(peer, &parts, answer, now).map(Either::Left);
             }
             Ok(Judged::Permitted(canonical, permit)) => {

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::{Control, blocking};
 use crate::authorization_server::{Grant, RevokeToken, TokenIssuer};
 use crate::clock::UnixTime;
-use crate::config::LONGEST_OWN_TOKEN;
+use crate::config::{LONGEST_LEEWAY, LONGEST_OWN_TOKEN};
 use crate::identity::Identity;
 use crate::revocation::{Revocation, Target};
 
@@ -67,7 +67,9 @@ impl Control {
 impl RevokeToken for Control {
     fn revoke_token(&self, token: &Identity, now: UnixTime) -> Result<(), String> {
         let Some(hash) = token.facts().token else { return Err("not a token".to_owned()) };
-        let revocation = Revocation { before: None, until: token.facts().expires };
+        // Leeway and a clock that is set back keep a token valid for longer than it says.
+        let over = |expires: UnixTime| UnixTime(expires.0.saturating_add(2 * LONGEST_LEEWAY.as_secs()));
+        let revocation = Revocation { before: None, until: token.facts().expires.map(over) };
         self.revoke(&[(Target::Token { token: hash }, revocation)], None, now)
             .map(|_| ())
             .map_err(|problem| problem.to_string())

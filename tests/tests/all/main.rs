@@ -17,6 +17,7 @@ mod foreign;
 mod guest;
 mod heartbeat;
 mod hotplug;
+mod issuer;
 mod lifecycle;
 mod limits;
 mod lists;
