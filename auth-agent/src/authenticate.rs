@@ -3,15 +3,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::clock::{Now, UnixTime};
+use crate::clock::{Monotonic, Now, UnixTime};
 use crate::credential::Credential;
 use crate::identity::{Identity, Method};
+use crate::issuers::KeysToCome;
 use crate::refusal::Refusal;
+use crate::token::TokenError;
 
 /// What can tell a valid credential from another: the issuers' keys and the API keys.
 pub trait Verify: Send + Sync {
     /// Whom an API key used from `source` stands for. Each call is a request that is charged to the key.
     fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Refusal>;
+    /// What to wait for before a token of an unknown key is judged again; `None`: nothing.
+    fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome>;
     /// Refuses an identity whose credential has been revoked.
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal>;
     /// Whom a token stands for.
@@ -28,5 +32,19 @@ pub fn authenticate(
     match credential.method() {
         Method::ApiKey => verify.api_key(credential.text(), source, now),
         Method::Jwt => verify.token(credential.text(), now.unix),
+    }
+}
+
+/// What to wait for before `credential`, refused as `refusal` says, is judged again: keys that its issuer may have
+/// published since they were last fetched.
+pub fn keys_to_come(
+    verify: &dyn Verify,
+    credential: &Credential<'_>,
+    refusal: &Refusal,
+    now: Monotonic,
+) -> Option<KeysToCome> {
+    match refusal {
+        Refusal::Token(TokenError::KeyUnknown) => verify.keys_to_come(credential.text(), now),
+        _ => None,
     }
 }

@@ -12,6 +12,7 @@ mod issuer;
 mod keys;
 mod limit;
 mod network_list;
+mod own_issuer;
 mod pcap;
 mod pending;
 mod render;

@@ -23,6 +23,8 @@ use std::time::Duration;
 use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
+use crate::https_url::HttpsUrl;
+
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 
@@ -113,7 +115,7 @@ pub struct AuthorizationServer {
     /// The scope that a key needs to ask about tokens.
     pub introspection_scope: String,
     /// The `iss` of its tokens, and where it is served.
-    pub issuer: HttpsUrl,
+    pub issuer: IssuerUrl,
     /// How long a key signs.
     pub rotate_every: Duration,
     /// How long a token is valid that is exchanged for a key.
@@ -122,7 +124,7 @@ pub struct AuthorizationServer {
 
 /// An https URL without query and fragment.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HttpsUrl {
+pub struct IssuerUrl {
     /// Host, and port where it is not 443.
     pub authority: String,
     /// Canonical, and without a slash at its end; empty where there is none.
@@ -194,6 +196,45 @@ pub enum KeySource {
     File(PathBuf),
     /// This agent: it is the issuer.
     Own,
+    /// A key set (RFC 7517 5) that the issuer publishes.
+    Remote(RemoteKeys),
+}
+
+/// Keys that are fetched, and fetched again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RemoteKeys {
+    /// PEM bundle of the authorities that the server's certificate may come from, in place of the host's own.
+    pub ca: Option<PathBuf>,
+    /// How old the last good set may become while no newer one can be had.
+    pub max_age: Duration,
+    /// Least time between two fetches for the sake of a key that is not known.
+    pub refetch_interval: Duration,
+    /// When the set is fetched again where the server does not say.
+    pub refresh_default: Duration,
+    /// Longest time between two refreshes, whatever the server says.
+    pub refresh_max: Duration,
+    /// Shortest time between two refreshes, whatever the server says.
+    pub refresh_min: Duration,
+    /// Where they are.
+    pub source: RemoteSource,
+}
+
+/// Where a published key set is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RemoteSource {
+    /// Where the metadata of this issuer says (OpenID Connect Discovery 1.0 section 4, RFC 8414 section 3).
+    Discovery(HttpsUrl),
+    /// Here.
+    Jwks(HttpsUrl),
+}
+
+impl fmt::Display for RemoteSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discovery(issuer) => write!(formatter, "discovery at {issuer}"),
+            Self::Jwks(url) => url.fmt(formatter),
+        }
+    }
 }
 
 impl fmt::Display for KeySource {
@@ -201,6 +242,7 @@ impl fmt::Display for KeySource {
         match self {
             Self::File(path) => path.display().fmt(formatter),
             Self::Own => formatter.write_str("this agent's own"),
+            Self::Remote(keys) => keys.source.fmt(formatter),
         }
     }
 }

@@ -11,6 +11,7 @@ mod connections;
 mod events;
 mod filter;
 mod issuer;
+mod issuers;
 mod keys;
 mod limits;
 pub mod messages;
@@ -44,6 +45,7 @@ use crate::clock::UnixTime;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
+use crate::issuers::Issuers;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
 use crate::token::Verifier;
@@ -66,6 +68,8 @@ pub struct Parts {
     pub edge: Arc<dyn Edge>,
     /// The built-in issuer, where there is one.
     pub issuer: Option<Arc<TokenIssuer>>,
+    /// Where the keys of tokens come from.
+    pub issuers: Arc<Issuers>,
     /// API keys, for the request path.
     pub keys: Arc<KeyRing>,
     /// What is revoked, for the request path.
@@ -85,6 +89,7 @@ pub struct Control {
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
     issuer: Option<Arc<TokenIssuer>>,
+    issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
     revocations: Arc<Revocations>,
     /// Why the kernel's rules are not those of the store.
@@ -104,6 +109,7 @@ impl Control {
             counters,
             edge,
             issuer,
+            issuers,
             keys,
             revocations,
             store,
@@ -118,6 +124,7 @@ impl Control {
             counters,
             edge,
             issuer,
+            issuers,
             keys,
             revocations,
             rules_error,
@@ -247,6 +254,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/connections/end", post(connections::end))
         .route("/v1/detach", post(filter::detach))
         .route("/v1/events", get(events::stream))
+        .route("/v1/issuers", get(issuers::list))
+        .route("/v1/issuers/{name}/refresh", post(issuers::refresh))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/import", post(keys::import).layer(DefaultBodyLimit::max(body::KEYS_BYTES)))
         .route("/v1/keys/{id}", get(keys::show))

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use crate::api_key::{KeyId, KeyRing};
 use crate::authenticate::Verify;
-use crate::clock::{Now, UnixTime};
+use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::OWN_ISSUER;
 use crate::identity::{Facts, Identity, Method, TokenHash};
+use crate::issuers::{Issuers, KeysToCome};
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
 use crate::token::{VerifiedClaims, Verifier};
 
 /// The request path's view of all credentials.
 pub struct Credentials {
+    issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
     revocations: Arc<Revocations>,
     tokens: Arc<Verifier>,
@@ -21,14 +23,23 @@ pub struct Credentials {
 
 impl Credentials {
     /// Credentials that these know.
-    pub fn new(keys: Arc<KeyRing>, revocations: Arc<Revocations>, tokens: Arc<Verifier>) -> Self {
-        Self { keys, revocations, tokens }
+    pub fn new(
+        issuers: Arc<Issuers>,
+        keys: Arc<KeyRing>,
+        revocations: Arc<Revocations>,
+        tokens: Arc<Verifier>,
+    ) -> Self {
+        Self { issuers, keys, revocations, tokens }
     }
 }
 
 impl Verify for Credentials {
     fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Refusal> {
         self.keys.verify(key, source, now)
+    }
+
+    fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome> {
+        self.issuers.keys_to_come(token, now)
     }
 
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {

@@ -81,7 +81,7 @@ impl Gateway {
         let body = self.proxy.body(body);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let outcome = match self.judge(peer, open, &parts, now) {
+        let outcome = match self.judge(peer, open, &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
                 let answer = server.answer(endpoint, &parts, body, peer.source, now).await;
                 if let Err(refused) = &answer {
@@ -114,7 +114,7 @@ impl Gateway {
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no
     /// request is free, whatever is wrong with it.
-    fn judge(
+    async fn judge(
         &self,
         peer: &Peer,
         open: &OpenRequest,
@@ -129,7 +129,7 @@ impl Gateway {
             return Ok(Judged::Own(server, endpoint));
         }
         let route = policy::route(&self.config, &canonical)?;
-        let identity = self.identify((peer, open), request, &canonical, route, now)?;
+        let identity = self.identify((peer, open), request, &canonical, route, now).await?;
         let permit = policy::authorize(admitted, route, identity)?;
         Ok(Judged::Permitted(canonical, permit))
     }
@@ -160,7 +160,7 @@ impl Gateway {
     }
 
     /// Who sent the request, where the route wants to know; a failure is charged to the source.
-    fn identify(
+    async fn identify(
         &self,
         (peer, open): (&Peer, &OpenRequest),
         request: &Parts,
@@ -171,17 +171,12 @@ impl Gateway {
         if route.auth == Auth::None {
             return Ok(None);
         }
-        let header = &self.config.api_keys.header;
-        let max_bytes = self.config.sizes.token_bytes.get();
-        let outcome = credential::extract(&request.headers, canonical.query(), header, max_bytes)
-            .and_then(|credential| self.refuse_browser(request, &credential).map(|()| credential))
-            .and_then(|credential| authenticate::authenticate(&*self.verify, &credential, peer.source, now))
-            .and_then(|identity| {
-                // In this order: what is revoked after the look finds the request among those to be cut off.
-                open.identified(&identity);
-                self.verify.unrevoked(&identity, now.unix)?;
-                Ok(identity)
-            });
+        let outcome = self.authenticate(peer, request, canonical, now).await.and_then(|identity| {
+            // In this order: what is revoked after the look finds the request among those to be cut off.
+            open.identified(&identity);
+            self.verify.unrevoked(&identity, now.unix)?;
+            Ok(identity)
+        });
         match &outcome {
             Ok(_) => self.debts.authenticated(peer.source, now.monotonic),
             Err(refusal) if refusal.is_auth_failure() => {
@@ -199,6 +194,32 @@ impl Gateway {
             && !self.config.api_keys.allow_browsers
             && has_browser_marks(&request.headers);
         if refused { Err(Refusal::ApiKeyBrowser) } else { Ok(()) }
+    }
+
+    /// The one place where a request waits while it is judged: for keys that its issuer may just have published.
+    async fn authenticate(
+        &self,
+        peer: &Peer,
+        request: &Parts,
+        canonical: &Canonical,
+        now: Now,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let header = &self.config.api_keys.header;
+        let max_bytes = self.config.sizes.token_bytes.get();
+        let credential = credential::extract(&request.headers, canonical.query(), header, max_bytes)?;
+        self.refuse_browser(request, &credential)?;
+        let judge = |now: Now| authenticate::authenticate(&*self.verify, &credential, peer.source, now);
+        let refusal = match judge(now) {
+            Ok(identity) => return Ok(identity),
+            Err(refusal) => refusal,
+        };
+        match authenticate::keys_to_come(&*self.verify, &credential, &refusal, now.monotonic) {
+            None => Err(refusal),
+            Some(keys) => {
+                keys.await;
+                judge(Now::read())
+            }
+        }
     }
 
     fn refuse(&self, peer: &Peer, method: &Method, path: &str, refused: Refused<'_>) -> Response<AnswerBody> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::path::PathError;
+use crate::token::TokenError;
 
 mod endpoint;
 mod response;
@@ -85,7 +86,7 @@ pub enum Refusal {
     /// The credential lacks a scope that the route needs.
     ScopeMissing,
     /// The JWT was refused.
-    Token(crate::token::TokenError),
+    Token(TokenError),
     /// The built-in issuer is asked to revoke another client's token.
     TokenForeign,
     /// The upstream can't be reached.
@@ -151,8 +152,10 @@ impl Refusal {
             | Self::CredentialExpired
             | Self::CredentialMalformed
             | Self::CredentialMissing
-            | Self::CredentialRevoked
-            | Self::Token(_) => StatusCode::UNAUTHORIZED,
+            | Self::CredentialRevoked => StatusCode::UNAUTHORIZED,
+            // Nothing is known against the token.
+            Self::Token(TokenError::KeysUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::ScopeMissing => StatusCode::FORBIDDEN,
             Self::ApiKeyLimit { .. } | Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
@@ -230,19 +233,19 @@ impl Refusal {
     }
 
     /// Whether it counts as a failed authentication, and so brings the source nearer to
-    /// [`Self::AuthFailureLimit`]. A missing credential, a browser's request and a
-    /// key over its limit guess nothing.
+    /// [`Self::AuthFailureLimit`]. A missing credential, a browser's request and a key over its limit guess nothing; nor
+    /// does a token that can't be checked for want of its issuer's keys.
     pub fn is_auth_failure(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::Token(error) => *error != TokenError::KeysUnavailable,
             Self::ApiKeyInvalid
-                | Self::ApiKeyExpired
-                | Self::ApiKeyNetwork
-                | Self::ApiKeyRevoked
-                | Self::CredentialAmbiguous
-                | Self::CredentialMalformed
-                | Self::CredentialRevoked
-                | Self::Token(_)
-        )
+            | Self::ApiKeyExpired
+            | Self::ApiKeyNetwork
+            | Self::ApiKeyRevoked
+            | Self::CredentialAmbiguous
+            | Self::CredentialMalformed
+            | Self::CredentialRevoked => true,
+            _ => false,
+        }
     }
 }

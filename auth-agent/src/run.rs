@@ -28,6 +28,7 @@ use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
 use crate::gateway::Gateway;
+use crate::issuers::Issuers;
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
@@ -91,6 +92,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     store.load_revocations(&revocations, started)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
     let issuer = token_issuer(&config, sealer, &store, &tokens, started)?;
+    let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
+    let issuers = Arc::new(issuers);
     let server = Server::bind(&config)?;
     let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
 
@@ -106,6 +109,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
         issuer: issuer.clone(),
+        issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
         revocations: Arc::clone(&revocations),
         store,
@@ -118,7 +122,8 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
-    let verify: Arc<dyn Verify> = Arc::new(Credentials::new(keys, revocations, tokens));
+    let fresh_keys = issuers.keep();
+    let verify: Arc<dyn Verify> = Arc::new(Credentials::new(issuers, keys, revocations, tokens));
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter) });
     let mut gateway = Gateway::new(Arc::clone(&config), Arc::clone(&verify), debts, counters);
     if let Some(issuer) = issuer {
@@ -145,6 +150,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         })
         .await;
     drop(stop_control);
+    drop(fresh_keys);
     watch.abort();
     heartbeat.abort();
     samples.abort();

@@ -20,10 +20,11 @@ mod header;
 mod inspect;
 mod json;
 mod keys;
+mod known;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +34,8 @@ use arc_swap::ArcSwap;
 pub use claims::VerifiedClaims;
 pub use error::TokenError;
 pub use inspect::{Check, Inspection, Outcome, Time, UsedKey, inspect};
-pub use keys::{KeyError, KeyFault};
+pub use keys::{KeyError, KeyFault, read as read_keys};
+pub use known::{KeyName, KnownKeys, UnknownKey};
 
 use crate::clock::UnixTime;
 use crate::config;
@@ -118,8 +120,7 @@ impl Verifier {
     /// # Errors
     /// The text can't be used as it stands; the keys are as they were.
     pub fn replace_keys(&self, name: &str, text: &[u8]) -> Result<(), KeyFault> {
-        let issuer = self.issuers.values().find(|issuer| **issuer.name() == *name);
-        let issuer = issuer.ok_or(KeyFault::IssuerUnknown)?;
+        let issuer = self.named(name).ok_or(KeyFault::IssuerUnknown)?;
         let set = KeySet::parse(text, &issuer.config)?;
         issuer.keys.rcu(|keys| Keys { generation: keys.generation + 1, set: Some(set.clone()) });
         Ok(())
@@ -128,6 +129,10 @@ impl Verifier {
     /// Bytes of the longest token that is looked at.
     pub fn max_token_bytes(&self) -> usize {
         self.max_token_bytes
+    }
+
+    fn named(&self, name: &str) -> Option<&Issuer> {
+        self.issuers.values().find(|issuer| **issuer.name() == *name)
     }
 
     fn check_size(&self, token: &str) -> Result<(), TokenError> {

@@ -20,6 +20,9 @@ use crate::system;
 /// How long an agent may take to answer on its control socket, and to go when told to.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A file of the setup; where there is one, it is what the agent's host trusts in place of its own authorities.
+pub const HOST_AUTHORITIES: &str = "authorities.pem";
+
 /// Waits until something holds.
 ///
 /// # Errors
@@ -239,6 +242,10 @@ impl Setup {
         let program = binary()?;
         let mut command = namespace.command(&program.to_string_lossy());
         command.arg("--config").arg(self.path("config.toml")).arg("run").args(options);
+        let authorities = self.path(HOST_AUTHORITIES);
+        if authorities.exists() {
+            command.env("SSL_CERT_FILE", authorities);
+        }
         // nsenter replaces itself by the agent, so this is the agent's own process id.
         let child = command.stdout(file.try_clone()?).stderr(file).spawn().context("nsenter is missing")?;
         let mut agent = Agent { child };

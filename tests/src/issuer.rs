@@ -3,7 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 
@@ -52,7 +53,27 @@ impl Issuer {
     /// # Errors
     /// What the crypto library says.
     pub fn sign(&self, claims: &Value) -> Result<String> {
-        let header = Header { typ: Some("at+jwt".to_owned()), ..Header::new(Algorithm::ES256) };
+        self.sign_as(None, claims)
+    }
+
+    /// The same with a `kid`.
+    ///
+    /// # Errors
+    /// What the crypto library says.
+    pub fn sign_as(&self, id: Option<&str>, claims: &Value) -> Result<String> {
+        let (kid, typ) = (id.map(str::to_owned), Some("at+jwt".to_owned()));
+        let header = Header { kid, typ, ..Header::new(Algorithm::ES256) };
         Ok(encode(&header, claims, &self.key)?)
+    }
+
+    /// The public key as a JWK of this `kid`.
+    ///
+    /// # Errors
+    /// What the crypto library says.
+    pub fn jwk(&self, id: &str) -> Result<Value> {
+        let key = DecodingKey::from_ec_pem(self.public.as_bytes())?;
+        let mut jwk = serde_json::to_value(Jwk::from_decoding_key(&key, None)?)?;
+        jwk["kid"] = json!(id);
+        Ok(jwk)
     }
 }

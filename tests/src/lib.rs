@@ -13,6 +13,7 @@ pub mod guest;
 pub mod host;
 pub mod issuer;
 pub mod kernel;
+pub mod key_server;
 pub mod listener;
 pub mod netns;
 pub mod pki;

@@ -15,6 +15,7 @@ use super::*;
 use crate::api_key::{ApiKey, KeyRing, Pepper, StoredKey};
 use crate::clock::Monotonic;
 use crate::credentials::Credentials;
+use crate::issuers::Issuers;
 use crate::revocation::{Revocation, Revocations, Target};
 use crate::store::Store;
 use crate::token::Verifier;
@@ -79,11 +80,16 @@ impl Site {
         let ring = Arc::new(KeyRing::new(pepper, []));
         let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get()).unwrap());
         let server = config.authorization_server.clone().unwrap();
+        let issuers = Issuers::open(&config.issuers, directory.path(), Arc::clone(&tokens), now).unwrap();
         let keys = SigningKeys::open(&server, store, sealer, Arc::clone(&tokens), now)?;
         let issuer = Arc::new(TokenIssuer::new(server, keys));
         let revocations = Arc::<Revocations>::default();
-        let verify: Arc<dyn Verify> =
-            Arc::new(Credentials::new(Arc::clone(&ring), Arc::clone(&revocations), tokens));
+        let verify: Arc<dyn Verify> = Arc::new(Credentials::new(
+            Arc::new(issuers),
+            Arc::clone(&ring),
+            Arc::clone(&revocations),
+            tokens,
+        ));
         let revoke = Arc::new(FakeRevoke { revocations, ..FakeRevoke::default() });
         let server = AuthorizationServer::new(
             &config,

@@ -50,6 +50,9 @@ pub(super) enum Verb {
     /// Create, list, rotate, import and revoke API keys
     #[command(subcommand)]
     Key(KeyVerb),
+    /// List the token issuers with their keys, and fetch keys anew
+    #[command(subcommand)]
+    Issuer(IssuerVerb),
     /// Let addresses and networks pass every limit and ban
     #[command(subcommand)]
     Allow(AllowVerb),
@@ -252,6 +255,18 @@ pub(super) struct Events {
 
 fn reason(text: &str) -> Result<String, UnknownReason> {
     parse_reasons(text).map(|_| text.to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum IssuerVerb {
+    /// List the issuers: source and age of their keys, next refresh, last error, kids with their algorithms
+    List,
+    /// Fetch an issuer's keys now, or read its key file; if that fails, those in use stay
+    Refresh {
+        /// The issuer's name in the configuration
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,24 +5,37 @@ use std::slice;
 
 use serde::Serialize;
 
-use crate::config::{Config, Listener};
+use crate::config::{Config, Issuer, KeySource, Listener};
+use crate::issuers;
 use crate::tls;
 use crate::token::Verifier;
 
 /// The verdict on a configuration.
 #[derive(Debug, Serialize)]
 pub(super) struct Checked {
+    /// What was not checked.
+    pub(super) notes: Vec<String>,
     pub(super) ok: bool,
     pub(super) problems: Vec<String>,
 }
 
 /// Checks a configuration and the files it names.
 pub(super) fn check(path: &Path) -> Checked {
-    let problems = match Config::load(path) {
-        Ok(config) => file_problems(&config),
-        Err(errors) => errors.to_string().lines().map(str::to_owned).collect(),
+    let (notes, problems) = match Config::load(path) {
+        Ok(config) => (notes(&config), file_problems(&config)),
+        Err(errors) => (Vec::new(), errors.to_string().lines().map(str::to_owned).collect()),
     };
-    Checked { ok: problems.is_empty(), problems }
+    Checked { notes, ok: problems.is_empty(), problems }
+}
+
+/// A check needs no network.
+fn notes(config: &Config) -> Vec<String> {
+    let remote = config.issuers.iter().filter(|issuer| matches!(issuer.keys, KeySource::Remote(_)));
+    remote
+        .map(|issuer| {
+            format!("issuer `{}`: its keys ({}) were not fetched; `run` does", issuer.name, issuer.keys)
+        })
+        .collect()
 }
 
 fn file_problems(config: &Config) -> Vec<String> {
@@ -36,7 +49,14 @@ fn file_problems(config: &Config) -> Vec<String> {
             .map(|error| error.to_string())
     });
     problems.extend(issuers);
+    problems.extend(config.issuers.iter().filter_map(authorities));
     problems
+}
+
+fn authorities(issuer: &Issuer) -> Option<String> {
+    let KeySource::Remote(remote) = &issuer.keys else { return None };
+    let error = issuers::bundle(remote.ca.as_ref()?).err()?;
+    Some(format!("issuer `{}`: ca: {error}", issuer.name))
 }
 
 /// What `run` would say of its certificate and key.

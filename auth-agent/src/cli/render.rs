@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::pending;
 use super::table::table;
+use super::{issuer, pending};
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, Status};
 use crate::counters::Snapshot;
@@ -13,7 +13,17 @@ use crate::edge::{Debt, Detached, FilterStatus, FlowsStatus, Interface, SourceVi
 
 pub(super) fn status(status: &Status, now: UnixTime) -> String {
     let Status {
-        filter, http, keys, pending: changes, pid, revocations, rules, uptime_seconds, version, ..
+        filter,
+        http,
+        issuers,
+        keys,
+        pending: changes,
+        pid,
+        revocations,
+        rules,
+        uptime_seconds,
+        version,
+        ..
     } = status;
     let mut out = format!("auth-agent {version}, pid {pid}, up {}\n", text(*uptime_seconds));
     out += &interfaces(filter);
@@ -24,6 +34,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
     }
     out.extend(changes.iter().map(|entry| pending::line(entry, now)));
     let _ = writeln!(out, "keys       {keys} valid");
+    out += &issuer::summary(issuers);
     let _ = writeln!(out, "revoked    {} in {} KiB", revocations.count, revocations.bytes.div_ceil(1024));
     out += &flows(&filter.flows);
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);

@@ -12,11 +12,12 @@ use serde::de::DeserializeOwned;
 
 use super::args::{
     AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, EndConnections, ImportBans,
-    LimitVerb, Remove, RevocationVerb, SourceVerb, TokenVerb, Verb,
+    IssuerVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, TokenVerb, Verb,
 };
 use super::client::{ClientError, call};
 use super::{
-    Failure, check, connections, events, issuer, keys, limit, network_list, pending, render, revocation,
+    Failure, check, connections, events, issuer, keys, limit, network_list, own_issuer, pending, render,
+    revocation,
 };
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
@@ -24,7 +25,7 @@ use crate::control::messages;
 use crate::doctor::{self, Severity};
 use crate::kernel;
 use crate::run;
-use crate::token::{self, Verifier};
+use crate::token;
 
 const DEFAULT_CONFIG: &str = "/etc/auth-agent/config.toml";
 const DEFAULT_PINS: &str = "/sys/fs/bpf/auth-agent";
@@ -54,6 +55,11 @@ impl Session<'_> {
             }
             Verb::Status => self.get("/v1/status", |status| render::status(status, now)),
             Verb::Key(verb) => keys::run(self, verb),
+            Verb::Issuer(IssuerVerb::List) => self.get("/v1/issuers", |issuers| issuer::list(issuers, now)),
+            Verb::Issuer(IssuerVerb::Refresh { name }) => {
+                let body = self.ask(Method::POST, &issuer::refresh_target(&name)?, None::<()>)?;
+                self.show(&body, |issuer| issuer::refreshed(issuer, now))
+            }
             Verb::Allow(AllowVerb::Add { confirm, network, reason }) => {
                 let request = messages::AddAllow { network: network.to_string(), reason };
                 self.add("/v1/allows", request, confirm, |allow: &messages::AllowEntry| {
@@ -112,8 +118,8 @@ impl Session<'_> {
                 self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))
             }
             Verb::Events(wanted) => events::run(self, &wanted),
-            Verb::SigningKey(verb) => issuer::signing_key(self, &verb),
-            Verb::Token(TokenVerb::Issue(issue)) => issuer::issue(self, issue),
+            Verb::SigningKey(verb) => own_issuer::signing_key(self, &verb),
+            Verb::Token(TokenVerb::Issue(issue)) => own_issuer::issue(self, issue),
             Verb::Token(TokenVerb::Inspect { token }) => self.inspect(token),
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
@@ -212,14 +218,13 @@ impl Session<'_> {
 
     fn inspect(&mut self, token: String) -> Result<(), Failure> {
         let token = if token == "-" { token_from(io::stdin().lock())? } else { token };
-        let verifier = match self.optional_config()? {
-            None => None,
-            Some(config) => Some(
-                Verifier::load(&config.issuers, config.sizes.token_bytes.get())
-                    .map_err(|error| Failure::new(error.to_string()))?,
-            ),
-        };
-        let inspection = token::inspect(&token, verifier.as_ref(), self.now);
+        let config = self.optional_config()?;
+        let verifier =
+            config.as_ref().map(|config| issuer::offline_verifier(config, self.now)).transpose()?;
+        let inspection = token::inspect(&token, verifier.as_ref().map(|known| &known.tokens), self.now);
+        for note in verifier.iter().flat_map(|known| known.notes_on(&inspection)) {
+            self.say(&format!("note: {note}\n"));
+        }
         if self.json {
             self.print_json(&inspection)
         } else {
@@ -232,6 +237,8 @@ impl Session<'_> {
         let checked = check::check(&path);
         if self.json {
             self.print_json(&checked)?;
+        } else {
+            checked.notes.iter().for_each(|note| self.say(&format!("note: {note}\n")));
         }
         match &checked.problems[..] {
             [] if self.json => Ok(()),

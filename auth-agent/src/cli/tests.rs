@@ -1,6 +1,7 @@
-mod issuer;
+mod issuers;
 mod keys;
 mod lists;
+mod own_issuer;
 mod revocation;
 
 use std::fs;
@@ -63,6 +64,9 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["limit", "set", "192.0.2.7/24", "--packets", "1/s"], 64, "write 192.0.2.0/24"),
         (&["allow", "add", "192.0.2.7", "--confirm-within", "2"], 64, "like 90s, 10m"),
         (&["limit", "set", "--help"], 0, "--requests-drop-after <N>"),
+        (&["issuer"], 64, "Usage"),
+        (&["issuer", "refresh"], 64, "<NAME>"),
+        (&["issuer", "list", "--help"], 0, "age of their keys"),
         (&["events", "--help"], 0, "--pcap <FILE>"),
         (&["token", "inspect"], 64, "<TOKEN>"),
         (&["token", "issue"], 64, "--subject <NAME>"),
@@ -101,6 +105,8 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
         &["ban", "list"],
         &["ban", "remove", "192.0.2.7"],
         &["confirm"],
+        &["issuer", "list"],
+        &["issuer", "refresh", "main"],
         &["limit", "show"],
         &["pending"],
         &["limit", "remove", "192.0.2.7"],

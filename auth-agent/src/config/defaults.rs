@@ -72,6 +72,12 @@ impl Default for Limits {
     }
 }
 
+pub(super) const KEYS_MAX_AGE: Duration = DAY;
+pub(super) const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const REFRESH_DEFAULT: Duration = Duration::from_secs(10 * 60);
+pub(super) const REFRESH_MAX: Duration = HOUR;
+pub(super) const REFRESH_MIN: Duration = MINUTE;
+
 impl Default for SourceLimits {
     fn default() -> Self {
         Self {

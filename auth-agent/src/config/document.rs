@@ -155,6 +155,11 @@ impl<'d> Section<'d> {
         self.document.line(self.place_of(key).offset)
     }
 
+    /// Whether there is such a field, right or wrong.
+    pub(super) fn has(&mut self, key: &'static str) -> bool {
+        self.value(key).is_some()
+    }
+
     /// Notes a problem of a field.
     pub(super) fn note(&self, key: &str, problem: Wrong) {
         self.document.note(&self.place_of(key), problem);

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
-pub(super) use self::url::https_url;
+pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
 use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};

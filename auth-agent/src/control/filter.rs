@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 
 use super::messages::{RevocationsStatus, RulesStatus, Status};
 use super::problem::Problem;
-use super::{Control, blocking, confirm};
+use super::{Control, blocking, confirm, issuers};
 use crate::clock::UnixTime;
 use crate::edge::{Detached, SourceView};
 
@@ -17,6 +17,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
         Ok(Json(Status {
             filter: control.edge.status().map_err(Problem::Edge)?,
             http: control.counters.snapshot(),
+            issuers: issuers::status(control),
             keys: control.store.valid_keys(now)?,
             pending: control.store.pending()?.into_iter().map(confirm::entry).collect(),
             pid: std::process::id(),

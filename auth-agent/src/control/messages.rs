@@ -23,6 +23,7 @@ use crate::clock::UnixTime;
 use crate::config::Overrides;
 use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
+use crate::issuers::IssuerStatus;
 use crate::network::as_text;
 
 /// `GET /v1/status`
@@ -32,6 +33,8 @@ pub struct Status {
     pub filter: FilterStatus,
     /// Connections and requests since the agent started.
     pub http: Snapshot,
+    /// Token issuers.
+    pub issuers: IssuersStatus,
     /// Keys that are neither revoked nor expired.
     pub keys: usize,
     /// Changes that are undone unless they are confirmed, oldest first.
@@ -59,6 +62,17 @@ pub struct RevocationsStatus {
     pub count: usize,
 }
 
+/// How the issuers' keys are doing.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct IssuersStatus {
+    /// Those whose keys could not be had anew the last time.
+    pub failing: usize,
+    /// All of them.
+    pub total: usize,
+    /// Those whose tokens are answered `token-keys-unavailable`.
+    pub without_keys: usize,
+}
+
 /// Allowlist and bans, and whether the kernel has them.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RulesStatus {
@@ -68,6 +82,13 @@ pub struct RulesStatus {
     pub banned: usize,
     /// Why the kernel does not enforce all of them yet; absent: it does.
     pub error: Option<String>,
+}
+
+/// `GET /v1/issuers`; `POST /v1/issuers/{name}/refresh` answers with the one.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct IssuerList {
+    /// In the order of the configuration.
+    pub issuers: Vec<IssuerStatus>,
 }
 
 /// `POST /v1/allows`

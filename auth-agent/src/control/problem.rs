@@ -12,6 +12,7 @@ use crate::api_key::{KeyId, MalformedKeyId, RandomError};
 use crate::authorization_server::SigningError;
 use crate::edge::EdgeError;
 use crate::events::SubscribeError;
+use crate::issuers::RefreshError;
 use crate::network::NetworkError;
 use crate::revocation::{MalformedMark, Mark};
 use crate::store::{self, StoreError};
@@ -147,13 +148,16 @@ pub enum Problem {
     PendingMissing(String),
     /// No such path.
     #[error(
-        "there is no such path: the paths start with /v1/ and are status, keys, allows, bans, limits, pending, \
-         revocations, connections, sources, events, signing-keys, tokens and detach"
+        "there is no such path: the paths start with /v1/ and are status, keys, issuers, allows, bans, limits, \
+         pending, revocations, connections, sources, events, signing-keys, tokens and detach"
     )]
     Path,
     /// No random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// No new keys.
+    #[error(transparent)]
+    Refresh(#[from] RefreshError),
     /// A text that is not the id of a revocation.
     #[error(transparent)]
     RevocationId(#[from] MalformedMark),
@@ -247,6 +251,9 @@ impl Problem {
             Self::PendingMissing(_) => "pending-missing",
             Self::Peer { .. } => "peer-refused",
             Self::Random(_) => "random-failed",
+            Self::Refresh(RefreshError::Failed { .. }) => "refresh-failed",
+            Self::Refresh(RefreshError::Missing(_)) => "issuer-missing",
+            Self::Refresh(RefreshError::Own(_)) => "issuer-own",
             Self::RevocationId(_) => "revocation-id-invalid",
             Self::RevocationMissing(_) => "revocation-missing",
             Self::RevocationsFull => "revocations-full",
@@ -280,7 +287,9 @@ impl Problem {
             | Self::LimitMissing { .. }
             | Self::Path
             | Self::PendingMissing(_)
+            | Self::Refresh(RefreshError::Missing(_))
             | Self::RevocationMissing(_) => StatusCode::NOT_FOUND,
+            Self::Refresh(RefreshError::Failed { .. }) => StatusCode::BAD_GATEWAY,
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
@@ -289,6 +298,7 @@ impl Problem {
             | Self::KeyEnded(_)
             | Self::Signing(SigningError::AlreadyRotating { .. } | SigningError::TooMany)
             | Self::KeyRotated { .. }
+            | Self::Refresh(RefreshError::Own(_))
             | Self::RevocationsFull
             | Self::Store(StoreError {
                 problem: store::Problem::KeyKnown(_) | store::Problem::TooMany { .. },

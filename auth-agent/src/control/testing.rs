@@ -30,6 +30,7 @@ use crate::events::{Hub, SubscribeError, Subscription, Wanted};
 use crate::identity::Method;
 use crate::identity::tests::someone;
 use crate::network;
+use crate::token::Verifier;
 
 /// What a kernel half was told, and whether it fails.
 pub(crate) struct FakeEdge {
@@ -137,6 +138,30 @@ fn config() -> Config {
     Config::parse(&format!("{}\n{more}", crate::config::tests::MINIMAL), Path::new("edge.toml")).unwrap()
 }
 
+/// One with its key in the file `issuer.pem`, and one that is not reached.
+fn issuers(directory: &Path) -> Issuers {
+    let key = rcgen::KeyPair::generate().unwrap().public_key_pem();
+    fs::write(directory.join("issuer.pem"), key).unwrap();
+    let more = r#"
+        [[issuer]]
+        name = "main"
+        issuer = "https://id.example.com"
+        keys = "issuer.pem"
+        audiences = ["edge"]
+        algorithms = ["ES256"]
+        [[issuer]]
+        name = "partner"
+        issuer = "https://id.partner.example"
+        discovery = true
+        audiences = ["edge"]
+        algorithms = ["ES256"]
+    "#;
+    let text = format!("{}\n{more}", crate::config::tests::MINIMAL);
+    let config = Config::parse(&text, &directory.join("edge.toml")).unwrap();
+    let tokens = Arc::new(Verifier::load(&config.issuers, 8192).unwrap());
+    Issuers::open(&config.issuers, directory, tokens, UnixTime::now()).unwrap()
+}
+
 /// One without keys, for `main`.
 fn issuer() -> Issuer {
     Issuer {
@@ -190,6 +215,7 @@ impl Desk {
         let now = UnixTime::now();
         let signing =
             SigningKeys::open(&server, Arc::clone(&store), sealer, Arc::clone(&tokens), now).unwrap();
+        let issuers = Arc::new(issuers(directory.path()));
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
         let connections = Arc::<Connections>::default();
@@ -201,6 +227,7 @@ impl Desk {
             counters: Arc::default(),
             edge: Arc::clone(&edge) as _,
             issuer: Some(Arc::new(TokenIssuer::new(server, signing))),
+            issuers: Arc::clone(&issuers),
             keys: Arc::clone(&keys),
             revocations: Arc::clone(&revocations),
             store: Arc::clone(&store),

@@ -164,6 +164,17 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_cannot_be_checked_is_no_failed_authentication() {
+        let refusal = Refusal::Token(TokenError::KeysUnavailable);
+        assert_eq!((respond(refusal.into()).status().as_u16(), refusal.is_auth_failure()), (503, false));
+        assert_eq!(header(refusal, WWW_AUTHENTICATE), None);
+        for error in TokenError::ALL.iter().filter(|error| **error != TokenError::KeysUnavailable) {
+            let refusal = Refusal::Token(*error);
+            assert_eq!((respond(refusal.into()).status().as_u16(), refusal.is_auth_failure()), (401, true));
+        }
+    }
+
+    #[test]
     fn retry_after_is_in_whole_seconds_rounded_up() {
         for (millis, expected) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (59_500, "60")] {
             let refusal = Refusal::RequestLimit { retry_after: Duration::from_millis(millis) };

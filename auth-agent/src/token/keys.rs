@@ -3,32 +3,41 @@
 mod error;
 mod file;
 mod pin;
+mod remote;
 
 use jsonwebtoken::crypto::aws_lc;
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 pub use error::{KeyError, KeyFault};
+pub use file::read;
 
 use super::TokenError;
 use crate::config::{self, KeySource};
 
 /// The keys of one issuer: at least one, no `kid` twice, and a `kid` on each if there are several.
 #[derive(Clone, Debug)]
-pub(super) struct KeySet(Vec<Key>);
+pub(super) struct KeySet {
+    keys: Vec<Key>,
+    /// Why other keys beside them were left out.
+    skipped: Vec<String>,
+}
 
 impl KeySet {
     /// Reads the issuer's key file; `None`: it has none, and its keys come while the agent runs.
     pub fn load(issuer: &config::Issuer) -> Result<Option<Self>, KeyError> {
         let KeySource::File(path) = &issuer.keys else { return Ok(None) };
-        file::read(path)
+        read(path)
             .and_then(|bytes| Self::parse(&bytes, issuer))
             .map(Some)
             .map_err(|fault| KeyError::new(issuer, fault))
     }
 
-    /// Reads the content of a key file.
+    /// Reads the content of a key file, or a set that the issuer publishes.
     pub fn parse(bytes: &[u8], issuer: &config::Issuer) -> Result<Self, KeyFault> {
-        let keys = file::parse(bytes, issuer)?;
+        if let KeySource::Remote(_) = issuer.keys {
+            return remote::parse(bytes, issuer);
+        }
+        let Self { keys, skipped } = file::parse(bytes, issuer)?;
         for (index, key) in keys.iter().enumerate() {
             match &key.id {
                 Some(id) if keys[..index].iter().any(|other| other.id.as_ref() == Some(id)) => {
@@ -38,13 +47,23 @@ impl KeySet {
                 _ => {}
             }
         }
-        Ok(Self(keys))
+        Ok(Self { keys, skipped })
+    }
+
+    /// All of them.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Why other keys beside them were left out.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
     }
 
     /// The key that the token names. A token without a `kid` is taken only where there is no choice. A sole
     /// key without a name (PEM has none) stands for any `kid`: there is nothing to compare it with.
     pub fn find(&self, id: Option<&str>) -> Result<&Key, TokenError> {
-        match (id, self.0.as_slice()) {
+        match (id, self.keys.as_slice()) {
             (None, [sole]) | (Some(_), [sole @ Key { id: None, .. }]) => Ok(sole),
             (None, _) => Err(TokenError::KeyUnknown),
             (Some(id), keys) => {

@@ -5,5 +5,6 @@ mod form;
 mod inspection;
 mod key_files;
 mod laws;
-mod mint;
+pub(crate) mod mint;
+mod published;
 mod signatures;

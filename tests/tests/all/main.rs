@@ -18,6 +18,7 @@ mod guest;
 mod heartbeat;
 mod hotplug;
 mod issuer;
+mod keys;
 mod lifecycle;
 mod limits;
 mod lists;

@@ -77,6 +77,18 @@ const CASES: &[Case] = &[
         &["issuer.pem"],
     ),
     (
+        "the authorities of an issuer's server that are not there",
+        |_, setup| {
+            replace(
+                setup,
+                r#"keys = "issuer.pem""#,
+                "jwks_url = \"https://127.0.0.1:1/keys\"\nca = \"absent.pem\"",
+            );
+            Ok(())
+        },
+        &["absent.pem", "check the path"],
+    ),
+    (
         "an issuer's private key",
         |_, setup| {
             fs::copy(setup.path("edge.key"), setup.path("issuer.pem"))?;

@@ -16,7 +16,7 @@ pub(super) fn authorization_server(
     if !section.is_present() {
         return None;
     }
-    let issuer = section.required("issuer", values::https_url, r#"issuer = "https://api.example.com""#);
+    let issuer = section.required("issuer", values::issuer_url, r#"issuer = "https://api.example.com""#);
     let audience = section.required("audience", values::text, "audience = the `aud` that its tokens carry");
     let algorithm = section.or("algorithm", values::signing_algorithm, Algorithm::ES256);
     let introspection_scope = section.or("introspection_scope", values::scope, "introspect".to_owned());

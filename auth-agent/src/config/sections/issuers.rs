@@ -1,5 +1,7 @@
 //! `[[issuer]]`
 
+mod key_source;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +25,9 @@ fn issuer(
     names: &mut Earlier<String>,
     issuers: &mut Earlier<String>,
 ) -> Option<Issuer> {
-    let path = values::path(section.folder());
     let name = section.required("name", values::name, r#"name = "main""#);
     let issuer = section.required("issuer", values::text, "issuer = the exact `iss` of its tokens");
-    let keys = section.required("keys", path, r#"keys = "issuer.pem", or a JWK or JWKS file"#);
+    let keys = key_source::key_source(&mut section, issuer.as_deref());
     let audiences =
         section.required_list("audiences", values::text, "audiences = the `aud` values that mean this edge");
     let algorithms = section.required_list(
@@ -53,6 +54,15 @@ fn issuer(
         // A public key that passes for a shared secret lets everyone sign (RFC 8725, 2.1).
         let shared =
             algorithms.iter().filter(|algorithm| algorithm.family() == AlgorithmFamily::Hmac).count();
+        if shared > 0 && matches!(keys, Some(KeySource::Remote(_))) {
+            section.check(
+                "algorithms",
+                wrong(
+                    "HS algorithms with keys that are published",
+                    "name a public-key algorithm; a shared secret can only come from a file (`keys`)",
+                ),
+            );
+        }
         if shared > 0 && shared < algorithms.len() {
             section.check(
                 "algorithms",
@@ -68,7 +78,7 @@ fn issuer(
         algorithms: algorithms?,
         audiences: audiences?,
         issuer: issuer?,
-        keys: KeySource::File(keys?),
+        keys: keys?,
         leeway,
         max_lifetime,
         name: Arc::from(name?),

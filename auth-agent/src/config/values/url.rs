@@ -1,15 +1,27 @@
-//! URLs that this agent is found at.
+//! https URLs: those that are fetched, and the one that this agent is found at.
 
 use std::net::Ipv6Addr;
 
 use toml::de::DeValue;
 
 use super::{is_host_name, route_path, string};
-use crate::config::HttpsUrl;
+use crate::config::IssuerUrl;
 use crate::config::document::{Checked, shown, wrong};
+use crate::https_url::{HttpsUrl, UrlError};
+
+/// `"https://id.example.com/keys"`
+pub(in crate::config) fn https_url(value: &DeValue<'_>) -> Checked<HttpsUrl> {
+    const CURE: &str = "write an address such as \"https://id.example.com/jwks.json\"";
+    let text = string(value, CURE)?;
+    HttpsUrl::parse(text).or_else(|error| match error {
+        // What stands before the @ may be a password.
+        UrlError::User => wrong("an address with a user name", CURE),
+        error => wrong(format!("\"{}\" {error}", shown(text)), CURE),
+    })
+}
 
 /// `"https://host"`, with a port and a path where wanted.
-pub(in crate::config) fn https_url(value: &DeValue<'_>) -> Checked<HttpsUrl> {
+pub(in crate::config) fn issuer_url(value: &DeValue<'_>) -> Checked<IssuerUrl> {
     const CURE: &str =
         "write \"https://host\", with a port or a plain path if needed, and no slash at the end";
     let text = string(value, CURE)?;
@@ -36,5 +48,5 @@ pub(in crate::config) fn https_url(value: &DeValue<'_>) -> Checked<HttpsUrl> {
         return refused();
     }
     let authority = authority.strip_suffix(":443").unwrap_or(authority).to_ascii_lowercase();
-    Ok(HttpsUrl { authority, path: path.to_owned(), text: text.to_owned() })
+    Ok(IssuerUrl { authority, path: path.to_owned(), text: text.to_owned() })
 }

@@ -12,6 +12,7 @@ use crate::api_key::{ApiKey, KeyRing, StoredKey};
 use crate::clock::UnixTime;
 use crate::config::Rate;
 use crate::credentials::Credentials;
+use crate::issuers::Issuers;
 use crate::limits::tests::{Charged, Fake};
 use crate::token::Verifier;
 
@@ -24,8 +25,9 @@ async fn edge_with(change: Change, allow_browsers: bool) -> (Edge, String) {
     let mut stored = StoredKey::new(key.id(), ring.hash(&key), "ci".into(), UnixTime(1));
     change(&mut stored);
     ring.insert(&stored);
-    let credentials =
-        Credentials::new(Arc::new(ring), Arc::default(), Arc::new(Verifier::load(&[], 1024).unwrap()));
+    let tokens = Arc::new(Verifier::load(&[], 1024).unwrap());
+    let issuers = Issuers::open(&[], std::path::Path::new(""), Arc::clone(&tokens), UnixTime(1)).unwrap();
+    let credentials = Credentials::new(Arc::new(issuers), Arc::new(ring), Arc::default(), tokens);
     let allow = |config: &mut crate::config::Config| config.api_keys.allow_browsers = allow_browsers;
     let edge = Edge::verifying(Arc::new(credentials), Fake::new(1000, 1000), allow, |gateway| gateway).await;
     (edge, key.expose().to_owned())

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use super::super::Server;
 use super::upstream::Upstream;
 use crate::allowlist::Allowlist;
 use crate::authenticate::Verify;
-use crate::clock::{Now, UnixTime};
+use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::Upstream as Group;
 use crate::config::*;
 use crate::connections::Connections;
@@ -35,6 +36,7 @@ use crate::counters::{Counters, Snapshot};
 use crate::gateway::Gateway;
 use crate::identity::tests::someone;
 use crate::identity::{Facts, Identity, Method as By};
+use crate::issuers::KeysToCome;
 use crate::limits::tests::Fake;
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
@@ -49,7 +51,11 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// When the credential of the subject `short` is over.
 pub const SHORT_UNTIL: u64 = 2_000_000_000;
 
-struct FakeVerify(Arc<Revocations>);
+/// Knows the key of the token `rotated` once somebody waited for it, and that of `unknown` never.
+struct FakeVerify {
+    came: Arc<AtomicBool>,
+    revocations: Arc<Revocations>,
+}
 
 impl Verify for FakeVerify {
     fn api_key(&self, key: &str, _: IpAddr, _: Now) -> Result<Arc<Identity>, Refusal> {
@@ -62,8 +68,17 @@ impl Verify for FakeVerify {
         }
     }
 
+    fn keys_to_come(&self, token: &str, _: Monotonic) -> Option<KeysToCome> {
+        let came = Arc::clone(&self.came);
+        let wait = async move {
+            tokio::task::yield_now().await;
+            came.store(true, Relaxed);
+        };
+        (token == "rotated").then(|| Box::pin(wait) as KeysToCome)
+    }
+
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {
-        if self.0.is_revoked(identity, now) { Err(Refusal::CredentialRevoked) } else { Ok(()) }
+        if self.revocations.is_revoked(identity, now) { Err(Refusal::CredentialRevoked) } else { Ok(()) }
     }
 
     fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Refusal> {
@@ -74,6 +89,9 @@ impl Verify for FakeVerify {
         let scopes: &[&str] = match token {
             "good" => &["read"],
             "admin" => &["read", "admin"],
+            "rotated" if self.came.load(Relaxed) => &["read"],
+            "rotated" | "unknown" => return Err(Refusal::Token(TokenError::KeyUnknown)),
+            "unavailable" => return Err(Refusal::Token(TokenError::KeysUnavailable)),
             _ => return Err(Refusal::Token(TokenError::Expired)),
         };
         Ok(someone(By::Jwt, "alice", scopes))
@@ -99,7 +117,7 @@ impl Edge {
 
     pub async fn with(debts: Fake, change: impl FnOnce(&mut Config)) -> Self {
         let revocations = Arc::<Revocations>::default();
-        let verify = Arc::new(FakeVerify(Arc::clone(&revocations)));
+        let verify = Arc::new(FakeVerify { came: Arc::default(), revocations: Arc::clone(&revocations) });
         let edge = Self::verifying(verify, debts, change, |gateway| gateway).await;
         Self { revocations, ..edge }
     }

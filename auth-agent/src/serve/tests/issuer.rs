@@ -17,6 +17,7 @@ use crate::clock::UnixTime;
 use crate::config::{Config, tests::MINIMAL};
 use crate::credentials::Credentials;
 use crate::identity::Identity;
+use crate::issuers::Issuers;
 use crate::limits::tests::{Charged, Fake};
 use crate::revocation::{Revocation, Revocations, Target};
 use crate::store::Store;
@@ -51,11 +52,12 @@ async fn site(debts: Fake) -> Site {
     let sealer = Sealer::new(&pepper).unwrap();
     let ring = Arc::new(KeyRing::new(pepper, []));
     let tokens = Arc::new(Verifier::load(&config.issuers, 4096).unwrap());
+    let issuers = Issuers::open(&config.issuers, directory.path(), Arc::clone(&tokens), now).unwrap();
     let keys = SigningKeys::open(&server, store, sealer, Arc::clone(&tokens), now).unwrap();
     let issuer = Arc::new(TokenIssuer::new(server, keys));
     let revocations = Arc::<Revocations>::default();
     let verify: Arc<dyn Verify> =
-        Arc::new(Credentials::new(Arc::clone(&ring), Arc::clone(&revocations), tokens));
+        Arc::new(Credentials::new(Arc::new(issuers), Arc::clone(&ring), Arc::clone(&revocations), tokens));
     let key = ApiKey::generate().unwrap();
     let stored = StoredKey::new(key.id(), ring.hash(&key), "ci".into(), UnixTime(1));
     ring.insert(&StoredKey { scopes: vec!["read".into()], ..stored });

@@ -65,6 +65,18 @@ async fn a_request_with_a_valid_credential_reaches_the_upstream_with_an_identity
 }
 
 #[tokio::test]
+async fn a_token_of_a_key_that_has_just_been_published_waits_for_it_and_is_served() {
+    let edge = Edge::start().await;
+    for (token, status, failures) in [("unknown", 401, 1), ("unavailable", 503, 1), ("rotated", 200, 1)] {
+        let header = ("authorization", &*format!("Bearer {token}"));
+        let response =
+            edge.send(Version::HTTP_11, request(Version::HTTP_11, "GET", "/api", &[header], "")).await;
+        assert_eq!(response.status(), status, "{token}");
+        assert_eq!(edge.debts.of(SOURCE).auth_failures, failures, "{token}");
+    }
+}
+
+#[tokio::test]
 async fn every_refusal_is_named_and_keeps_the_request_from_the_upstream() {
     let edge = Edge::with(Fake::new(1000, 1000), |config| config.sizes.body_bytes = 16).await;
     let (admin, bad) = (("authorization", "Bearer admin"), ("authorization", "Bearer bad"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 
-use crate::config::{self, KeySource};
+use crate::config;
 use crate::token::json::JsonError;
 
 /// A key file that can't be used.
@@ -14,12 +14,12 @@ use crate::token::json::JsonError;
 pub struct KeyError {
     fault: KeyFault,
     issuer: Arc<str>,
-    keys: KeySource,
+    keys: String,
 }
 
 impl KeyError {
     pub(in crate::token) fn new(issuer: &config::Issuer, fault: KeyFault) -> Self {
-        Self { fault, issuer: Arc::clone(&issuer.name), keys: issuer.keys.clone() }
+        Self { fault, issuer: Arc::clone(&issuer.name), keys: issuer.keys.to_string() }
     }
 
     /// What is wrong.
@@ -99,11 +99,14 @@ pub enum KeyFault {
         id: String,
     },
     /// A set without a key that can verify.
-    #[error("no usable key{}; a JWKS file needs at least one that may verify", because(skipped))]
+    #[error("no usable key{}; a JWKS needs at least one that may verify", because(skipped))]
     NoUsableKey {
         /// Why each key was skipped.
         skipped: Vec<String>,
     },
+    /// A published set that is something else.
+    #[error("not a JWK set, which is a JSON object with an array `keys`; check the address")]
+    NotASet,
     /// `use` or `key_ops` does not include verifying.
     #[error(
         "{key} is not meant for verifying signatures (`use` or `key_ops`); give the issuer's signing key"
@@ -123,6 +126,12 @@ pub enum KeyFault {
     /// A raw secret that ends in a newline, as an editor would leave it.
     #[error("the secret ends in a newline; remove it (`printf %s`), or give the secret as a JWK")]
     SecretNewline,
+    /// A shared secret that anyone can read.
+    #[error("{key} is a shared secret (`oct`), which is none once it is published; publish public keys only")]
+    SecretPublished {
+        /// The key.
+        key: String,
+    },
     /// A secret that is shorter than the hash.
     #[error("{key} has {bytes} bytes; {algorithm:?} needs at least {minimum}")]
     SecretShort {
@@ -146,6 +155,12 @@ pub enum KeyFault {
     TooLong {
         /// Bytes allowed.
         limit: u64,
+    },
+    /// More keys than an issuer has.
+    #[error("more than {limit} keys, which no issuer has; check the address")]
+    TooMany {
+        /// Keys allowed.
+        limit: usize,
     },
     /// Can't be read.
     #[error("can't be read: {0}; check the path and its permissions")]

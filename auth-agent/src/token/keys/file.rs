@@ -9,7 +9,7 @@ use jsonwebtoken::{AlgorithmFamily, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::pin::pin;
-use super::{Key, KeyFault};
+use super::{Key, KeyFault, KeySet};
 use crate::config;
 use crate::token::json;
 
@@ -19,7 +19,11 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Members of a JWK that only a private key has (RFC 7518 6.2.2, 6.3.2).
 const PRIVATE_MEMBERS: [&str; 7] = ["d", "dp", "dq", "oth", "p", "q", "qi"];
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyFault> {
+/// Reads a key file.
+///
+/// # Errors
+/// It can't be read, or is far longer than a key file. It blocks.
+pub fn read(path: &Path) -> Result<Vec<u8>, KeyFault> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
@@ -32,24 +36,28 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyFault> {
 
 /// At least one key. What a file is, is seen from its start, and never depends on what fails to parse: a
 /// broken PEM or JWK file must not end up as a secret that anyone can read.
-pub(super) fn parse(bytes: &[u8], issuer: &config::Issuer) -> Result<Vec<Key>, KeyFault> {
+pub(super) fn parse(bytes: &[u8], issuer: &config::Issuer) -> Result<KeySet, KeyFault> {
     match std::str::from_utf8(bytes) {
         Ok(text) if text.trim_start().starts_with('{') => json_keys(text, issuer),
-        Ok(text) if text.contains("-----BEGIN ") => Ok(vec![pem_key(text, issuer)?]),
-        _ => Ok(vec![secret_key(bytes, issuer)?]),
+        Ok(text) if text.contains("-----BEGIN ") => Ok(sole(pem_key(text, issuer)?)),
+        _ => Ok(sole(secret_key(bytes, issuer)?)),
     }
 }
 
-fn json_keys(text: &str, issuer: &config::Issuer) -> Result<Vec<Key>, KeyFault> {
+fn sole(key: Key) -> KeySet {
+    KeySet { keys: vec![key], skipped: Vec::new() }
+}
+
+fn json_keys(text: &str, issuer: &config::Issuer) -> Result<KeySet, KeyFault> {
     let mut object = json::object(text.as_bytes())?;
     match object.remove("keys") {
-        None => Ok(vec![jwk_key(object, 1, issuer)?]),
+        None => Ok(sole(jwk_key(object, 1, issuer)?)),
         Some(Value::Array(members)) => key_set(members, issuer),
         Some(_) => Err(KeyFault::Format),
     }
 }
 
-fn key_set(members: Vec<Value>, issuer: &config::Issuer) -> Result<Vec<Key>, KeyFault> {
+fn key_set(members: Vec<Value>, issuer: &config::Issuer) -> Result<KeySet, KeyFault> {
     let mut keys = Vec::with_capacity(members.len());
     let mut skipped = Vec::new();
     for (index, member) in members.into_iter().enumerate() {
@@ -63,17 +71,23 @@ fn key_set(members: Vec<Value>, issuer: &config::Issuer) -> Result<Vec<Key>, Key
     if keys.is_empty() {
         return Err(KeyFault::NoUsableKey { skipped });
     }
-    for reason in skipped {
-        tracing::warn!(issuer = %issuer.name, keys = %issuer.keys, reason, "key skipped");
-    }
-    Ok(keys)
+    Ok(KeySet { keys, skipped })
 }
 
-fn jwk_key(members: Map<String, Value>, place: usize, issuer: &config::Issuer) -> Result<Key, KeyFault> {
-    let name = match members.get("kid") {
+/// For messages: the key's `kid`, or its place in the set, from 1.
+pub(super) fn name(members: &Map<String, Value>, place: usize) -> String {
+    match members.get("kid") {
         Some(Value::String(id)) => format!("key {id:?}"),
         _ => format!("key {place}"),
-    };
+    }
+}
+
+pub(super) fn jwk_key(
+    members: Map<String, Value>,
+    place: usize,
+    issuer: &config::Issuer,
+) -> Result<Key, KeyFault> {
+    let name = name(&members, place);
     // An `oct` key has none of these, and is secret by nature.
     if PRIVATE_MEMBERS.iter().any(|member| members.contains_key(*member)) {
         return Err(KeyFault::Private { key: name });

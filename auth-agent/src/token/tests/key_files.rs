@@ -178,7 +178,7 @@ fn keys_that_may_not_verify_are_skipped_and_a_set_of_nothing_else_refused() {
     for keys in &skipped[..3] {
         assert_refused(&[ES256, EdDSA, RS256], keys.to_string(), "is not meant for verifying");
     }
-    assert_refused(&[ES256], set(&[]), "no usable key; a JWKS file needs");
+    assert_refused(&[ES256], set(&[]), "no usable key; a JWKS needs");
 }
 
 #[test]

@@ -1,0 +1,225 @@
+//! Where issuers' keys come from, and what keeps them fresh.
+//!
+//! A file is looked at every second ([`files`]); what an issuer publishes is fetched, at the pace that it asks for within
+//! bounds, and at once when a token names a key that is not known ([`keeper`], [`schedule`]). Invariants:
+//!
+//! - No failure takes keys out of use, but for age: `keys_max_age` after the last good fetch they are gone.
+//! - Tokens of unknown keys cost an issuer at most one fetch per `refetch_interval`.
+//! - What is published counts only over verified TLS, and only public keys of it.
+
+mod cache_control;
+mod discovery;
+mod fetch;
+mod files;
+mod keeper;
+mod saved;
+mod schedule;
+mod status;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod unknown;
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::task::{JoinSet, spawn_blocking};
+
+use self::files::FileKeys;
+use self::keeper::Keeper;
+pub use self::keeper::RestoreError;
+pub use self::saved::SavedError;
+use self::status::listed;
+pub use self::status::{IssuerKey, IssuerStatus};
+pub use self::trust::{TrustError, bundle};
+use crate::clock::{Monotonic, UnixTime};
+use crate::config::{Issuer, KeySource};
+use crate::token::{UnknownKey, Verifier};
+
+/// Ends when keys have come that may make a refused token good, or after two seconds.
+pub type KeysToCome = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The sources of all issuers' keys.
+pub struct Issuers {
+    sources: Vec<Source>,
+    tokens: Arc<Verifier>,
+}
+
+enum Source {
+    File(Arc<FileKeys>),
+    Own(Box<Issuer>),
+    Remote(Arc<Keeper>),
+}
+
+impl Source {
+    fn name(&self) -> &str {
+        match self {
+            Self::File(file) => file.name(),
+            Self::Own(issuer) => &issuer.name,
+            Self::Remote(keeper) => keeper.name(),
+        }
+    }
+}
+
+/// Why keys were not refreshed.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// It was tried.
+    #[error("the keys of issuer `{name}` could not be refreshed; those in use stay: {error}")]
+    Failed {
+        /// What went wrong.
+        error: String,
+        /// The issuer's name.
+        name: String,
+    },
+    /// There is no such issuer.
+    #[error("there is no issuer `{0}`: `auth-agent issuer list` shows them")]
+    Missing(String),
+    /// There is nothing to refresh.
+    #[error("the keys of issuer `{0}` are this agent's own: there is nothing to fetch")]
+    Own(String),
+}
+
+impl Issuers {
+    /// The sources of `issuers`, whose keys `tokens` verifies with. Where keys are fetched, those that were saved in
+    /// `directory` are used until then. Needs no network. Blocks.
+    ///
+    /// # Errors
+    /// The first `ca` bundle that can't be used.
+    pub fn open(
+        issuers: &[Issuer],
+        directory: &Path,
+        tokens: Arc<Verifier>,
+        now: UnixTime,
+    ) -> Result<Self, TrustError> {
+        let sources: Result<_, _> =
+            issuers.iter().map(|issuer| source(issuer, directory, &tokens, now)).collect();
+        Ok(Self { sources: sources?, tokens })
+    }
+
+    /// Keeps the keys fresh until what this returns is dropped.
+    pub fn keep(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let mut files = Vec::new();
+        for source in &self.sources {
+            match source {
+                Source::File(file) => files.push(Arc::clone(file)),
+                Source::Own(_) => {}
+                Source::Remote(keeper) => drop(tasks.spawn(Arc::clone(keeper).keep())),
+            }
+        }
+        if !files.is_empty() {
+            tasks.spawn(files::watch(files));
+        }
+        tasks
+    }
+
+    /// All issuers, in the order of the configuration.
+    pub fn list(&self, now: Monotonic, today: UnixTime) -> Vec<IssuerStatus> {
+        let status = |source: &Source| match source {
+            Source::File(file) => file.status(),
+            Source::Own(issuer) => self.own(issuer),
+            Source::Remote(keeper) => keeper.status(now, today),
+        };
+        self.sources.iter().map(status).collect()
+    }
+
+    /// Reads or fetches the keys of the issuer of that name now.
+    ///
+    /// # Errors
+    /// What went wrong; keys that are in use stay.
+    pub async fn refresh(&self, name: &str) -> Result<(), RefreshError> {
+        let source = self.sources.iter().find(|source| source.name() == name);
+        let done = match source.ok_or_else(|| RefreshError::Missing(name.to_owned()))? {
+            Source::File(file) => {
+                let file = Arc::clone(file);
+                let read = spawn_blocking(move || file.demand(UnixTime::now())).await;
+                read.unwrap_or_else(|error| Err(error.to_string()))
+            }
+            Source::Own(_) => return Err(RefreshError::Own(name.to_owned())),
+            Source::Remote(keeper) => keeper.demand().await,
+        };
+        done.map_err(|error| RefreshError::Failed { error, name: name.to_owned() })
+    }
+
+    /// For a token that was refused because its issuer has no such key: the keys that may come, to be waited for before
+    /// the token is judged again. `None`: there is nothing to wait for.
+    pub fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome> {
+        let UnknownKey { id, issuer } = self.tokens.unknown_key(token)?;
+        let keeper = self.sources.iter().find_map(|source| match source {
+            Source::Remote(keeper) if keeper.name() == &*issuer => Some(keeper),
+            _ => None,
+        })?;
+        let coming = keeper.ask(&id, now)?;
+        Some(Box::pin(coming))
+    }
+
+    fn own(&self, issuer: &Issuer) -> IssuerStatus {
+        let (keys, skipped) = listed(self.tokens.known_keys(&issuer.name));
+        IssuerStatus {
+            error: None,
+            failures: 0,
+            fetched: None,
+            fetches: 0,
+            issuer: issuer.issuer.clone(),
+            keys,
+            name: issuer.name.to_string(),
+            next_refresh: None,
+            save_error: None,
+            skipped,
+            source: issuer.keys.to_string(),
+        }
+    }
+}
+
+fn source(
+    issuer: &Issuer,
+    directory: &Path,
+    tokens: &Arc<Verifier>,
+    now: UnixTime,
+) -> Result<Source, TrustError> {
+    Ok(match &issuer.keys {
+        KeySource::File(path) => {
+            for reason in listed(tokens.known_keys(&issuer.name)).1 {
+                tracing::warn!(issuer = %issuer.name, keys = %issuer.keys, reason, "key skipped");
+            }
+            Source::File(Arc::new(FileKeys::new(issuer, path, Arc::clone(tokens), now)))
+        }
+        KeySource::Own => Source::Own(Box::new(issuer.clone())),
+        KeySource::Remote(remote) => {
+            if let Some(ca) = &remote.ca {
+                bundle(ca)?;
+            }
+            let (directory, tokens) = (directory.to_owned(), Arc::clone(tokens));
+            let keeper = Keeper::new(issuer, remote, directory, tokens, Monotonic::now());
+            keeper.restore(now);
+            Source::Remote(Arc::new(keeper))
+        }
+    })
+}
+
+/// The saved keys of issuers that publish theirs, for looking at tokens without a running agent; one sentence for each
+/// such issuer, by name. Blocks.
+pub fn offline(
+    issuers: &[Issuer],
+    directory: &Path,
+    tokens: &Verifier,
+    now: UnixTime,
+) -> Vec<(Arc<str>, String)> {
+    let restored = |issuer: &Issuer| {
+        let KeySource::Remote(remote) = &issuer.keys else { return None };
+        let name = &issuer.name;
+        let sentence = match keeper::restore(directory, issuer, remote, tokens, now) {
+            Ok(saved) => {
+                let age = crate::duration::text(now.0 - saved.fetched.0);
+                format!("the keys of issuer `{name}` are those fetched {age} ago from {}", saved.url)
+            }
+            Err(error) => {
+                format!("issuer `{name}` has no keys here, only a running agent fetches them: {error}")
+            }
+        };
+        Some((Arc::clone(name), sentence))
+    };
+    issuers.iter().filter_map(restored).collect()
+}

@@ -1,0 +1,178 @@
+//! Key files that change while they are in use.
+//!
+//! They are looked at every second rather than watched: a look is one `stat`, and sees what inotify does not tell of:
+//! a mounted volume that is swapped by a symbolic link some folders above, a network file system, a folder that is
+//! replaced. A file that can't be used changes nothing.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::keeper::hash;
+use super::status::{IssuerStatus, listed};
+use crate::clock::UnixTime;
+use crate::config::Issuer;
+use crate::token::{KeyFault, Verifier, read_keys};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// So many seconds after its last change a file may change again without that being seen from outside.
+const SETTLED_AFTER: u64 = 2;
+
+/// The keys of one issuer that come from a file.
+pub(super) struct FileKeys {
+    issuer: Issuer,
+    path: PathBuf,
+    state: Mutex<State>,
+    tokens: Arc<Verifier>,
+}
+
+struct State {
+    error: Option<String>,
+    failures: u64,
+    fetches: u64,
+    loaded: UnixTime,
+    /// SHA-256 of what is in use; absent: as it was at the start.
+    set: Option<Vec<u8>>,
+    stamp: Option<Stamp>,
+}
+
+/// What changes with a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Stamp {
+    changed: (i64, i64),
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+    size: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self {
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            size: metadata.size(),
+        })
+    }
+
+    fn is_settled(&self, now: UnixTime) -> bool {
+        let last = u64::try_from(self.changed.0.max(self.modified.0)).unwrap_or_default();
+        now.0 >= last.saturating_add(SETTLED_AFTER)
+    }
+}
+
+impl FileKeys {
+    /// What `tokens` has from there already, and what comes.
+    pub fn new(issuer: &Issuer, path: &Path, tokens: Arc<Verifier>, now: UnixTime) -> Self {
+        let state = State { error: None, failures: 0, fetches: 1, loaded: now, set: None, stamp: None };
+        Self { issuer: issuer.clone(), path: path.to_owned(), state: Mutex::new(state), tokens }
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.issuer.name
+    }
+
+    /// As it is now.
+    pub fn status(&self) -> IssuerStatus {
+        let (keys, skipped) = listed(self.tokens.known_keys(&self.issuer.name));
+        let state = self.state();
+        IssuerStatus {
+            error: state.error.clone(),
+            failures: state.failures,
+            fetched: Some(state.loaded),
+            fetches: state.fetches,
+            issuer: self.issuer.issuer.clone(),
+            keys,
+            name: self.issuer.name.to_string(),
+            next_refresh: None,
+            save_error: None,
+            skipped,
+            source: self.issuer.keys.to_string(),
+        }
+    }
+
+    /// Reads the file if it changed. Blocks.
+    pub fn look(&self, now: UnixTime) {
+        let stamp = Stamp::of(&self.path).ok();
+        let unchanged = {
+            let state = self.state();
+            state.error.is_none() && state.stamp == stamp && stamp.is_some_and(|stamp| stamp.is_settled(now))
+        };
+        if !unchanged {
+            // What came of it is in the status.
+            let _ = self.read(stamp, now);
+        }
+    }
+
+    /// Reads the file now. Blocks.
+    ///
+    /// # Errors
+    /// Why it can't be used.
+    pub fn demand(&self, now: UnixTime) -> Result<(), String> {
+        self.read(Stamp::of(&self.path).ok(), now)
+    }
+
+    /// `stamp` is from before the reading, so that a change in between is seen the next time.
+    fn read(&self, stamp: Option<Stamp>, now: UnixTime) -> Result<(), String> {
+        let taken = read_keys(&self.path).and_then(|text| self.take(&text, now));
+        let mut state = self.state();
+        state.stamp = stamp;
+        let error = taken.err().map(|fault| format!("{}: {fault}", self.path.display()));
+        match &error {
+            Some(error) if state.error.as_ref() != Some(error) => {
+                state.failures += 1;
+                tracing::warn!(issuer = %self.issuer.name, error, "the key file can't be used; its last good keys stay");
+            }
+            None if state.error.is_some() => {
+                tracing::info!(issuer = %self.issuer.name, "the key file can be used again");
+            }
+            _ => {}
+        }
+        state.error.clone_from(&error);
+        error.map_or(Ok(()), Err)
+    }
+
+    fn take(&self, text: &[u8], now: UnixTime) -> Result<(), KeyFault> {
+        let set = hash(text);
+        let before = self.state().set.clone();
+        if before.as_ref() == Some(&set) {
+            return Ok(());
+        }
+        self.tokens.replace_keys(&self.issuer.name, text)?;
+        let mut state = self.state();
+        state.set = Some(set);
+        if before.is_some() {
+            state.loaded = now;
+            state.fetches += 1;
+            tracing::info!(issuer = %self.issuer.name, path = %self.path.display(), "keys changed");
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at all of them for as long as the agent runs.
+pub(super) async fn watch(files: Vec<Arc<FileKeys>>) {
+    loop {
+        let looked = files.clone();
+        let done = spawn_blocking(move || looked.iter().for_each(|file| file.look(UnixTime::now()))).await;
+        if let Err(error) = done {
+            tracing::error!(%error, "looking at the key files broke off; it is tried again");
+        }
+        sleep(LOOK).await;
+    }
+}
