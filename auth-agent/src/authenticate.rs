@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::clock::{Monotonic, UnixTime};
+use crate::clock::{Monotonic, Now, UnixTime};
 use crate::credential::Credential;
 use crate::identity::{Identity, Method};
 use crate::issuers::KeysToCome;
@@ -12,8 +12,8 @@ use crate::token::TokenError;
 
 /// What can tell a valid credential from another: the issuers' keys and the API keys.
 pub trait Verify: Send + Sync {
-    /// Whom an API key used from `source` stands for.
-    fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Arc<Identity>, Denied>;
+    /// Whom an API key used from `source` stands for. Each call is a request that is charged to the key.
+    fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Denied>;
     /// What to wait for before a token of an unknown key is judged again; `None`: nothing.
     fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome>;
     /// Refuses an identity whose credential has been revoked.
@@ -46,11 +46,11 @@ pub fn authenticate(
     verify: &dyn Verify,
     credential: &Credential<'_>,
     source: IpAddr,
-    now: UnixTime,
+    now: Now,
 ) -> Result<Arc<Identity>, Denied> {
     match credential.method() {
         Method::ApiKey => verify.api_key(credential.text(), source, now),
-        Method::Jwt => verify.token(credential.text(), now),
+        Method::Jwt => verify.token(credential.text(), now.unix),
     }
 }
 

@@ -32,6 +32,22 @@ impl UnixTime {
     }
 }
 
+/// When something happened, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For debts.
+    pub monotonic: Monotonic,
+    /// For credentials.
+    pub unix: UnixTime,
+}
+
+impl Now {
+    /// The time now.
+    pub fn read() -> Self {
+        Self { monotonic: Monotonic::now(), unix: UnixTime::now() }
+    }
+}
+
 /// The wall clock to the nanosecond, for what is only shown; 0 on a host whose clock stands before 1970.
 pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

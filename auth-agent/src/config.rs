@@ -43,6 +43,8 @@ pub const LONGEST_LEEWAY: Duration = Duration::from_secs(30);
 pub struct Config {
     /// How an API key is sent.
     pub api_keys: ApiKeys,
+    /// The built-in issuer, where there is one.
+    pub authorization_server: Option<AuthorizationServer>,
     /// Networks whose sources have limits of their own.
     pub classes: Vec<Class>,
     /// The control socket.
@@ -96,8 +98,45 @@ impl Config {
 /// `[api_keys]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiKeys {
+    /// Whether a browser may send one.
+    pub allow_browsers: bool,
     /// Header that carries an API key (`x-api-key`).
     pub header: HeaderName,
+}
+
+/// The name of the built-in issuer, among those of the configuration.
+pub const OWN_ISSUER: &str = "self";
+/// How far the clocks of this host may be off between issuing a token of its own and taking it.
+pub const OWN_LEEWAY: Duration = Duration::from_secs(10);
+/// No token of the built-in issuer is valid for longer.
+pub const LONGEST_OWN_TOKEN: Duration = Duration::from_secs(60 * 60);
+
+/// `[authorization_server]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AuthorizationServer {
+    /// What it signs with: ES256 or EdDSA.
+    pub algorithm: jsonwebtoken::Algorithm,
+    /// The `aud` of its tokens.
+    pub audience: String,
+    /// The scope that a key needs to ask about tokens.
+    pub introspection_scope: String,
+    /// The `iss` of its tokens, and where it is served.
+    pub issuer: IssuerUrl,
+    /// How long a key signs.
+    pub rotate_every: Duration,
+    /// How long a token is valid that is exchanged for a key.
+    pub token_lifetime: Duration,
+}
+
+/// An https URL without query and fragment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct IssuerUrl {
+    /// Host, and port where it is not 443.
+    pub authority: String,
+    /// Canonical, and without a slash at its end; empty where there is none.
+    pub path: String,
+    /// As it was written.
+    pub text: String,
 }
 
 /// The name of the class of every source that is in no other.

@@ -10,6 +10,7 @@ mod confirm;
 mod connections;
 mod events;
 mod filter;
+mod issuer;
 mod issuers;
 mod keys;
 mod limits;
@@ -38,6 +39,7 @@ pub use self::problem::Problem;
 pub use self::socket::{ControlSocket, Peer, SocketError};
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
+use crate::authorization_server::TokenIssuer;
 use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
 use crate::connections::Connections;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The kernel half.
     pub edge: Arc<dyn Edge>,
+    /// The built-in issuer, where there is one.
+    pub issuer: Option<Arc<TokenIssuer>>,
     /// Where the keys of tokens come from.
     pub issuers: Arc<Issuers>,
     /// API keys, for the request path.
@@ -84,6 +88,7 @@ pub struct Control {
     connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
+    issuer: Option<Arc<TokenIssuer>>,
     issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
     revocations: Arc<Revocations>,
@@ -103,6 +108,7 @@ impl Control {
             connections,
             counters,
             edge,
+            issuer,
             issuers,
             keys,
             revocations,
@@ -117,6 +123,7 @@ impl Control {
             connections,
             counters,
             edge,
+            issuer,
             issuers,
             keys,
             revocations,
@@ -144,7 +151,10 @@ impl Control {
         let expired = self.store.purge_expired(now)?;
         self.store.purge_revocations(now)?;
         self.revocations.purge(now);
-        self.store_uses()?;
+        self.store_some_uses()?;
+        if let Some(issuer) = &self.issuer {
+            issuer.keys.upkeep(now)?;
+        }
         let stale = undone || expired > 0 || self.rules_error().is_some();
         let applied = if stale { self.apply_rules_locked(now) } else { Ok(()) };
         self.edge.forget_flows().map_err(Problem::Edge)?;
@@ -153,12 +163,26 @@ impl Control {
         Ok(next.map(|deadline| Duration::from_secs(deadline.0.saturating_sub(now.0))))
     }
 
-    /// Stores when keys were last used; also for the last moment before the agent ends. Blocks.
+    /// Stores when keys were last used, for the last moment before the agent ends. Blocks.
     pub fn store_uses(&self) -> Result<(), StoreError> {
-        let uses = self.keys.unstored_uses();
-        self.store.touch_keys(&uses)?;
-        self.keys.stored(&uses);
+        while self.store_some_uses()? {}
         Ok(())
+    }
+
+    /// Stores when some of the keys were last used; says whether there were any.
+    fn store_some_uses(&self) -> Result<bool, StoreError> {
+        let uses = self.keys.take_uses();
+        if uses.is_empty() {
+            return Ok(false);
+        }
+        match self.store.touch_keys(uses.iter()) {
+            Ok(()) => self.keys.stored(uses),
+            Err(error) => {
+                self.keys.not_stored(uses);
+                return Err(error);
+            }
+        }
+        Ok(true)
     }
 
     /// Whatever fails here, the change behind it is stored: it is told so, and [`Control::upkeep`] retries.
@@ -233,7 +257,10 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/issuers", get(issuers::list))
         .route("/v1/issuers/{name}/refresh", post(issuers::refresh))
         .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/import", post(keys::import).layer(DefaultBodyLimit::max(body::KEYS_BYTES)))
+        .route("/v1/keys/{id}", get(keys::show))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
         .route("/v1/limits", get(limits::list).post(limits::set))
         .route("/v1/limits/{network}", get(limits::of).delete(limits::remove))
         .route("/v1/pending", get(confirm::list))
@@ -243,8 +270,11 @@ fn router(control: Arc<Control>) -> Router {
             get(revocations::list).post(revocations::revoke).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)),
         )
         .route("/v1/revocations/{id}", delete(revocations::remove))
+        .route("/v1/signing-keys", get(issuer::list))
+        .route("/v1/signing-keys/rotate", post(issuer::rotate))
         .route("/v1/sources/{address}", get(filter::source))
         .route("/v1/status", get(filter::status))
+        .route("/v1/tokens", post(issuer::issue))
         .fallback(|| async { Problem::Path })
         .method_not_allowed_fallback(|| async { Problem::Method })
         .layer(DefaultBodyLimit::max(body::BODY_BYTES))

@@ -8,6 +8,7 @@ use std::fmt;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::api_key::ApiKey;
 use crate::identity::Method;
 use crate::path;
 use crate::refusal::Refusal;
@@ -81,27 +82,49 @@ fn api_key_text(value: &HeaderValue) -> Option<&str> {
 }
 
 /// Names of query parameters that carry credentials elsewhere, folded as [`folded`] does.
-const QUERY_CREDENTIALS: [&str; 6] =
-    ["accesstoken", "apikey", "authorization", "bearertoken", "idtoken", "xapikey"];
+const QUERY_CREDENTIALS: [&str; 9] = [
+    "accesstoken",
+    "apikey",
+    "apisecret",
+    "apitoken",
+    "authorization",
+    "bearertoken",
+    "clientsecret",
+    "idtoken",
+    "xapikey",
+];
 
 fn query_has_credential(query: &str, api_key_header: &HeaderName) -> bool {
     query.split(['&', ';']).any(|pair| {
-        let name = pair.split('=').next().unwrap_or_default().as_bytes();
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = name.as_bytes();
         QUERY_CREDENTIALS.iter().any(|credential| folded(name).eq(credential.bytes()))
             || folded(name).eq(folded(api_key_header.as_str().as_bytes()))
+            || is_api_key(value)
     })
+}
+
+/// Whether `value` is one of our API keys, whatever it is called.
+fn is_api_key(value: &str) -> bool {
+    let start = decoded(value.as_bytes()).take(ApiKey::PREFIX.len());
+    start.eq(ApiKey::PREFIX.iter().copied())
+        && String::from_utf8(decoded(value.as_bytes()).collect())
+            .is_ok_and(|text| ApiKey::parse(&text).is_ok())
 }
 
 /// `name` decoded, in lower case, without what its spellings differ in.
 fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
-    let mut rest = name;
+    decoded(name).map(|byte| byte.to_ascii_lowercase()).filter(|byte| !matches!(byte, b'-' | b'_' | b'.'))
+}
+
+fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = text;
     std::iter::from_fn(move || {
         let &first = rest.first()?;
         let escaped = path::escape(rest);
         rest = &rest[if escaped.is_some() { 3 } else { 1 }..];
-        Some(escaped.unwrap_or(first).to_ascii_lowercase())
+        Some(escaped.unwrap_or(first))
     })
-    .filter(|byte| !matches!(byte, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]

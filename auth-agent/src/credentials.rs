@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use self::cache::{Accepted, Cache, Forged, Known, TextHash};
-use crate::api_key::{ApiKey, KeyRing};
+use crate::api_key::{ApiKey, KeyId, KeyRing};
 use crate::authenticate::{Denied, Guess, Verify};
-use crate::clock::{Monotonic, UnixTime};
-use crate::config;
+use crate::clock::{Monotonic, Now, UnixTime};
+use crate::config::{self, OWN_ISSUER};
 use crate::counters::TokenCounters;
 use crate::identity::{Facts, Identity, Method, TokenHash};
 use crate::issuers::{Issuers, KeysToCome};
@@ -34,17 +34,21 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Credentials that these know; tokens are remembered within these bounds.
+    /// Credentials that these know; no token is remembered.
     pub fn new(
         issuers: Arc<Issuers>,
         keys: Arc<KeyRing>,
         revocations: Arc<Revocations>,
         tokens: Arc<Verifier>,
-        config: &config::Tokens,
-        counters: Arc<TokenCounters>,
     ) -> Self {
-        let cache = Cache::new(config, Arc::clone(&counters));
-        Self { cache, counters, guesses: RandomState::new(), issuers, keys, revocations, tokens }
+        let guesses = RandomState::new();
+        Self { cache: None, counters: Arc::default(), guesses, issuers, keys, revocations, tokens }
+    }
+
+    /// The same; tokens are remembered within these bounds.
+    #[must_use]
+    pub fn remembering(self, config: &config::Tokens, counters: Arc<TokenCounters>) -> Self {
+        Self { cache: Cache::new(config, Arc::clone(&counters)), counters, ..self }
     }
 
     /// The identity behind a token, verified now or a short while ago.
@@ -79,12 +83,23 @@ impl Credentials {
         self.counters.sensitive.store(self.tokens.sensitive(), Relaxed);
         match verified {
             Ok(claims) => Ok(Accepted {
-                identity: Identity::verified(facts(&claims, TokenHash::of(token))),
+                identity: Identity::verified(Facts {
+                    key: self.exchanged_key(&claims, now),
+                    ..facts(&claims, TokenHash::of(token))
+                }),
                 keys: claims.keys(),
                 valid: claims.valid().clone(),
             }),
             Err(Rejected { error, tried }) => Err(self.denied(error, tried.as_ref())),
         }
+    }
+
+    /// The API key that a token of the built-in issuer was exchanged for; `None`: it was issued by hand, for a client of
+    /// that name.
+    fn exchanged_key(&self, claims: &VerifiedClaims, now: UnixTime) -> Option<KeyId> {
+        let own = **claims.issuer_name() == *OWN_ISSUER;
+        let key = claims.client().filter(|_| own)?.parse().ok()?;
+        self.keys.standing(key, now).map(|_| key)
     }
 
     /// Whoever has no key can only guess signatures, and the names of keys that might verify them.
@@ -99,20 +114,15 @@ impl Credentials {
 }
 
 impl Verify for Credentials {
-    fn api_key(&self, key: &str, source: IpAddr, now: UnixTime) -> Result<Arc<Identity>, Denied> {
-        let record = self.keys.verify(key, source, now).map_err(|refusal| Denied {
+    fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Denied> {
+        self.keys.verify(key, source, now).map_err(|refusal| Denied {
             // Who knows a key's secret has nothing to guess, whatever else is wrong.
             guess: (refusal == Refusal::ApiKeyInvalid)
                 .then(|| ApiKey::parse(key).ok())
                 .flatten()
                 .map(|key| Guess(self.guesses.hash_one(key.id()))),
             refusal,
-        })?;
-        Ok(Identity::verified(Facts {
-            key: Some(record.id()),
-            scopes: record.scopes().into(),
-            ..Facts::new(Method::ApiKey, record.name())
-        }))
+        })
     }
 
     fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome> {
@@ -129,7 +139,12 @@ impl Verify for Credentials {
     }
 
     fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Denied> {
-        self.identity(token, now)
+        let identity = self.identity(token, now)?;
+        // Remembered or not: such a token ends with its key.
+        match identity.facts().key.and_then(|key| self.keys.standing(key, now)) {
+            Some(Err(refusal)) => Err(refusal.into()),
+            Some(Ok(())) | None => Ok(identity),
+        }
     }
 }
 

@@ -11,17 +11,20 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tracing::{debug, info};
 
+use crate::api_key::has_browser_marks;
 use crate::authenticate::{self, Denied, Verify};
-use crate::clock::{Monotonic, UnixTime};
+use crate::authorization_server::{Answered, AuthorizationServer, Endpoint};
+use crate::clock::Monotonic;
+pub use crate::clock::Now;
 use crate::config::{Auth, Config, Route};
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
-use crate::credential;
-use crate::identity::Identity;
+use crate::credential::{self, Credential};
+use crate::identity::{Identity, Method as By};
 use crate::limits::{self, Charge, SourceDebts};
 use crate::policy::{self, Permit};
 use crate::proxy::{Proxy, RequestBody, ResponseBody};
-use crate::refusal::{self, Refusal, Refused};
+use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::{self, Canonical};
 
 /// The body of a response: ours, or the upstream's.
@@ -38,24 +41,9 @@ pub struct Peer {
     pub source: IpAddr,
 }
 
-/// When a request came, on both clocks.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For debts.
-    pub monotonic: Monotonic,
-    /// For credentials.
-    pub unix: UnixTime,
-}
-
-impl Now {
-    /// The time now.
-    pub fn read() -> Self {
-        Self { monotonic: Monotonic::now(), unix: UnixTime::now() }
-    }
-}
-
 /// What a request is judged by, and the way on.
 pub struct Gateway {
+    authorization_server: Option<AuthorizationServer>,
     config: Arc<Config>,
     counters: Arc<Counters>,
     debts: Arc<dyn SourceDebts>,
@@ -72,7 +60,13 @@ impl Gateway {
         counters: Arc<Counters>,
     ) -> Self {
         let proxy = Proxy::new(&config);
-        Self { config, counters, debts, proxy, verify }
+        Self { authorization_server: None, config, counters, debts, proxy, verify }
+    }
+
+    /// With a built-in issuer.
+    #[must_use]
+    pub fn with_authorization_server(self, server: AuthorizationServer) -> Self {
+        Self { authorization_server: Some(server), ..self }
     }
 
     /// Answers `request`, which is `open`.
@@ -89,7 +83,14 @@ impl Gateway {
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let outcome = match self.judge(peer, open, &parts, now).await {
-            Ok((canonical, permit)) => {
+            Ok(Judged::Own(server, endpoint)) => {
+                let answer = server.answer(endpoint, &parts, body, peer.source, now).await;
+                if let Err(refused) = &answer {
+                    unread.linger(refused.refusal);
+                }
+                return self.own_answer(peer, &parts, answer, now).map(Either::Left);
+            }
+            Ok(Judged::Permitted(canonical, permit)) => {
                 let request = Request::from_parts(parts, body);
                 tokio::select! {
                     response = self.proxy.forward(&permit, &canonical, peer.source, request) => {
@@ -120,13 +121,43 @@ impl Gateway {
         open: &OpenRequest,
         request: &Parts,
         now: Now,
-    ) -> Result<(Canonical, Permit<'_>), Refused<'_>> {
+    ) -> Result<Judged<'_>, Refused<'_>> {
         let admitted = limits::admit(&*self.debts, peer.source, now.monotonic)?;
         let canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
+        let own = self.authorization_server.as_ref();
+        if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
+        {
+            return Ok(Judged::Own(server, endpoint));
+        }
         let route = policy::route(&self.config, &canonical)?;
         let identity = self.identify((peer, open), request, &canonical, route, now).await?;
         let permit = policy::authorize(admitted, route, identity)?;
-        Ok((canonical, permit))
+        Ok(Judged::Permitted(canonical, permit))
+    }
+
+    /// The answer of the built-in issuer; a client that failed to authenticate is charged as any other.
+    fn own_answer(
+        &self,
+        peer: &Peer,
+        request: &Parts,
+        answer: Result<Answered, EndpointRefused>,
+        now: Now,
+    ) -> Response<Full<Bytes>> {
+        match answer {
+            Ok(Answered { client, response }) => {
+                if client.is_some() {
+                    self.debts.authenticated(peer.source, now.monotonic);
+                }
+                response
+            }
+            Err(refused) => {
+                let denied = Denied { guess: refused.guess, refusal: refused.refusal };
+                let refusal = self.charge_failure(peer.source, denied, now.monotonic);
+                let refused = EndpointRefused { refusal, ..refused };
+                self.note(peer, &request.method, request.uri.path(), refused.refusal);
+                refusal::respond_endpoint(&refused)
+            }
+        }
     }
 
     /// Who sent the request, where the route wants to know; a failure is charged to the source.
@@ -171,6 +202,14 @@ impl Gateway {
         }
     }
 
+    /// Before the key is looked at, so that a browser learns nothing about it.
+    fn refuse_browser(&self, request: &Parts, credential: &Credential<'_>) -> Result<(), Refusal> {
+        let refused = credential.method() == By::ApiKey
+            && !self.config.api_keys.allow_browsers
+            && has_browser_marks(&request.headers);
+        if refused { Err(Refusal::ApiKeyBrowser) } else { Ok(()) }
+    }
+
     /// The one place where a request waits while it is judged: for keys that its issuer may just have published.
     async fn authenticate(
         &self,
@@ -182,7 +221,8 @@ impl Gateway {
         let header = &self.config.api_keys.header;
         let max_bytes = self.config.sizes.token_bytes.get();
         let credential = credential::extract(&request.headers, canonical.query(), header, max_bytes)?;
-        let judge = |now: Now| authenticate::authenticate(&*self.verify, &credential, peer.source, now.unix);
+        self.refuse_browser(request, &credential)?;
+        let judge = |now: Now| authenticate::authenticate(&*self.verify, &credential, peer.source, now);
         let denied = match judge(now) {
             Ok(identity) => return Ok(identity),
             Err(denied) => denied,
@@ -197,23 +237,36 @@ impl Gateway {
     }
 
     fn refuse(&self, peer: &Peer, method: &Method, path: &str, refused: Refused<'_>) -> Response<AnswerBody> {
-        let (reason, status) = (refused.refusal.name(), refused.refusal.status());
+        self.note(peer, method, path, refused.refusal);
+        refusal::respond(refused).map(Either::Left)
+    }
+
+    /// Counts and logs a refusal.
+    fn note(&self, peer: &Peer, method: &Method, path: &str, refusal: Refusal) {
+        let (reason, status) = (refusal.name(), refusal.status());
         self.counters.refusals.count(reason);
         // Debug formatting escapes what could forge a log line; the query may hold a secret and is left out.
         let path = &path[..path.floor_char_boundary(MAX_LOGGED_PATH_BYTES)];
         let source = peer.source;
-        if refused.refusal.is_notable() {
+        if refusal.is_notable() {
             info!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
         } else {
             debug!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
         }
-        refusal::respond(refused).map(Either::Left)
     }
 
     /// The counters that requests are counted in.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// A request that was not refused.
+enum Judged<'g> {
+    /// The built-in issuer answers it.
+    Own(&'g AuthorizationServer, Endpoint),
+    /// It may be forwarded.
+    Permitted(Canonical, Permit<'g>),
 }
 
 /// The body of a request that may be refused before it is read.

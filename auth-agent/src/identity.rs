@@ -154,13 +154,14 @@ impl Facts {
 #[derive(Debug)]
 pub struct Identity {
     facts: Facts,
-    marks: OnceLock<Marks>,
+    /// Behind a pointer, as most of a million API keys never need them.
+    marks: OnceLock<Box<Marks>>,
     /// The generation of the revocations that it was last found to be in none of; 0: none yet.
     clean_in: AtomicU64,
 }
 
 impl Identity {
-    /// For [`crate::credentials`] alone: whoever calls this has verified the credential.
+    /// For [`crate::credentials`], whose token was verified, and for the records of API keys, which only the key opens.
     pub(crate) fn verified(facts: Facts) -> Arc<Self> {
         Arc::new(Self { clean_in: AtomicU64::new(0), facts, marks: OnceLock::new() })
     }
@@ -172,7 +173,7 @@ impl Identity {
 
     /// The marks by which it may be revoked.
     pub fn marks(&self) -> &Marks {
-        self.marks.get_or_init(|| Marks::new(&self.facts))
+        self.marks.get_or_init(|| Box::new(Marks::new(&self.facts)))
     }
 
     pub(crate) fn was_clean_in(&self) -> u64 {

@@ -3,6 +3,7 @@
 pub mod allowlist;
 pub mod api_key;
 pub mod authenticate;
+pub mod authorization_server;
 pub mod classes;
 pub mod cli;
 pub mod clock;

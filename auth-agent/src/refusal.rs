@@ -9,17 +9,26 @@ use http::StatusCode;
 use crate::path::PathError;
 use crate::token::TokenError;
 
+mod endpoint;
 mod response;
 
+pub use endpoint::{EndpointRefused, respond_endpoint};
 pub use response::{Refused, respond};
 
 /// Why a request was refused. Adding a variant here is all it takes to name a new reason.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Refusal {
+    /// The request carries an API key and the marks of a browser.
+    ApiKeyBrowser,
     /// The API key is well formed and unknown, or its checksum is wrong.
     ApiKeyInvalid,
     /// The API key is past its expiry.
     ApiKeyExpired,
+    /// The API key is over its own request limit.
+    ApiKeyLimit {
+        /// Until its next request is admitted.
+        retry_after: Duration,
+    },
     /// The API key is used from outside its networks.
     ApiKeyNetwork,
     /// The API key was revoked.
@@ -35,6 +44,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// No body bytes came for `timeouts.body_idle`.
     BodyTimeout,
+    /// A request to the built-in issuer without a client's credentials.
+    ClientMissing,
     /// More than one credential.
     CredentialAmbiguous,
     /// The credential was valid when the request came, and its time ran out before the upstream answered.
@@ -45,14 +56,20 @@ pub enum Refusal {
     CredentialMissing,
     /// The token, or who it speaks for, was revoked.
     CredentialRevoked,
+    /// The body of a request to the built-in issuer is not the form that it takes.
+    FormInvalid,
     /// The message's length is stated in a way that another server could read differently.
     FramingInvalid,
+    /// The built-in issuer is asked for a grant that it does not give.
+    GrantUnsupported,
     /// More than `sizes.headers` fields.
     HeadersTooMany,
     /// `Host` missing, twice, malformed, or unlike the target's authority or scheme.
     HostInvalid,
     /// `Host` is not the name that the TLS connection was made for.
     HostMisdirected,
+    /// The built-in issuer could not sign, or could not store a revocation.
+    IssuerFailed,
     /// CONNECT, TRACE, or a method that this edge does not forward.
     MethodNotAllowed,
     /// The path has no single canonical form.
@@ -64,10 +81,14 @@ pub enum Refusal {
     },
     /// No route matches.
     RouteNotFound,
+    /// The built-in issuer is asked for scopes that the client does not have, or for more than a token holds.
+    ScopeInvalid,
     /// The credential lacks a scope that the route needs.
     ScopeMissing,
     /// The JWT was refused.
     Token(TokenError),
+    /// The built-in issuer is asked to revoke another client's token.
+    TokenForeign,
     /// The upstream can't be reached.
     UpstreamUnreachable,
     /// The upstream's answer can't be understood or broke off.
@@ -82,29 +103,37 @@ impl Refusal {
     /// The reason's name: lower case, words joined by hyphens.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::ApiKeyBrowser => "api-key-browser",
             Self::ApiKeyInvalid => "api-key-invalid",
             Self::ApiKeyExpired => "api-key-expired",
+            Self::ApiKeyLimit { .. } => "api-key-limit",
             Self::ApiKeyNetwork => "api-key-network",
             Self::ApiKeyRevoked => "api-key-revoked",
             Self::AuthFailureLimit { .. } => "auth-failure-limit",
             Self::BodyInvalid => "body-invalid",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
+            Self::ClientMissing => "client-missing",
             Self::CredentialAmbiguous => "credential-ambiguous",
             Self::CredentialExpired => "credential-expired",
             Self::CredentialMalformed => "credential-malformed",
             Self::CredentialMissing => "credential-missing",
             Self::CredentialRevoked => "credential-revoked",
+            Self::FormInvalid => "form-invalid",
             Self::FramingInvalid => "framing-invalid",
+            Self::GrantUnsupported => "grant-unsupported",
             Self::HeadersTooMany => "headers-too-many",
             Self::HostInvalid => "host-invalid",
             Self::HostMisdirected => "host-misdirected",
+            Self::IssuerFailed => "issuer-failed",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::PathInvalid(_) => "path-invalid",
             Self::RequestLimit { .. } => "request-limit",
             Self::RouteNotFound => "route-not-found",
+            Self::ScopeInvalid => "scope-invalid",
             Self::ScopeMissing => "scope-missing",
             Self::Token(error) => error.name(),
+            Self::TokenForeign => "token-foreign",
             Self::UpstreamUnreachable => "upstream-unreachable",
             Self::UpstreamInvalid => "upstream-invalid",
             Self::UpstreamTimeout => "upstream-timeout",
@@ -118,6 +147,7 @@ impl Refusal {
             Self::ApiKeyInvalid
             | Self::ApiKeyExpired
             | Self::ApiKeyRevoked
+            | Self::ClientMissing
             | Self::CredentialAmbiguous
             | Self::CredentialExpired
             | Self::CredentialMalformed
@@ -126,15 +156,23 @@ impl Refusal {
             // Nothing is known against the token.
             Self::Token(TokenError::KeysUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::ApiKeyNetwork | Self::ScopeMissing => StatusCode::FORBIDDEN,
-            Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            Self::ApiKeyLimit { .. } | Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyInvalid | Self::FramingInvalid | Self::HostInvalid | Self::PathInvalid(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BodyInvalid
+            | Self::FormInvalid
+            | Self::FramingInvalid
+            | Self::GrantUnsupported
+            | Self::HostInvalid
+            | Self::PathInvalid(_)
+            | Self::ScopeInvalid
+            | Self::TokenForeign => StatusCode::BAD_REQUEST,
             Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HostMisdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::IssuerFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamInvalid | Self::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
@@ -153,8 +191,10 @@ impl Refusal {
     /// What is wrong, in a sentence for the client; tells nothing that the client does not know.
     pub fn detail(&self) -> &'static str {
         match self {
+            Self::ApiKeyBrowser => "api keys are for servers, and this request came from a browser",
             Self::ApiKeyInvalid => "the api key is not known",
             Self::ApiKeyExpired => "the api key is past its expiry",
+            Self::ApiKeyLimit { .. } => "too many requests with this api key",
             Self::ApiKeyNetwork => "the api key may not be used from this network",
             Self::ApiKeyRevoked => "the api key was revoked",
             Self::AuthFailureLimit { .. } => {
@@ -163,21 +203,30 @@ impl Refusal {
             Self::BodyInvalid => "the request body broke off or is not framed correctly",
             Self::BodyTooLarge => "the request body is too large",
             Self::BodyTimeout => "the request body stopped coming",
+            Self::ClientMissing => "the request carries no client credentials",
             Self::CredentialAmbiguous => "the request carries more than one credential",
             Self::CredentialExpired => "the credential ran out while the request was under way",
             Self::CredentialMalformed => "the credential is not in a form that is accepted here",
             Self::CredentialMissing => "the request carries no credential",
             Self::CredentialRevoked => "the credential was revoked",
+            Self::FormInvalid => {
+                "the request is not a form of at most 16 kib with every parameter once, lacks one, or authenticates \
+                 in two ways"
+            }
             Self::FramingInvalid => "the transfer coding is not supported",
+            Self::GrantUnsupported => "the only grant here is client_credentials",
             Self::HeadersTooMany => "the request has too many header fields",
             Self::HostInvalid => "the host is missing, repeated, malformed or unlike the request target",
             Self::HostMisdirected => "the host is not the one this connection was made for",
+            Self::IssuerFailed => "the issuer failed, try again later",
             Self::MethodNotAllowed => "the method is not forwarded",
             Self::PathInvalid(error) => error.description(),
             Self::RequestLimit { .. } => "too many requests from this address",
             Self::RouteNotFound => "no route matches the path",
+            Self::ScopeInvalid => "the client lacks one of these scopes, or they are too many for one token",
             Self::ScopeMissing => "the credential lacks a scope that this route needs",
             Self::Token(error) => error.description(),
+            Self::TokenForeign => "the token was issued to another client",
             Self::UpstreamUnreachable => "the upstream can't be reached",
             Self::UpstreamInvalid => "the upstream's answer broke off or can't be understood",
             Self::UpstreamTimeout => "the upstream did not answer in time",
@@ -186,8 +235,8 @@ impl Refusal {
     }
 
     /// Whether it counts as a failed authentication, and so brings the source nearer to
-    /// [`Self::AuthFailureLimit`]. All of them do but a missing credential, which guesses nothing, and a token that can't
-    /// be checked for want of its issuer's keys.
+    /// [`Self::AuthFailureLimit`]. A missing credential, a browser's request and a key over its limit guess nothing; nor
+    /// does a token that can't be checked for want of its issuer's keys.
     pub fn is_auth_failure(&self) -> bool {
         match self {
             Self::Token(error) => *error != TokenError::KeysUnavailable,

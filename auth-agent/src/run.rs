@@ -19,7 +19,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
-use crate::authenticate::Guess;
+use crate::authenticate::{Guess, Verify};
+use crate::authorization_server::{AuthorizationServer, Sealer, SigningKeys, TokenIssuer};
 use crate::classes::Classes;
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
@@ -87,10 +88,11 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let started = UnixTime::now();
-    let (store, keys) = open_store(&config, started)?;
+    let (store, keys, sealer) = open_store(&config, started)?;
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations, started)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
+    let issuer = token_issuer(&config, sealer, &store, &tokens, started)?;
     let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
     let issuers = Arc::new(issuers);
     let server = Server::bind(&config)?;
@@ -107,6 +109,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         connections: server.connections(),
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
+        issuer: issuer.clone(),
         issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
         revocations: Arc::clone(&revocations),
@@ -122,11 +125,18 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     let fresh_keys = issuers.keep();
     let token_counters = Arc::clone(&counters.tokens);
-    let verify =
-        Arc::new(Credentials::new(issuers, keys, revocations, tokens, &config.tokens, token_counters));
+    let credentials =
+        Credentials::new(issuers, keys, revocations, tokens).remembering(&config.tokens, token_counters);
+    let verify: Arc<dyn Verify> = Arc::new(credentials);
     let guesses = Guesses::new(&config.limits.credential_failures);
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter), guesses });
-    let gateway = Arc::new(Gateway::new(Arc::clone(&config), verify, debts, counters));
+    let mut gateway = Gateway::new(Arc::clone(&config), Arc::clone(&verify), debts, counters);
+    if let Some(issuer) = issuer {
+        let revoke = Arc::clone(&control) as _;
+        gateway =
+            gateway.with_authorization_server(AuthorizationServer::new(&config, issuer, verify, revoke));
+    }
+    let gateway = Arc::new(gateway);
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();
     let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), async {
@@ -153,13 +163,27 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     finish(control, upkeep, control_server).await
 }
 
-/// The store, and the ring of the keys in it.
-fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>)> {
+/// The store, the ring of the keys in it, and what seals signing keys.
+fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>, Sealer)> {
     let store = Store::open(&config.store.directory, now)?;
-    let keys = store.keys()?;
-    let pepper = Pepper::open(&config.store.directory, !keys.is_empty())?;
-    let ring = KeyRing::new(pepper, &keys);
-    Ok((Arc::new(store), Arc::new(ring)))
+    let pepper = Pepper::open(&config.store.directory, store.needs_secret()?)?;
+    let sealer = Sealer::new(&pepper).context("the crypto library failed")?;
+    let ring = KeyRing::new(pepper, []);
+    store.each_key(|key| ring.insert(key))?;
+    Ok((Arc::new(store), Arc::new(ring), sealer))
+}
+
+/// The built-in issuer, where one is configured.
+fn token_issuer(
+    config: &Config,
+    sealer: Sealer,
+    store: &Arc<Store>,
+    tokens: &Arc<Verifier>,
+    now: UnixTime,
+) -> Result<Option<Arc<TokenIssuer>>> {
+    let Some(server) = &config.authorization_server else { return Ok(None) };
+    let keys = SigningKeys::open(server, Arc::clone(store), sealer, Arc::clone(tokens), now)?;
+    Ok(Some(Arc::new(TokenIssuer::new(server.clone(), keys))))
 }
 
 async fn upkeep(control: Arc<Control>) {

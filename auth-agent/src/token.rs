@@ -188,6 +188,11 @@ impl Verifier {
         Ok(())
     }
 
+    /// Bytes of the longest token that is looked at.
+    pub fn max_token_bytes(&self) -> usize {
+        self.max_token_bytes
+    }
+
     fn named(&self, name: &str) -> Option<&Issuer> {
         self.issuers.iter().find(|issuer| **issuer.name() == *name)
     }

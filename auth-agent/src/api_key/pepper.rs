@@ -9,7 +9,7 @@ use std::{array, fmt};
 
 use aws_lc_rs::{hmac, rand};
 
-use super::ApiKey;
+use super::{ApiKey, RandomError};
 
 const FILE: &str = "api-key.pepper";
 const LENGTH: usize = 32;
@@ -82,6 +82,19 @@ impl Pepper {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(directory, path),
             Err(source) => Err(PepperError::Io { action: "open", path, source }),
         }
+    }
+
+    /// A secret that no file holds.
+    pub(super) fn random() -> Result<Self, RandomError> {
+        let mut secret = [0; LENGTH];
+        rand::fill(&mut secret).map_err(|_| RandomError)?;
+        Ok(Self::new(&secret))
+    }
+
+    /// A secret of its own for another purpose: who knows one learns nothing of the other.
+    pub(crate) fn derive(&self, purpose: &[u8]) -> [u8; 32] {
+        let tag = hmac::sign(&self.0, purpose);
+        array::from_fn(|at| tag.as_ref()[at])
     }
 
     /// Hash of a key under this secret.

@@ -2,28 +2,25 @@ use std::fs::{self, Permissions};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use tempfile::tempdir;
 
 use super::*;
+use crate::clock::{Monotonic, Now};
 use crate::refusal::Refusal;
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
 fn stored(key: &ApiKey, pepper: &Pepper) -> StoredKey {
-    StoredKey {
-        created: UnixTime(0),
-        expires: None,
-        hash: pepper.hash(key),
-        id: key.id(),
-        last_used: None,
-        name: "billing".into(),
-        networks: vec![],
-        note: None,
-        revoked: None,
-        scopes: vec!["read".into()],
-    }
+    let scopes = vec!["read".into()];
+    StoredKey { scopes, ..StoredKey::new(key.id(), pepper.hash(key), "billing".into(), UnixTime(7)) }
+}
+
+/// So many seconds since 1970, and so many of the other clock.
+fn at(unix: UnixTime, monotonic_ms: u64) -> Now {
+    Now { monotonic: Monotonic(monotonic_ms * 1_000_000), unix }
 }
 
 fn pepper() -> Pepper {
@@ -194,9 +191,9 @@ fn a_key_is_accepted_only_while_valid_and_from_its_networks() {
         change(&mut entry);
         let ring = KeyRing::new(pepper, [&entry]);
         let source: IpAddr = source.parse().unwrap();
-        assert_eq!(ring.verify(key.expose(), source, NOW).map(|_| ()), expected, "{what}");
+        assert_eq!(ring.verify(key.expose(), source, at(NOW, 0)).map(|_| ()), expected, "{what}");
         let used = expected.is_ok().then_some(NOW);
-        assert_eq!(ring.last_used(&entry.hash), used, "{what}: only an accepted key was used");
+        assert_eq!(ring.last_used(entry.id), used, "{what}: only an accepted key was used");
     }
 }
 
@@ -207,7 +204,7 @@ fn unknown_and_malformed_keys_are_refused_alike() {
     let ring = KeyRing::new(pepper, []);
     let source = IpAddr::from([192, 0, 2, 1]);
     for text in [known.expose(), "", "aak_", "nonsense", &known.expose()[1..]] {
-        assert_eq!(ring.verify(text, source, NOW).err(), Some(Refusal::ApiKeyInvalid), "{text:?}");
+        assert_eq!(ring.verify(text, source, at(NOW, 0)).err(), Some(Refusal::ApiKeyInvalid), "{text:?}");
     }
 }
 
@@ -216,7 +213,7 @@ fn a_key_hashed_under_another_pepper_is_unknown() {
     let key = ApiKey::generate().unwrap();
     let elsewhere = stored(&key, &pepper());
     let ring = KeyRing::new(pepper(), [&elsewhere]);
-    assert!(ring.verify(key.expose(), IpAddr::from([192, 0, 2, 1]), NOW).is_err());
+    assert!(ring.verify(key.expose(), IpAddr::from([192, 0, 2, 1]), at(NOW, 0)).is_err());
 }
 
 #[test]
@@ -226,13 +223,72 @@ fn inserting_and_revoking_take_effect_at_the_next_request() {
     let entries = [stored(&first, &pepper), stored(&second, &pepper)];
     let ring = KeyRing::new(pepper, [&entries[0]]);
     let source = IpAddr::from([192, 0, 2, 1]);
-    let verdict = |key: &ApiKey| ring.verify(key.expose(), source, NOW).map(|record| record.id());
+    let verdict = |key: &ApiKey| {
+        ring.verify(key.expose(), source, at(NOW, 0)).map(|identity| identity.facts().key.unwrap())
+    };
     assert_eq!(verdict(&second), Err(Refusal::ApiKeyInvalid));
     ring.insert(&entries[1]);
     assert_eq!(verdict(&second), Ok(second.id()));
     ring.revoke(second.id());
     assert_eq!(verdict(&second), Err(Refusal::ApiKeyRevoked));
     assert_eq!(verdict(&first), Ok(first.id()));
+}
+
+#[test]
+fn a_key_stands_for_what_was_stored_of_it_and_no_request_makes_that_anew() {
+    let (key, pepper) = (ApiKey::generate().unwrap(), pepper());
+    let entry = StoredKey { expires: Some(UnixTime(NOW.0 + 9)), ..stored(&key, &pepper) };
+    let ring = KeyRing::new(pepper, [&entry]);
+    let verify = || ring.verify(key.expose(), IpAddr::from([192, 0, 2, 1]), at(NOW, 0)).unwrap();
+    let (first, second) = (verify(), verify());
+    assert!(Arc::ptr_eq(&first, &second));
+    let facts = first.facts();
+    assert_eq!((facts.key, &*facts.subject), (Some(key.id()), "billing"));
+    assert_eq!((facts.issued_at, facts.expires), (Some(UnixTime(7)), entry.expires));
+    assert_eq!(facts.scopes.iter().map(|scope| &**scope).collect::<Vec<_>>(), ["read"]);
+}
+
+#[test]
+fn a_key_that_is_stored_anew_keeps_what_it_used_and_owes() {
+    let (key, pepper) = (ApiKey::generate().unwrap(), pepper());
+    let entry = StoredKey { rate: Some(one_a_second(1)), ..stored(&key, &pepper) };
+    let ring = KeyRing::new(pepper, [&entry]);
+    let source = IpAddr::from([192, 0, 2, 1]);
+    assert!(ring.verify(key.expose(), source, at(NOW, 0)).is_ok());
+    let uses = ring.take_uses();
+    ring.insert(&StoredKey { expires: Some(UnixTime(NOW.0 + 60)), ..entry });
+    assert_eq!(ring.last_used(key.id()), Some(NOW));
+    assert!(matches!(ring.verify(key.expose(), source, at(NOW, 0)), Err(Refusal::ApiKeyLimit { .. })));
+    assert_eq!(ring.standing(key.id(), UnixTime(NOW.0 + 59)), Some(Ok(())));
+    assert_eq!(ring.standing(key.id(), UnixTime(NOW.0 + 60)), Some(Err(Refusal::ApiKeyExpired)));
+    ring.revoke(key.id());
+    assert_eq!(ring.standing(key.id(), NOW), Some(Err(Refusal::ApiKeyRevoked)));
+    assert_eq!(ring.standing(ApiKey::generate().unwrap().id(), NOW), None);
+    ring.stored(uses);
+}
+
+fn one_a_second(burst: u32) -> Rate {
+    let number = |number| std::num::NonZeroU32::new(number).unwrap();
+    Rate { burst: number(burst), events: number(1), period: std::time::Duration::from_secs(1) }
+}
+
+#[test]
+fn a_key_over_its_own_limit_is_told_when_it_may_go_on_and_refused_requests_cost_it_nothing() {
+    let (key, pepper) = (ApiKey::generate().unwrap(), pepper());
+    let other = ApiKey::generate().unwrap();
+    let entries =
+        [StoredKey { rate: Some(one_a_second(2)), ..stored(&key, &pepper) }, stored(&other, &pepper)];
+    let ring = KeyRing::new(pepper, &entries);
+    let verify = |key: &ApiKey, ms: u64| {
+        ring.verify(key.expose(), IpAddr::from([192, 0, 2, 1]), at(NOW, 1_000_000 + ms)).map(|_| ())
+    };
+    let over = |ms| Err(Refusal::ApiKeyLimit { retry_after: std::time::Duration::from_millis(ms) });
+    for (ms, expected) in
+        [(0, Ok(())), (0, Ok(())), (0, over(1000)), (999, over(1)), (1000, Ok(())), (1001, over(999))]
+    {
+        assert_eq!(verify(&key, ms), expected, "{ms}");
+        assert_eq!(verify(&other, ms), Ok(()), "another key has nothing to do with it");
+    }
 }
 
 #[test]
@@ -243,14 +299,44 @@ fn a_use_is_handed_out_until_the_store_has_it() {
     let entry = StoredKey { hash: ring.hash(&key), ..stored(&key, &self::pepper()) };
     ring.insert(&entry);
     let source = IpAddr::from([192, 0, 2, 1]);
-    let at = |seconds| ring.verify(key.expose(), source, UnixTime(seconds)).unwrap();
-    assert_eq!(ring.unstored_uses(), []);
-    at(100);
-    at(90);
-    let uses = ring.unstored_uses();
-    assert_eq!(uses, [(key.id(), UnixTime(100))]);
-    assert_eq!(ring.unstored_uses(), uses, "the store may have failed");
-    at(110);
-    ring.stored(&uses);
-    assert_eq!(ring.unstored_uses(), [(key.id(), UnixTime(110))]);
+    let used_at = |seconds| ring.verify(key.expose(), source, at(UnixTime(seconds), 0)).unwrap();
+    let list = |uses: &Uses| uses.iter().collect::<Vec<_>>();
+    assert!(ring.take_uses().is_empty());
+    used_at(100);
+    used_at(90);
+    let uses = ring.take_uses();
+    assert_eq!(list(&uses), [(key.id(), UnixTime(100))]);
+    assert!(ring.take_uses().is_empty(), "it is on its way");
+    ring.not_stored(uses);
+    let uses = ring.take_uses();
+    assert_eq!(list(&uses), [(key.id(), UnixTime(100))], "the store failed");
+    used_at(110);
+    ring.stored(uses);
+    let uses = ring.take_uses();
+    assert_eq!(list(&uses), [(key.id(), UnixTime(110))], "it was used meanwhile");
+    ring.stored(uses);
+    assert!(ring.take_uses().is_empty());
+    used_at(120);
+    assert_eq!(list(&ring.take_uses()), [(key.id(), UnixTime(120))]);
+}
+
+#[test]
+fn every_one_of_many_keys_is_found_by_its_text_and_its_id() {
+    let (ring, keys) = KeyRing::generated(5_000).unwrap();
+    let source = IpAddr::from([192, 0, 2, 1]);
+    for key in &keys {
+        let identity = ring.verify(key.expose(), source, at(NOW, 0)).unwrap();
+        assert_eq!(identity.facts().key, Some(key.id()));
+        assert_eq!(ring.last_used(key.id()), Some(NOW));
+    }
+    let mut used = 0;
+    loop {
+        let uses = ring.take_uses();
+        if uses.is_empty() {
+            break;
+        }
+        used += uses.iter().count();
+        ring.stored(uses);
+    }
+    assert_eq!(used, keys.len());
 }

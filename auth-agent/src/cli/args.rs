@@ -1,5 +1,7 @@
 //! The command line's grammar.
 
+mod issuer;
+mod keys;
 mod revocation;
 
 use std::net::IpAddr;
@@ -9,8 +11,9 @@ use std::time::Duration;
 use clap::{Args as Arguments, Parser, Subcommand};
 use ipnet::IpNet;
 
+pub(super) use self::issuer::{IssueToken, SigningKeyVerb};
+pub(super) use self::keys::{CreateKey, KeyVerb, RotateKey};
 pub(super) use self::revocation::{OfIssuer, RevocationVerb, RevokeOptions, RevokeVerb};
-use crate::api_key::KeyId;
 use crate::duration;
 use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
 use crate::network::parse_network;
@@ -44,7 +47,7 @@ pub(super) enum Verb {
     },
     /// Show the running agent: filter, counters, rules
     Status,
-    /// Create, list and revoke API keys
+    /// Create, list, rotate, import and revoke API keys
     #[command(subcommand)]
     Key(KeyVerb),
     /// List the token issuers with their keys, and fetch keys anew
@@ -81,9 +84,12 @@ pub(super) enum Verb {
     Source(SourceVerb),
     /// Watch samples of the packets that the filter drops or passes
     Events(Events),
-    /// Look at tokens; needs no running agent
+    /// Look at tokens, which needs no running agent, and issue some
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Show and rotate the keys that the built-in issuer signs with
+    #[command(subcommand)]
+    SigningKey(SigningKeyVerb),
     /// Check the configuration, or print an example; needs no running agent
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -264,39 +270,6 @@ pub(super) enum IssuerVerb {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum KeyVerb {
-    /// Create an API key and print it, this once
-    Create(CreateKey),
-    /// List the keys, without their secrets
-    List,
-    /// Refuse a key from its next request on, for good
-    Revoke {
-        /// The key's id, as `key list` shows it
-        #[arg(value_name = "ID")]
-        id: KeyId,
-    },
-}
-
-#[derive(Arguments, Debug)]
-pub(super) struct CreateKey {
-    /// Who uses it: the subject that the upstream sees
-    #[arg(long, value_name = "NAME")]
-    pub(super) name: String,
-    /// A scope it has; repeat for more
-    #[arg(long = "scope", value_name = "SCOPE")]
-    pub(super) scopes: Vec<String>,
-    /// How long it is valid, like 90d [default: until it is revoked]
-    #[arg(long = "expires", value_name = "TIME", value_parser = duration::parse_seconds)]
-    pub(super) expires_in: Option<Duration>,
-    /// A network it may be used from; repeat for more [default: any]
-    #[arg(long = "allow-net", value_name = "CIDR", value_parser = parse_network)]
-    pub(super) networks: Vec<IpNet>,
-    /// A remark, shown in the list
-    #[arg(long, value_name = "TEXT")]
-    pub(super) note: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
 pub(super) enum LimitVerb {
     /// Show everyone's limits, or which hold for one client address
     Show {
@@ -379,6 +352,8 @@ pub(super) enum SourceVerb {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
+    /// Have the running agent's built-in issuer issue a token, and print it
+    Issue(IssueToken),
     /// Take a JWT apart, and say whether the configured issuers would accept it
     Inspect {
         /// The token; - reads it from standard input, which keeps it out of the shell's history

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::table::table;
 use super::{issuer, pending};
 use crate::clock::UnixTime;
-use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, KeyEntry, Keys, Status};
+use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, Status};
 use crate::counters::{Snapshot, TokenSnapshot};
 use crate::doctor::{Finding, Report, Severity};
 use crate::duration::{relative, relative_or, text};
@@ -101,46 +101,6 @@ fn interfaces(filter: &FilterStatus) -> String {
         });
     let warnings = filter.warnings.iter().map(|warning| format!("warning    {warning}\n"));
     lines.chain(warnings).collect()
-}
-
-pub(super) fn keys(keys: &Keys, now: UnixTime) -> String {
-    if keys.keys.is_empty() {
-        return "no API keys: `auth-agent key create --name NAME` makes one\n".to_owned();
-    }
-    let rows = keys.keys.iter().map(|key| {
-        [
-            key.id.to_string(),
-            key.name.clone(),
-            state(key, now).to_owned(),
-            relative_or("never", key.expires, now),
-            relative_or("never", key.last_used, now),
-            key.scopes.join(" "),
-            key.networks.join(" "),
-            key.note.clone().unwrap_or_default(),
-        ]
-    });
-    let rows: Vec<_> = rows.collect();
-    table(["ID", "NAME", "STATE", "EXPIRES", "LAST USED", "SCOPES", "NETWORKS", "NOTE"], &rows)
-}
-
-fn state(key: &KeyEntry, now: UnixTime) -> &'static str {
-    match (key.revoked, key.expires) {
-        (Some(_), _) => "revoked",
-        (None, Some(expires)) if expires <= now => "expired",
-        (None, _) => "valid",
-    }
-}
-
-/// For standard error: standard output is for the key alone.
-pub(super) fn created_key(key: &KeyEntry, now: UnixTime) -> String {
-    let expires = match key.expires {
-        Some(expires) => format!("expires {}", relative(expires, now)),
-        None => "does not expire".to_owned(),
-    };
-    format!(
-        "API key {} for {} {expires}. It can't be shown again: store it in a safe place now.\n",
-        key.id, key.name
-    )
 }
 
 pub(super) fn bans(bans: &Bans, now: UnixTime) -> String {

@@ -11,12 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::args::{
-    AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, CreateKey, EndConnections,
-    ImportBans, IssuerVerb, KeyVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, Verb,
+    AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, EndConnections, ImportBans,
+    IssuerVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, Verb,
 };
 use super::client::{ClientError, call};
 use super::{
-    Failure, check, connections, events, issuer, limit, network_list, pending, render, revocation, tokens,
+    Failure, check, connections, events, issuer, keys, limit, network_list, own_issuer, pending, render,
+    revocation, tokens,
 };
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
@@ -49,12 +50,7 @@ impl Session<'_> {
                 run::run(config).map_err(|error| Failure::new(format!("{error:#}")))
             }
             Verb::Status => self.get("/v1/status", |status| render::status(status, now)),
-            Verb::Key(KeyVerb::Create(key)) => self.create_key(key),
-            Verb::Key(KeyVerb::List) => self.get("/v1/keys", |keys| render::keys(keys, now)),
-            Verb::Key(KeyVerb::Revoke { id }) => {
-                let body = self.ask(Method::POST, &format!("/v1/keys/{id}/revoke"), None::<()>)?;
-                self.show(&body, |key: &messages::RevokedKey| format!("revoked {}\n", key.id))
-            }
+            Verb::Key(verb) => keys::run(self, verb),
             Verb::Issuer(IssuerVerb::List) => self.get("/v1/issuers", |issuers| issuer::list(issuers, now)),
             Verb::Issuer(IssuerVerb::Refresh { name }) => {
                 let body = self.ask(Method::POST, &issuer::refresh_target(&name)?, None::<()>)?;
@@ -118,29 +114,13 @@ impl Session<'_> {
                 self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))
             }
             Verb::Events(wanted) => events::run(self, &wanted),
+            Verb::SigningKey(verb) => own_issuer::signing_key(self, &verb),
             Verb::Token(verb) => tokens::run(self, verb),
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
             Verb::Doctor { interfaces } => self.doctor(interfaces),
             Verb::Detach { pin_directory } => self.detach(pin_directory),
         }
-    }
-
-    fn create_key(&mut self, key: CreateKey) -> Result<(), Failure> {
-        let request = messages::CreateKey {
-            expires_in_seconds: key.expires_in.map(|time| time.as_secs()),
-            name: key.name,
-            networks: key.networks.iter().map(ToString::to_string).collect(),
-            note: key.note,
-            scopes: key.scopes,
-        };
-        let body = self.ask(Method::POST, "/v1/keys", Some(request))?;
-        self.show(&body, |created: &messages::CreatedKey| format!("{}\n", created.key))?;
-        if !self.json {
-            let created: messages::CreatedKey = parse(&body)?;
-            self.say(&render::created_key(&created.entry, self.now));
-        }
-        Ok(())
     }
 
     fn add_ban(&mut self, AddBan { network, options }: AddBan) -> Result<(), Failure> {
@@ -296,7 +276,7 @@ impl Session<'_> {
         }
     }
 
-    fn get<T: DeserializeOwned>(
+    pub(super) fn get<T: DeserializeOwned>(
         &mut self,
         target: &str,
         text: impl FnOnce(&T) -> String,
@@ -305,7 +285,12 @@ impl Session<'_> {
         self.show(&body, text)
     }
 
-    fn ask(&mut self, method: Method, target: &str, body: Option<impl Serialize>) -> Result<Bytes, Failure> {
+    pub(super) fn ask(
+        &mut self,
+        method: Method,
+        target: &str,
+        body: Option<impl Serialize>,
+    ) -> Result<Bytes, Failure> {
         let body = body.map_or(Ok(Vec::new()), |body| serde_json::to_vec(&body));
         let body = body.map_err(|error| Failure::new(error.to_string()))?;
         let answer = call(&self.socket()?, method, target, body);
@@ -320,7 +305,7 @@ impl Session<'_> {
         Ok(answer?)
     }
 
-    fn show<T: DeserializeOwned>(
+    pub(super) fn show<T: DeserializeOwned>(
         &mut self,
         body: &[u8],
         text: impl FnOnce(&T) -> String,

@@ -1,5 +1,7 @@
 mod issuers;
+mod keys;
 mod lists;
+mod own_issuer;
 mod revocation;
 mod tokens;
 
@@ -17,7 +19,7 @@ use super::{check, execute, render};
 use crate::clock::UnixTime;
 use crate::config::Listener;
 use crate::connections::Protocol;
-use crate::control::messages::{BanEntry, Bans, KeyEntry, Keys};
+use crate::control::messages::{BanEntry, Bans};
 use crate::control::testing::{Desk, used_by};
 use crate::duration;
 use crate::identity::Method;
@@ -38,6 +40,9 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
     let table: &[(&[&str], u8, &str)] = &[
         (&[], 64, "Usage"),
         (&["--help"], 0, "revoke API keys"),
+        (&["key", "import", "--help"], 0, "one JSON object per line"),
+        (&["key", "rotate", "0123456789AB", "--overlap", "0s"], 64, "above zero"),
+        (&["key", "create", "--name", "a", "--burst", "5"], 64, "--rate <RATE>"),
         (&["ban", "add", "--help"], 0, "--for <TIME>"),
         (&["--version"], 0, env!("CARGO_PKG_VERSION")),
         (&["nonsense"], 64, "unrecognized subcommand"),
@@ -66,6 +71,9 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["events", "--help"], 0, "--pcap <FILE>"),
         (&["token", "inspect"], 64, "<TOKEN>"),
         (&["token", "verify"], 64, "<TOKEN>"),
+        (&["token", "issue"], 64, "--subject <NAME>"),
+        (&["token", "issue", "--help"], 0, "an hour at most"),
+        (&["signing-key", "rotate", "--help"], 0, "when the old one has leaked"),
         (&["config", "nonsense"], 64, "unrecognized subcommand"),
         (&["doctor", "--help"], 0, "Changes nothing"),
         (&["doctor", "eth0"], 64, "unexpected argument"),
@@ -89,6 +97,11 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
         &["status"],
         &["key", "create", "--name", "a"],
         &["key", "list"],
+        &["key", "rotate", "0123456789AB"],
+        &["key", "show", "0123456789AB"],
+        &["signing-key", "list"],
+        &["signing-key", "rotate"],
+        &["token", "issue", "--subject", "a"],
         &["key", "revoke", "0123456789AB"],
         &["ban", "add", "192.0.2.7"],
         &["ban", "list"],
@@ -138,27 +151,6 @@ fn a_missing_configuration_that_is_named_exits_1_and_names_it() {
     let checked: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, checked["ok"].as_bool()), (1, Some(false)));
     assert_eq!(checked["problems"].as_array().unwrap().len(), 1);
-}
-
-#[test]
-fn a_created_key_is_alone_on_standard_output_and_works() {
-    let desk = Desk::open(&[]);
-    let (code, out, err) = at(
-        &desk,
-        &["key", "create", "--name", "billing", "--scope", "a", "--scope", "b", "--expires", "90d"],
-    );
-    assert_eq!(code, 0, "{err}");
-    let record =
-        desk.keys.verify(out.trim_end_matches('\n'), [192, 0, 2, 1].into(), UnixTime::now()).unwrap();
-    assert_eq!(record.scopes().len(), 2);
-    assert!(err.contains("can't be shown again") && !err.contains(out.trim()), "{err}");
-
-    let (_, list, _) = at(&desk, &["key", "list"]);
-    assert!(list.lines().nth(1).unwrap().contains("billing  valid"), "{list}");
-    let id = record.id().to_string();
-    assert_eq!(at(&desk, &["key", "revoke", &id]), (0, format!("revoked {id}\n"), String::new()));
-    let (_, list, _) = at(&desk, &["key", "list"]);
-    assert!(list.lines().nth(1).unwrap().contains("billing  revoked"), "{list}");
 }
 
 #[test]
@@ -421,22 +413,6 @@ fn lists_say_what_is_over_and_what_never_ends() {
          192.0.2.0/24  in 9m 58s  1m ago   -\n\
          10.0.0.0/8    never      1m ago   -\n"
     );
-    let key = |expires, revoked| KeyEntry {
-        created: UnixTime(0),
-        expires,
-        id: "0123456789AB".parse().unwrap(),
-        last_used: None,
-        name: "a".into(),
-        networks: vec![],
-        note: None,
-        revoked,
-        scopes: vec!["r".into(), "w".into()],
-    };
-    let keys =
-        Keys { keys: vec![key(Some(now), None), key(Some(now), Some(now)), key(Some(UnixTime(1001)), None)] };
-    let text = render::keys(&keys, now);
-    let states: Vec<_> = text.lines().skip(1).map(|line| line.split_whitespace().nth(2).unwrap()).collect();
-    assert_eq!(states, ["expired", "revoked", "valid"], "{text}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::args::TokenVerb;
 use super::session::Session;
-use super::{Failure, issuer};
+use super::{Failure, issuer, own_issuer};
 use crate::config::Config;
 use crate::token;
 
@@ -13,6 +13,7 @@ const STDIN_BYTES: u64 = 1024 * 1024;
 
 pub(super) fn run(session: &mut Session<'_>, verb: TokenVerb) -> Result<(), Failure> {
     match verb {
+        TokenVerb::Issue(issue) => own_issuer::issue(session, issue),
         TokenVerb::Inspect { token } => inspect(session, token),
         TokenVerb::Verify { token } => verify(session, token),
     }

@@ -19,7 +19,7 @@ pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for ApiKeys {
     fn default() -> Self {
-        Self { header: HeaderName::from_static("x-api-key") }
+        Self { allow_browsers: false, header: HeaderName::from_static("x-api-key") }
     }
 }
 

@@ -145,6 +145,11 @@ impl<'d> Section<'d> {
         self.document.file.parent().unwrap_or(Path::new(""))
     }
 
+    /// Whether it stands in the file.
+    pub(super) fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// The line of a field, or of the section where the field is absent.
     pub(super) fn line(&self, key: &str) -> usize {
         self.document.line(self.place_of(key).offset)

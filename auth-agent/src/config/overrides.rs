@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
-use super::{ByteRate, HttpLimit, Rate, SourceLimits, document, sections};
+use super::{ByteRate, ConfigErrors, HttpLimit, Rate, SourceLimits, document, sections};
 
 /// Limits of a source, in the words of the configuration. What is absent is as in `[limits]`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -73,6 +73,19 @@ pub struct RateOverride {
     pub rate: Option<String>,
 }
 
+impl RateOverride {
+    /// The rate that these amount to.
+    ///
+    /// # Errors
+    /// What is wrong, each as `field: what; cure`.
+    pub fn rate(&self) -> Result<Rate, String> {
+        let text = toml::to_string(self).map_err(|error| error.to_string())?;
+        document::parse(&text, Path::new(""), sections::limits::sole_rate)
+            .map_err(|errors| listed(&errors))
+            .and_then(|rate| rate.ok_or_else(|| "rate: missing; write a number per s, min or h".to_owned()))
+    }
+}
+
 impl Overrides {
     /// The limits that these and `default` amount to.
     ///
@@ -81,12 +94,13 @@ impl Overrides {
     pub fn resolve(&self, default: &SourceLimits) -> Result<SourceLimits, String> {
         let text = toml::to_string(self).map_err(|error| error.to_string())?;
         document::parse(&text, Path::new(""), |section| sections::limits::overrides(section, default))
-            .map_err(|errors| {
-                let problems =
-                    errors.iter().map(|error| format!("{}: {}; {}", error.field, error.what, error.cure));
-                problems.collect::<Vec<_>>().join("\n")
-            })
+            .map_err(|errors| listed(&errors))
     }
+}
+
+fn listed(errors: &ConfigErrors) -> String {
+    let problems = errors.iter().map(|error| format!("{}: {}; {}", error.field, error.what, error.cure));
+    problems.collect::<Vec<_>>().join("\n")
 }
 
 /// In full: set, they yield the same limits, whatever the default is.

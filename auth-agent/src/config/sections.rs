@@ -1,5 +1,6 @@
 //! The sections of the file, and what must hold between their fields.
 
+mod authorization_server;
 mod issuers;
 pub(super) mod limits;
 
@@ -23,7 +24,9 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let listeners = listeners(&mut root, &kernel);
     let (names, upstreams) = upstreams(&mut root);
     let routes = routes(&mut root, &names);
-    let issuers = issuers::issuers(&mut root);
+    let mut issuers = issuers::issuers(&mut root);
+    let authorization_server =
+        authorization_server::authorization_server(root.section("authorization_server"), &mut issuers);
     let api_keys = api_keys(root.section("api_keys"));
     let identity_headers = identity_headers(root.section("identity_headers"), &api_keys);
     let limits = limits::limits(root.section("limits"));
@@ -36,6 +39,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     root.finish();
     Config {
         api_keys,
+        authorization_server,
         classes,
         control,
         identity_headers,
@@ -212,7 +216,11 @@ fn choices(upstreams: &[String]) -> String {
 }
 
 fn api_keys(mut section: Section<'_>) -> ApiKeys {
-    let api_keys = ApiKeys { header: section.or("header", values::header, ApiKeys::default().header) };
+    let default = ApiKeys::default();
+    let api_keys = ApiKeys {
+        allow_browsers: section.or("allow_browsers", values::boolean, default.allow_browsers),
+        header: section.or("header", values::header, default.header),
+    };
     section.finish();
     api_keys
 }

@@ -1,3 +1,4 @@
+mod authorization_server;
 mod classes;
 mod key_sources;
 

@@ -1,6 +1,7 @@
 //! Single values: from what TOML says to a closed type, or to what is wrong with it.
 
 mod token;
+mod url;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -14,11 +15,11 @@ use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
 pub(super) use self::token::{claim, sensitive_claims, token_type};
+pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
 use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
-use crate::https_url::{HttpsUrl, UrlError};
 use crate::path::is_plain;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -70,6 +71,11 @@ pub(super) fn algorithm(value: &DeValue<'_>) -> Checked<Algorithm> {
 /// `"required"` or `"none"`
 pub(super) fn auth(value: &DeValue<'_>) -> Checked<Auth> {
     choice(value, &[("none", Auth::None), ("required", Auth::Required)])
+}
+
+/// `"ES256"` or `"EdDSA"`
+pub(super) fn signing_algorithm(value: &DeValue<'_>) -> Checked<Algorithm> {
+    choice(value, &[("ES256", Algorithm::ES256), ("EdDSA", Algorithm::EdDSA)])
 }
 
 /// `true` or `false`
@@ -236,17 +242,6 @@ pub(super) fn interface(value: &DeValue<'_>) -> Checked<String> {
     } else {
         wrong(format!("\"{}\" is not an interface name", shown(text)), CURE)
     }
-}
-
-/// `"https://id.example.com/keys"`
-pub(super) fn https_url(value: &DeValue<'_>) -> Checked<HttpsUrl> {
-    const CURE: &str = "write an address such as \"https://id.example.com/jwks.json\"";
-    let text = string(value, CURE)?;
-    HttpsUrl::parse(text).or_else(|error| match error {
-        // What stands before the @ may be a password.
-        UrlError::User => wrong("an address with a user name", CURE),
-        error => wrong(format!("\"{}\" {error}", shown(text)), CURE),
-    })
 }
 
 /// `"auto"`, `"generic"` or `"native"`

@@ -14,13 +14,11 @@ use crate::edge::{Detached, SourceView};
 pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
     blocking(control, |control| {
         let now = UnixTime::now();
-        let keys = control.store.keys()?;
-        let valid = |expires: Option<UnixTime>| expires.is_none_or(|expires| expires > now);
         Ok(Json(Status {
             filter: control.edge.status().map_err(Problem::Edge)?,
             http: control.counters.snapshot(),
             issuers: issuers::status(control),
-            keys: keys.iter().filter(|key| key.revoked.is_none() && valid(key.expires)).count(),
+            keys: control.store.valid_keys(now)?,
             pending: control.store.pending()?.into_iter().map(confirm::entry).collect(),
             pid: std::process::id(),
             revocations: RevocationsStatus {

@@ -1,33 +1,81 @@
 //! `/v1/keys`
 
+mod checked;
+
+pub(super) use self::checked::check_scopes;
+
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
 use http::StatusCode;
+use http::request::Parts;
 use ipnet::IpNet;
+use serde::Deserialize;
 
-use super::body::Body;
-use super::messages::{CreateKey, CreatedKey, KeyEntry, Keys, RevokedKey};
+use super::body::{Body, SecretBody};
+use super::messages::{
+    CreateKey, CreatedKey, ImportKeys, ImportedKeys, KeyEntry, Keys, RevokedKey, RotateKey, RotatedKey,
+};
 use super::problem::Problem;
-use super::{Control, blocking, deadline, remark};
+use super::{Control, blocking, deadline};
 use crate::api_key::{ApiKey, KeyId, StoredKey};
 use crate::clock::UnixTime;
-use crate::network::parse_network;
+use crate::config::RateOverride;
 use crate::store::NewKey;
 
-/// It travels in a header to the upstream.
-const NAME_BYTES: usize = 64;
-const SCOPE_BYTES: usize = 128;
-const SCOPES: usize = 64;
-const NETWORKS: usize = 64;
+/// Keys of a page that is not told how long it may be, and of the longest.
+const PAGE: usize = 1_000;
+const LONGEST_PAGE: usize = 10_000;
 
-pub(super) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Keys>, Problem> {
-    blocking(control, |control| {
-        let keys = control.store.keys()?;
-        Ok(Json(Keys { keys: keys.into_iter().map(|key| entry(control, key)).collect() }))
+/// Keys of one import: what is imported together waits in memory together.
+const IMPORT: usize = 100_000;
+
+/// Time to bring a new key to all who use it.
+const OVERLAP_SECONDS: u64 = 24 * 60 * 60;
+
+/// Which part of the list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Page {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::<Self>::from_request_parts(parts, state).await;
+        let Query(query) = query.map_err(|error| Problem::field("query", error.body_text()))?;
+        match query.limit {
+            None | Some(1..=LONGEST_PAGE) => Ok(query),
+            Some(_) => Err(Problem::field("limit", format!("write 1 to {LONGEST_PAGE}"))),
+        }
+    }
+}
+
+pub(super) async fn list(State(control): State<Arc<Control>>, page: Page) -> Result<Json<Keys>, Problem> {
+    let after: Option<KeyId> = page.after.map(|id| id.parse()).transpose()?;
+    let limit = page.limit.unwrap_or(PAGE);
+    blocking(control, move |control| {
+        let after = after.map(|id| find(control, id)).transpose()?;
+        // One more, to see whether there is one.
+        let mut keys = control.store.keys_after(after.as_ref(), limit + 1)?;
+        let more = keys.len() > limit;
+        keys.truncate(limit);
+        let next = keys.last().filter(|_| more).map(|key| key.id);
+        Ok(Json(Keys { keys: keys.into_iter().map(|key| entry(control, key)).collect(), next }))
     })
     .await
+}
+
+pub(super) async fn show(
+    State(control): State<Arc<Control>>,
+    Path(id): Path<String>,
+) -> Result<Json<KeyEntry>, Problem> {
+    let id: KeyId = id.parse()?;
+    blocking(control, move |control| Ok(Json(entry(control, find(control, id)?)))).await
 }
 
 pub(super) async fn create(
@@ -38,10 +86,64 @@ pub(super) async fn create(
         let now = UnixTime::now();
         let _changing = control.changing();
         let key = ApiKey::generate()?;
-        let stored = control.store.create_key(checked(request, control, &key, now)?, now)?;
+        let stored = control.store.create_key(checked::created(request, &control.keys, &key, now)?, now)?;
         control.keys.insert(&stored);
         let created = CreatedKey { entry: entry(control, stored), key: key.expose().to_owned() };
         Ok((StatusCode::CREATED, Json(created)))
+    })
+    .await
+}
+
+pub(super) async fn import(
+    State(control): State<Arc<Control>>,
+    SecretBody(ImportKeys { keys }): SecretBody<ImportKeys>,
+) -> Result<(StatusCode, Json<ImportedKeys>), Problem> {
+    blocking(control, move |control| {
+        if !(1..=IMPORT).contains(&keys.len()) {
+            return Err(Problem::field("keys", format!("give 1 to {IMPORT} at a time")));
+        }
+        let now = UnixTime::now();
+        let _changing = control.changing();
+        let keys = checked::imported(keys, &control.keys, now)?;
+        let stored = control.store.import_keys(keys, now)?;
+        stored.iter().for_each(|key| control.keys.insert(key));
+        Ok((StatusCode::CREATED, Json(ImportedKeys { imported: stored.len() })))
+    })
+    .await
+}
+
+pub(super) async fn rotate(
+    State(control): State<Arc<Control>>,
+    Path(id): Path<String>,
+    Body(request): Body<RotateKey>,
+) -> Result<(StatusCode, Json<RotatedKey>), Problem> {
+    let id: KeyId = id.parse()?;
+    blocking(control, move |control| {
+        let now = UnixTime::now();
+        let _changing = control.changing();
+        let old = rotatable(find(control, id)?, now)?;
+        let overlap = Some(request.overlap_seconds.unwrap_or(OVERLAP_SECONDS));
+        let overlap_ends = deadline("overlap_seconds", overlap, now)?.unwrap_or(now);
+        let lifetime = request.expires_in_seconds.or(lifetime(&old));
+        let key = ApiKey::generate()?;
+        let new = NewKey {
+            created: None,
+            expires: deadline("expires_in_seconds", lifetime, now)?,
+            hash: control.keys.hash(&key),
+            id: key.id(),
+            name: old.name,
+            networks: old.networks,
+            note: old.note,
+            owner: old.owner,
+            rate: old.rate,
+            scopes: old.scopes,
+        };
+        let rotated = control.store.rotate_key(id, new, overlap_ends, now)?;
+        let (old, new) = rotated.ok_or(Problem::KeyMissing(id))?;
+        control.keys.insert(&new);
+        control.keys.insert(&old);
+        let (entry, replaced) = (entry(control, new), entry(control, old));
+        Ok((StatusCode::CREATED, Json(RotatedKey { entry, key: key.expose().to_owned(), replaced })))
     })
     .await
 }
@@ -59,56 +161,41 @@ pub(super) async fn revoke(
     .await
 }
 
+fn find(control: &Control, id: KeyId) -> Result<StoredKey, Problem> {
+    control.store.key(id)?.ok_or(Problem::KeyMissing(id))
+}
+
+/// What has ended has no successor, and nothing has two.
+fn rotatable(key: StoredKey, now: UnixTime) -> Result<StoredKey, Problem> {
+    let ended = key.revoked.is_some() || key.expires.is_some_and(|expires| expires <= now);
+    match key.replaced_by {
+        Some(successor) => Err(Problem::KeyRotated { id: key.id, successor }),
+        None if ended => Err(Problem::KeyEnded(key.id)),
+        None => Ok(key),
+    }
+}
+
+/// How long it was made for.
+fn lifetime(key: &StoredKey) -> Option<u64> {
+    key.expires.map(|expires| expires.0.saturating_sub(key.created.0).max(1))
+}
+
 fn entry(control: &Control, key: StoredKey) -> KeyEntry {
+    let rate = key.rate.as_ref().map(RateOverride::from).unwrap_or_default();
     KeyEntry {
+        burst: rate.burst,
         created: key.created,
         expires: key.expires,
         id: key.id,
-        last_used: control.keys.last_used(&key.hash).max(key.last_used),
+        last_used: control.keys.last_used(key.id).max(key.last_used),
         name: key.name,
         networks: key.networks.iter().map(IpNet::to_string).collect(),
         note: key.note,
+        owner: key.owner,
+        rate: rate.rate,
+        replaced_by: key.replaced_by,
+        replaces: key.replaces,
         revoked: key.revoked,
         scopes: key.scopes,
     }
-}
-
-fn checked(request: CreateKey, control: &Control, key: &ApiKey, now: UnixTime) -> Result<NewKey, Problem> {
-    let CreateKey { expires_in_seconds, name, networks, note, scopes } = request;
-    if !is_name(&name) {
-        let cure = format!("write 1 to {NAME_BYTES} visible ASCII characters; spaces only between them");
-        return Err(Problem::field("name", cure));
-    }
-    if scopes.len() > SCOPES || !scopes.iter().all(|scope| is_scope(scope)) {
-        let cure = format!(
-            "write at most {SCOPES}, each of 1 to {SCOPE_BYTES} visible ASCII characters without spaces, quotes \
-             and backslashes"
-        );
-        return Err(Problem::field("scopes", cure));
-    }
-    if networks.len() > NETWORKS {
-        return Err(Problem::field("networks", format!("write at most {NETWORKS}")));
-    }
-    Ok(NewKey {
-        expires: deadline("expires_in_seconds", expires_in_seconds, now)?,
-        hash: control.keys.hash(key),
-        id: key.id(),
-        name,
-        networks: networks.iter().map(|network| parse_network(network)).collect::<Result<_, _>>()?,
-        note: remark("note", note)?,
-        scopes,
-    })
-}
-
-/// What can stand in a header as it is.
-fn is_name(name: &str) -> bool {
-    (1..=NAME_BYTES).contains(&name.len())
-        && name.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-        && name.trim() == name
-}
-
-/// RFC 6749 section 3.3: scope-token.
-fn is_scope(scope: &str) -> bool {
-    (1..=SCOPE_BYTES).contains(&scope.len())
-        && scope.bytes().all(|byte| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~'))
 }

@@ -2,6 +2,8 @@
 //!
 //! Times are seconds since 1970, durations seconds. Unknown fields of a request are refused.
 
+mod issuer;
+mod keys;
 mod revocations;
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +11,14 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::issuer::{
+    IssueToken, IssuedToken, OPERATOR, RotateSigningKey, SigningKeyEntry, SigningKeyList,
+};
+pub use self::keys::{
+    CreateKey, CreatedKey, ImportKey, ImportKeys, ImportedKeys, KeyEntry, Keys, RevokedKey, RotateKey,
+    RotatedKey,
+};
 pub use self::revocations::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
-use crate::api_key::KeyId;
 use crate::clock::UnixTime;
 use crate::config::Overrides;
 use crate::counters::Snapshot;
@@ -74,77 +82,6 @@ pub struct RulesStatus {
     pub banned: usize,
     /// Why the kernel does not enforce all of them yet; absent: it does.
     pub error: Option<String>,
-}
-
-/// `POST /v1/keys`
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreateKey {
-    /// How long it is valid; absent: until it is revoked.
-    #[serde(default)]
-    pub expires_in_seconds: Option<u64>,
-    /// The subject that the upstream sees.
-    pub name: String,
-    /// Client networks it may be used from; empty: any.
-    #[serde(default)]
-    pub networks: Vec<String>,
-    /// A remark.
-    #[serde(default)]
-    pub note: Option<String>,
-    /// What it may do.
-    #[serde(default)]
-    pub scopes: Vec<String>,
-}
-
-/// The answer to [`CreateKey`]: the only time the key itself is shown.
-#[derive(Deserialize, Serialize)]
-pub struct CreatedKey {
-    /// As it will be listed.
-    #[serde(flatten)]
-    pub entry: KeyEntry,
-    /// The key.
-    pub key: String,
-}
-
-/// `GET /v1/keys`
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Keys {
-    /// Oldest first.
-    pub keys: Vec<KeyEntry>,
-}
-
-/// One API key.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct KeyEntry {
-    /// When it was made.
-    pub created: UnixTime,
-    /// The first second in which it is no longer valid.
-    pub expires: Option<UnixTime>,
-    /// The public part.
-    pub id: KeyId,
-    /// When it was last accepted.
-    pub last_used: Option<UnixTime>,
-    /// The subject that the upstream sees.
-    pub name: String,
-    /// Client networks it may be used from; empty: any.
-    pub networks: Vec<String>,
-    /// The operator's remark.
-    pub note: Option<String>,
-    /// When it was revoked.
-    pub revoked: Option<UnixTime>,
-    /// What it may do.
-    pub scopes: Vec<String>,
-}
-
-/// The answer to `POST /v1/keys/{id}/revoke`
-#[derive(Debug, Deserialize, Serialize)]
-pub struct RevokedKey {
-    /// What it ended.
-    pub ended: Ended,
-    /// Which key.
-    pub id: KeyId,
-    /// Since when.
-    pub revoked: UnixTime,
 }
 
 /// `GET /v1/issuers`; `POST /v1/issuers/{name}/refresh` answers with the one.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::messages::ProblemDetails;
 use crate::api_key::{KeyId, MalformedKeyId, RandomError};
+use crate::authorization_server::SigningError;
 use crate::edge::EdgeError;
 use crate::events::SubscribeError;
 use crate::issuers::RefreshError;
@@ -80,12 +81,36 @@ pub enum Problem {
     /// The work for the request ended without an answer.
     #[error("the agent failed at this request: look at its log, then check the state before trying again")]
     Internal,
+    /// Has no successor.
+    #[error(
+        "the API key {0} is revoked or expired, and can't be rotated: `auth-agent key create` makes a new one"
+    )]
+    KeyEnded(KeyId),
     /// A text that is not the id of a key.
     #[error(transparent)]
     KeyId(#[from] MalformedKeyId),
+    /// A key that can't be imported.
+    #[error("key {number}: {problem}; nothing was imported")]
+    KeyImport {
+        /// Its place among those that were to be imported, from 1.
+        number: usize,
+        /// What is wrong with it.
+        problem: Box<Self>,
+    },
     /// No such key.
     #[error("there is no API key {0}: `auth-agent key list` shows them")]
     KeyMissing(KeyId),
+    /// Has a successor.
+    #[error("the API key {id} was rotated before: its successor is {successor}, rotate that one")]
+    KeyRotated {
+        /// As asked.
+        id: KeyId,
+        /// What was made in its place.
+        successor: KeyId,
+    },
+    /// There is no built-in issuer.
+    #[error("this agent issues no tokens: add [authorization_server] to its configuration")]
+    IssuerOff,
     /// No issuer of that name.
     #[error("there is no issuer {name:?} in the configuration{}", known_issuers(known))]
     IssuerMissing {
@@ -124,7 +149,7 @@ pub enum Problem {
     /// No such path.
     #[error(
         "there is no such path: the paths start with /v1/ and are status, keys, issuers, allows, bans, limits, \
-         pending, revocations, connections, sources, events and detach"
+         pending, revocations, connections, sources, events, signing-keys, tokens and detach"
     )]
     Path,
     /// No random bytes.
@@ -148,6 +173,9 @@ pub enum Problem {
     /// Durable, and not yet enforced.
     #[error("the change is stored and will be retried, but the kernel does not enforce it yet: {0}")]
     RulesPending(EdgeError),
+    /// The built-in issuer's keys can't be changed or used.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// Not an address.
     #[error("{0:?} is no IP address: write it like 192.0.2.7 or 2001:db8::7")]
     SourceInvalid(String),
@@ -209,9 +237,13 @@ impl Problem {
             Self::Field { .. } => "field-invalid",
             Self::FlowsNotDropped { .. } => "flows-not-dropped",
             Self::Internal => "internal",
+            Self::KeyEnded(_) => "key-ended",
             Self::IssuerMissing { .. } => "issuer-missing",
+            Self::IssuerOff => "issuer-off",
             Self::KeyId(_) => "key-id-invalid",
+            Self::KeyImport { .. } => "key-import-invalid",
             Self::KeyMissing(_) => "key-missing",
+            Self::KeyRotated { .. } => "key-rotated",
             Self::LimitMissing { .. } => "limit-missing",
             Self::Method => "method-not-allowed",
             Self::Network(_) => "network-invalid",
@@ -226,6 +258,8 @@ impl Problem {
             Self::RevocationMissing(_) => "revocation-missing",
             Self::RevocationsFull => "revocations-full",
             Self::RulesPending(_) => "rules-pending",
+            Self::Signing(SigningError::AlreadyRotating { .. }) => "signing-key-waits",
+            Self::Signing(_) => "signing-failed",
             Self::SourceInvalid(_) => "source-invalid",
             Self::Store(_) => "store-failed",
             Self::TokenInvalid(_) => "token-invalid",
@@ -240,6 +274,7 @@ impl Problem {
             | Self::BodyInvalid(_)
             | Self::Field { .. }
             | Self::KeyId(_)
+            | Self::KeyImport { .. }
             | Self::Network(_)
             | Self::RevocationId(_)
             | Self::SourceInvalid(_)
@@ -259,14 +294,22 @@ impl Problem {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
             Self::EventsFull
+            | Self::IssuerOff
+            | Self::KeyEnded(_)
+            | Self::Signing(SigningError::AlreadyRotating { .. } | SigningError::TooMany)
+            | Self::KeyRotated { .. }
             | Self::Refresh(RefreshError::Own(_))
             | Self::RevocationsFull
-            | Self::Store(StoreError { problem: store::Problem::TooMany { .. }, .. }) => StatusCode::CONFLICT,
+            | Self::Store(StoreError {
+                problem: store::Problem::KeyKnown(_) | store::Problem::TooMany { .. },
+                ..
+            }) => StatusCode::CONFLICT,
             Self::Edge(_)
             | Self::FlowsNotDropped { .. }
             | Self::Internal
             | Self::Random(_)
             | Self::RulesPending(_)
+            | Self::Signing(_)
             | Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::allowlist::Allowlist;
 use crate::api_key::Pepper;
+use crate::authorization_server::{Sealer, SigningKeys, TokenIssuer};
 use crate::clock::Monotonic;
 use crate::config::{Config, Issuer, KeySource};
 use crate::connections::{Entry, OpenRequest};
@@ -130,10 +131,10 @@ impl Edge for FakeEdge {
     }
 }
 
-/// With a class `partners` for 192.0.2.0/24.
+/// With a class `partners` for 192.0.2.0/24, and a built-in issuer.
 fn config() -> Config {
-    let more =
-        "[[class]]\nname = \"partners\"\nnetworks = [\"192.0.2.0/24\"]\nrequests = { rate = \"500/min\" }\n";
+    let more = "[[class]]\nname = \"partners\"\nnetworks = [\"192.0.2.0/24\"]\nrequests = { rate = \"500/min\" }\n\
+         [authorization_server]\nissuer = \"https://edge.example\"\naudience = \"https://api.example\"\n";
     Config::parse(&format!("{}\n{more}", crate::config::tests::MINIMAL), Path::new("edge.toml")).unwrap()
 }
 
@@ -193,6 +194,8 @@ pub(crate) struct Desk {
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) socket: PathBuf,
+    pub(crate) store: Arc<Store>,
+    pub(crate) tokens: Arc<Verifier>,
     _runtime: Runtime,
 }
 
@@ -205,7 +208,15 @@ impl Desk {
         let store_directory = directory.path().join("store");
         let store = Arc::new(Store::open(&store_directory, UnixTime::now()).unwrap());
         let pepper = Pepper::open(&store_directory, false).unwrap();
+        let sealer = Sealer::new(&pepper).unwrap();
         let keys = Arc::new(KeyRing::new(pepper, []));
+        let config = config();
+        let tokens =
+            Arc::new(Verifier::load(&[config.issuers.as_slice(), &[issuer()]].concat(), 8192).unwrap());
+        let server = config.authorization_server.clone().unwrap();
+        let now = UnixTime::now();
+        let signing =
+            SigningKeys::open(&server, Arc::clone(&store), sealer, Arc::clone(&tokens), now).unwrap();
         let issuers = Arc::new(issuers(directory.path()));
         let edge = Arc::new(FakeEdge::default());
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
@@ -213,22 +224,34 @@ impl Desk {
         let revocations = Arc::<Revocations>::default();
         let parts = Parts {
             allowlist: Arc::new(Allowlist::new(allow)),
-            classes: Classes::new(&config()),
+            classes: Classes::new(&config),
             connections: Arc::clone(&connections),
             counters: Arc::default(),
             edge: Arc::clone(&edge) as _,
+            issuer: Some(Arc::new(TokenIssuer::new(server, signing))),
             issuers: Arc::clone(&issuers),
             keys: Arc::clone(&keys),
             revocations: Arc::clone(&revocations),
-            store,
-            tokens: Arc::new(Verifier::load(&[issuer()], 8192).unwrap()),
+            store: Arc::clone(&store),
+            tokens: Arc::clone(&tokens),
         };
         let control = Arc::new(Control::new(parts, UnixTime::now()));
         let socket = directory.path().join("run/control.sock");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let bound = runtime.block_on(ControlSocket::bind(&socket, allow_uids)).unwrap();
         runtime.spawn(serve(bound, Arc::clone(&control), std::future::pending()));
-        Self { connections, control, directory, edge, keys, revocations, socket, _runtime: runtime }
+        Self {
+            connections,
+            control,
+            directory,
+            edge,
+            keys,
+            revocations,
+            socket,
+            store,
+            tokens,
+            _runtime: runtime,
+        }
     }
 
     /// One request; the status and the JSON of the answer.

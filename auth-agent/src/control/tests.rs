@@ -1,4 +1,5 @@
 mod confirm;
+mod keys;
 mod limits;
 
 use std::fs;
@@ -16,7 +17,6 @@ use tokio::runtime::Builder;
 use super::testing::Desk;
 use super::*;
 use crate::network::{NetworkError, parse_network};
-use crate::refusal::Refusal;
 
 const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
@@ -57,6 +57,31 @@ fn bad_requests_get_a_problem_with_a_reason_and_a_cure() {
             "field-invalid",
             "ten years",
         ),
+        ("POST", "/v1/keys", r#"{"name":"a","owner":"\u0007"}"#, 400, "field-invalid", "owner"),
+        (
+            "POST",
+            "/v1/keys",
+            r#"{"name":"a","rate":"5/m"}"#,
+            400,
+            "field-invalid",
+            "rate: \"5/m\" is not a rate",
+        ),
+        ("POST", "/v1/keys", r#"{"name":"a","burst":5}"#, 400, "field-invalid", "rate: missing"),
+        (
+            "POST",
+            "/v1/keys",
+            r#"{"name":"a","rate":"1/h","burst":9999}"#,
+            400,
+            "field-invalid",
+            "days to pay off",
+        ),
+        ("GET", "/v1/keys/0123456789AB", "", 404, "key-missing", "key list"),
+        ("GET", "/v1/keys?after=x", "", 400, "key-id-invalid", "12 letters"),
+        ("GET", "/v1/keys?after=0123456789AB", "", 404, "key-missing", "key list"),
+        ("GET", "/v1/keys?limit=0", "", 400, "field-invalid", "write 1 to 10000"),
+        ("GET", "/v1/keys?page=1", "", 400, "field-invalid", "query"),
+        ("POST", "/v1/keys/0123456789AB/rotate", "{}", 404, "key-missing", "key list"),
+        ("POST", "/v1/keys/import", r#"{"keys":[]}"#, 400, "field-invalid", "1 to 100000"),
         ("POST", "/v1/keys/0123456789AB/revoke", "", 404, "key-missing", "key list"),
         ("POST", "/v1/keys/..%2f..%2fx/revoke", "", 400, "key-id-invalid", "12 letters"),
         ("POST", "/v1/bans", r#"{"network":"10.0.0.1/8"}"#, 400, "network-invalid", "write 10.0.0.0/8"),
@@ -143,60 +168,6 @@ fn bad_requests_get_a_problem_with_a_reason_and_a_cure() {
     assert_eq!(desk.ask("GET", "/v1/keys", "").1, json!({ "keys": [] }));
     assert_eq!(desk.ask("GET", "/v1/bans", "").1, json!({ "bans": [] }));
     assert_eq!(desk.edge.told(), []);
-}
-
-#[test]
-fn a_key_works_from_its_creation_to_its_revocation_and_is_shown_once() {
-    let desk = Desk::open(&[]);
-    let request = json!({
-        "name": "billing service", "scopes": ["read", "orders:write"], "networks": ["192.0.2.1", "2001:db8::/32"],
-        "expires_in_seconds": 60, "note": "für alle Fälle",
-    });
-    let (status, created) = desk.ask("POST", "/v1/keys", &request.to_string());
-    assert_eq!(status, 201, "{created}");
-    let key = created["key"].as_str().unwrap();
-    let record = desk.keys.verify(key, SOURCE, UnixTime::now()).unwrap();
-    assert_eq!((&**record.name(), record.scopes().len()), ("billing service", 2));
-
-    let (_, list) = desk.ask("GET", "/v1/keys", "");
-    let entry = &list["keys"][0];
-    assert_eq!(entry["networks"], json!(["192.0.2.1/32", "2001:db8::/32"]));
-    assert_eq!(entry["note"], "für alle Fälle");
-    assert!(entry["last_used"].is_u64(), "{entry}");
-    assert!(entry.get("key").is_none() && entry.get("hash").is_none(), "{entry}");
-
-    let target = format!("/v1/keys/{}/revoke", created["id"].as_str().unwrap());
-    let (status, revoked) = desk.ask("POST", &target, "");
-    assert_eq!(status, 200, "{revoked}");
-    assert_eq!(desk.ask("POST", &target, "").1, revoked, "again changes nothing");
-    assert_eq!(desk.keys.verify(key, SOURCE, UnixTime::now()).err(), Some(Refusal::ApiKeyRevoked));
-
-    let secret = key.split('_').nth(2).unwrap();
-    for entry in fs::read_dir(desk.directory.path().join("store")).unwrap() {
-        let path = entry.unwrap().path();
-        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-        assert!(!text.contains(secret), "{} holds the secret", path.display());
-    }
-}
-
-#[test]
-fn a_new_ring_from_the_store_knows_what_the_old_one_knew() {
-    let desk = Desk::open(&[]);
-    let create = |name| {
-        let (_, created) = desk.ask("POST", "/v1/keys", &json!({ "name": name }).to_string());
-        (created["id"].as_str().unwrap().to_owned(), created["key"].as_str().unwrap().to_owned())
-    };
-    let ((_, kept), (id, revoked)) = (create("kept"), create("revoked"));
-    desk.keys.verify(&kept, SOURCE, UnixTime(77)).unwrap();
-    desk.ask("POST", &format!("/v1/keys/{id}/revoke"), "");
-    desk.control.store_uses().unwrap();
-    let keys = desk.control.store.keys().unwrap();
-    let pepper = crate::api_key::Pepper::open(&desk.directory.path().join("store"), true).unwrap();
-    let ring = KeyRing::new(pepper, &keys);
-    assert!(ring.verify(&kept, SOURCE, UnixTime::now()).is_ok());
-    assert_eq!(ring.verify(&revoked, SOURCE, UnixTime::now()).err(), Some(Refusal::ApiKeyRevoked));
-    let kept = keys.iter().find(|key| key.name == "kept").unwrap();
-    assert_eq!(kept.last_used, Some(UnixTime(77)));
 }
 
 #[test]

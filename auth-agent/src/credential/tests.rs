@@ -1,6 +1,6 @@
 use super::*;
 
-const LONGEST: usize = 64;
+const LONGEST: usize = 80;
 
 fn find(headers: &[(&str, &str)], query: Option<&str>) -> Result<(Method, String), Refusal> {
     let mut map = HeaderMap::new();
@@ -111,6 +111,27 @@ fn a_credential_in_the_query_is_refused_however_its_name_is_spelt() {
         "id_token=a",
     ] {
         assert_eq!(find(&[], Some(query)), Err(Refusal::CredentialMalformed), "{query}");
+    }
+}
+
+#[test]
+fn an_api_key_in_the_query_is_refused_whatever_it_is_called() {
+    let key = ApiKey::generate().unwrap();
+    let key = key.expose();
+    for query in [
+        format!("key={key}"),
+        format!("q=1&x={key}"),
+        format!("k={}", key.replace('_', "%5f")),
+        format!("k=%61{}", &key[1..]),
+        format!("={key}"),
+    ] {
+        assert_eq!(find(&[], Some(&query)), Err(Refusal::CredentialMalformed), "{query}");
+        assert_eq!(find(&[("x-api-key", key)], Some(&query)), Err(Refusal::CredentialAmbiguous), "{query}");
+    }
+    for query in
+        [format!("k={}", &key[..key.len() - 1]), format!("k={key}x"), "k=aak_".into(), key.to_owned()]
+    {
+        assert_eq!(find(&[], Some(&query)), Err(Refusal::CredentialMissing), "{query}: no key, or no value");
     }
 }
 

@@ -24,8 +24,8 @@ fn setup(config: config::Tokens) -> Setup {
     let (tokens, counters) = (Arc::new(tokens), Arc::<TokenCounters>::default());
     let issuers = Arc::new(Issuers::open(&[], directory.path(), Arc::clone(&tokens), NOW).unwrap());
     let ring = Arc::new(KeyRing::new(pepper, []));
-    let credentials =
-        Credentials::new(issuers, ring, Arc::default(), Arc::clone(&tokens), &config, Arc::clone(&counters));
+    let credentials = Credentials::new(issuers, ring, Arc::default(), Arc::clone(&tokens))
+        .remembering(&config, Arc::clone(&counters));
     Setup { counters, credentials, signer, tokens, _directory: directory }
 }
 
@@ -165,7 +165,9 @@ fn a_guess_is_known_by_the_issuer_and_the_name_of_the_key_whatever_else_is_in_th
 #[test]
 fn a_guess_at_an_api_key_is_known_by_its_id() {
     let setup = setup(config::Tokens::default());
-    let guess = |key: &str| setup.credentials.api_key(key, SOURCE, NOW).unwrap_err().guess;
+    let guess = |key: &str| {
+        setup.credentials.api_key(key, SOURCE, Now { monotonic: Monotonic(0), unix: NOW }).unwrap_err().guess
+    };
     let (one, two) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
     assert!(guess(one.expose()).is_some());
     assert_eq!(guess(one.expose()), guess(one.expose()));

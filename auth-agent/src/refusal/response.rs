@@ -48,7 +48,9 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     add_challenge(headers, refused);
     match refusal {
-        Refusal::AuthFailureLimit { retry_after } | Refusal::RequestLimit { retry_after } => {
+        Refusal::ApiKeyLimit { retry_after }
+        | Refusal::AuthFailureLimit { retry_after }
+        | Refusal::RequestLimit { retry_after } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)));
         }
         Refusal::MethodNotAllowed => {
@@ -75,7 +77,7 @@ fn problem(refusal: &Refusal, status: StatusCode) -> Bytes {
 }
 
 /// Rounded up, so that a client that waits exactly this long is admitted; at least one.
-fn whole_seconds(duration: Duration) -> u64 {
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
     (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
 }
 

@@ -1,10 +1,12 @@
 //! The whole way of a request, over real sockets and real TLS.
 
 mod answers;
+mod api_keys;
 mod connections;
 mod edge;
 mod endings;
 mod http2;
+mod issuer;
 mod requests;
 mod revocation;
 mod smuggling;

@@ -16,8 +16,9 @@ pub struct Change {
     /// From when on it has no effect.
     pub expires: Option<UnixTime>,
     /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `change.confirm`,
-    /// `change.undo`, `key.create`, `key.revoke`,
-    /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`.
+    /// `change.undo`, `key.create`, `key.import`, `key.revoke`, `key.rotate`,
+    /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`,
+    /// `signing-key.put`, `signing-key.remove`, `token.issue`.
     pub kind: String,
     /// The host that made it.
     pub origin: String,
@@ -40,11 +41,16 @@ pub(super) enum Kind {
     ChangeConfirm,
     ChangeUndo,
     KeyCreate,
+    KeyImport,
     KeyRevoke,
+    KeyRotate,
     LimitRemove,
     LimitSet,
     RevocationAdd,
     RevocationRemove,
+    SigningKeyPut,
+    SigningKeyRemove,
+    TokenIssue,
 }
 
 impl Kind {
@@ -58,11 +64,16 @@ impl Kind {
             Self::ChangeConfirm => "change.confirm",
             Self::ChangeUndo => "change.undo",
             Self::KeyCreate => "key.create",
+            Self::KeyImport => "key.import",
             Self::KeyRevoke => "key.revoke",
+            Self::KeyRotate => "key.rotate",
             Self::LimitRemove => "limit.remove",
             Self::LimitSet => "limit.set",
             Self::RevocationAdd => "revocation.add",
             Self::RevocationRemove => "revocation.remove",
+            Self::SigningKeyPut => "signing-key.put",
+            Self::SigningKeyRemove => "signing-key.remove",
+            Self::TokenIssue => "token.issue",
         }
     }
 }

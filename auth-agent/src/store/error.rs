@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
+use crate::api_key::KeyId;
+
 /// A problem, and the file or directory that has it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
@@ -49,6 +51,9 @@ pub enum Problem {
         /// What the system said.
         source: io::Error,
     },
+    /// A key that is there already.
+    #[error("the API key {0} is already stored: take it out of the list; nothing was imported")]
+    KeyKnown(KeyId),
     /// Others may enter the directory.
     #[error("the store's directory has mode {mode:04o}, open to others than its owner: chmod 700 it")]
     Mode {

@@ -34,12 +34,15 @@ fn open() -> (TempDir, Store) {
 
 fn new_key(hash: u8) -> NewKey {
     NewKey {
+        created: None,
         expires: Some(later(90)),
         hash: KeyHash([hash; 32]),
         id: ApiKey::generate().unwrap().id(),
         name: "billing".into(),
         networks: vec![net("192.0.2.0/24"), net("2001:db8::/32")],
         note: Some("note".into()),
+        owner: Some("finance".into()),
+        rate: None,
         scopes: vec!["read".into(), "write".into()],
     }
 }
@@ -90,13 +93,13 @@ fn what_is_acknowledged_is_there_after_a_restart() {
     let key = store.create_key(new_key(1), NOW).unwrap();
     let revoked = store.create_key(new_key(2), later(1)).unwrap();
     store.revoke_key(revoked.id, later(2)).unwrap();
-    store.touch_keys(&[(key.id, later(3))]).unwrap();
+    store.touch_keys([(key.id, later(3))]).unwrap();
     let ban = store.add_ban(net("203.0.113.0/24"), Some(later(600)), Some("scan"), NOW).unwrap();
     let changes = store.changes(0, 100).unwrap();
     drop(store);
 
     let store = Store::open(directory.path(), later(10)).unwrap();
-    let keys = store.keys().unwrap();
+    let keys = store.keys_after(None, 100).unwrap();
     assert_eq!(keys[0], crate::api_key::StoredKey { last_used: Some(later(3)), ..key });
     assert_eq!(keys[1], crate::api_key::StoredKey { revoked: Some(later(2)), ..revoked });
     assert_eq!(store.bans(later(10)).unwrap(), [ban]);
@@ -171,7 +174,7 @@ fn a_store_that_can_not_be_trusted_is_refused_in_one_line_with_path_and_cure() {
             |dir| {
                 Connection::open(dir.join(DATABASE)).unwrap().pragma_update(None, "user_version", 7).unwrap();
             },
-            "schema 7, and this version knows up to 5: start the newer agent",
+            "schema 7, and this version knows up to 6: start the newer agent",
         ),
         (
             "another program's database",
@@ -295,7 +298,7 @@ fn a_row_that_can_not_be_read_is_damage_and_not_skipped() {
         store.add_ban(net("192.0.2.1/32"), None, None, NOW).unwrap();
         store.create_key(new_key(1), NOW).unwrap();
         store.connection().execute(spoil, []).unwrap();
-        let results = [store.bans(NOW).map(|_| ()), store.keys().map(|_| ())];
+        let results = [store.bans(NOW).map(|_| ()), store.keys_after(None, 100).map(|_| ())];
         let damage = |result| matches!(result, Err(StoreError { problem: Problem::Corrupt(_), .. }));
         assert!(results.into_iter().any(damage), "{spoil}");
     }
@@ -380,7 +383,7 @@ fn a_failed_change_leaves_no_trace_in_the_log() {
     store.create_key(key.clone(), NOW).unwrap();
     assert!(store.create_key(key, NOW).is_err(), "the id is taken");
     assert!(store.create_key(new_key(1), NOW).is_err(), "the hash is taken");
-    assert_eq!(store.keys().unwrap().len(), 1);
+    assert_eq!(store.keys_after(None, 100).unwrap().len(), 1);
     assert_eq!(kinds(&store), ["key.create"]);
 }
 
@@ -397,10 +400,10 @@ fn revoking_is_for_good_and_keeps_its_first_time() {
 fn last_use_never_goes_back() {
     let (_directory, store) = open();
     let key = store.create_key(new_key(1), NOW).unwrap();
-    store.touch_keys(&[(key.id, later(5)), (new_key(2).id, later(5))]).unwrap();
-    store.touch_keys(&[(key.id, later(3))]).unwrap();
-    store.touch_keys(&[]).unwrap();
-    assert_eq!(store.keys().unwrap()[0].last_used, Some(later(5)));
+    store.touch_keys([(key.id, later(5)), (new_key(2).id, later(5))]).unwrap();
+    store.touch_keys([(key.id, later(3))]).unwrap();
+    store.touch_keys([]).unwrap();
+    assert_eq!(store.keys_after(None, 100).unwrap()[0].last_used, Some(later(5)));
     assert_eq!(kinds(&store), ["key.create"]);
 }
 

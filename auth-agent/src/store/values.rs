@@ -1,5 +1,8 @@
 //! How our types look in SQLite. What can't be read back is damage, and said so.
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use ipnet::IpNet;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
@@ -7,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api_key::{KeyHash, KeyId};
 use crate::clock::UnixTime;
+use crate::config::Rate;
 
 impl ToSql for UnixTime {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -60,6 +64,15 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlit
 pub(super) fn networks(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<IpNet>> {
     let texts: Vec<String> = json(row, column)?;
     texts.iter().map(|text| text.parse().map_err(|error| unreadable(column, error))).collect()
+}
+
+/// A rate in three columns from this one on: events, seconds, burst. Without events there is none.
+pub(super) fn rate(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Rate>> {
+    let Some(events) = row.get::<_, Option<u32>>(column)? else { return Ok(None) };
+    let (period, burst) = (row.get::<_, UnixTime>(column + 1)?.0, row.get(column + 2)?);
+    let number =
+        |number: u32| NonZeroU32::new(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, 0));
+    Ok(Some(Rate { burst: number(burst)?, events: number(events)?, period: Duration::from_secs(period) }))
 }
 
 fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {

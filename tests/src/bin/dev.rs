@@ -114,7 +114,9 @@ fn configuration(interface: Option<&str>, upstream: SocketAddr) -> String {
     let upstream = format!("http://{upstream}");
     let pins = Path::new("/sys/fs/bpf/auth-agent-dev");
     let scene = Scene { interface, mode, pins, upstream: &upstream };
-    format!("# Written by `cargo xtask run`, anew each time.\n\n{scene}\n{limits}")
+    let issuer =
+        "[authorization_server]\nissuer = \"https://localhost:8443\"\naudience = \"https://api.test\"\n";
+    format!("# Written by `cargo xtask run`, anew each time.\n\n{scene}\n{issuer}\n{limits}")
 }
 
 fn tell(folder: &Path, agent: &Path, issuer: &Issuer, key: &str) -> Result<()> {
@@ -122,6 +124,7 @@ fn tell(folder: &Path, agent: &Path, issuer: &Issuer, key: &str) -> Result<()> {
     let curl = format!("curl --cacert {}", ca.display());
     let good = issuer.token("alice", "mail:read", 3_600)?;
     let expired = issuer.token("alice", "mail:read", -60)?;
+    let key_id = key.split('_').nth(1).context("the key has no id")?;
     println!(
         r#"
 The edge is up: https://localhost:8443, with an echo server behind it. Try, from another terminal:
@@ -137,6 +140,16 @@ The edge is up: https://localhost:8443, with an echo server behind it. Try, from
 
 # an API key: 200
 {curl} -H 'X-API-Key: {key}' https://localhost:8443/hello
+
+# the same key from a browser: 403 api-key-browser
+{curl} -H 'X-API-Key: {key}' -H 'Origin: https://app.example' https://localhost:8443/hello
+
+# the key exchanged for a token of five minutes, by the built-in issuer
+{curl} -u '{key_id}:{key}' -d grant_type=client_credentials https://localhost:8443/oauth2/token
+
+# that token in use: 200
+TOKEN=$({curl} -s -u '{key_id}:{key}' -d grant_type=client_credentials https://localhost:8443/oauth2/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+{curl} -H "Authorization: Bearer $TOKEN" https://localhost:8443/hello
 
 # plain http: dropped by the filter, so this runs into its time limit
 curl --max-time 2 http://localhost/

@@ -19,6 +19,7 @@ mod guest;
 mod heartbeat;
 mod hotplug;
 mod interop;
+mod issuer;
 mod keys;
 mod lifecycle;
 mod limits;

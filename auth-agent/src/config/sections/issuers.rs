@@ -10,7 +10,9 @@ use jsonwebtoken::AlgorithmFamily;
 use super::Earlier;
 use crate::config::defaults::{HOUR, SECOND};
 use crate::config::document::{Section, wrong};
-use crate::config::{ClaimMap, Issuer, KeySource, LONGEST_LEEWAY, LONGEST_TOKEN, SensitiveClaims, values};
+use crate::config::{
+    ClaimMap, Issuer, KeySource, LONGEST_LEEWAY, LONGEST_TOKEN, OWN_ISSUER, SensitiveClaims, values,
+};
 
 /// None, one or more.
 pub(super) fn issuers(root: &mut Section<'_>) -> Vec<Issuer> {
@@ -45,6 +47,10 @@ fn issuer(
         .unwrap_or_else(|| ["at+jwt", "jwt"].map(str::to_owned).into());
     if let Some(name) = &name {
         names.check(&section, "name", name.clone(), String::eq);
+        if name == OWN_ISSUER {
+            let problem = wrong("that is the name of the built-in issuer", "choose another name");
+            section.check("name", problem);
+        }
     }
     if let Some(issuer) = &issuer {
         issuers.check(&section, "issuer", issuer.clone(), String::eq);

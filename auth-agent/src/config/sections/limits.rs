@@ -48,6 +48,18 @@ pub(in crate::config) fn overrides(mut section: Section<'_>, default: &SourceLim
     limits
 }
 
+/// A rate that stands alone, in a section that holds nothing else.
+pub(in crate::config) fn sole_rate(mut section: Section<'_>) -> Option<Rate> {
+    let rate = section.required("rate", values::rate, "a number per s, min or h, such as \"100/min\"");
+    let rate =
+        rate.map(|rate| Rate { burst: section.or("burst", values::count(1..=u32::MAX), rate.burst), ..rate });
+    if let Some(rate) = rate {
+        section.check("burst", is_payable(rate.burst, rate));
+    }
+    section.finish();
+    rate
+}
+
 pub(super) fn classes(root: &mut Section<'_>, default: &SourceLimits, kernel: &Kernel) -> Vec<Class> {
     let (mut names, mut networks) = (Earlier::default(), Earlier::default());
     let sections = root.sections("class");

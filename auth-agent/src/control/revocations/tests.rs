@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::clock::Now;
 use crate::connections::{Entry, Protocol};
 use crate::control::testing::{Desk, used_by};
 use crate::identity::tests::someone;
@@ -209,7 +210,7 @@ fn a_revoked_key_is_refused_with_its_tokens_and_its_connections_end() {
     let (status, answer) = desk.ask("POST", &format!("/v1/keys/{id}/revoke"), "");
     assert_eq!((status, &answer["ended"]["connections"]), (200, &json!(1)));
     assert!(is_revoked(&desk, &exchanged) && entry.connection().is_ended());
-    let refused = desk.keys.verify(key["key"].as_str().unwrap(), [192, 0, 2, 7].into(), UnixTime::now());
+    let refused = desk.keys.verify(key["key"].as_str().unwrap(), [192, 0, 2, 7].into(), Now::read());
     assert!(refused.is_err());
     assert_eq!(desk.ask("POST", &format!("/v1/keys/{id}/revoke"), "").1["revoked"], answer["revoked"]);
 }

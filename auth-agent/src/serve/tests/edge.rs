@@ -28,7 +28,7 @@ use super::super::Server;
 use super::upstream::Upstream;
 use crate::allowlist::Allowlist;
 use crate::authenticate::{Denied, Guess, Verify};
-use crate::clock::{Monotonic, UnixTime};
+use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::Upstream as Group;
 use crate::config::*;
 use crate::connections::Connections;
@@ -58,7 +58,7 @@ struct FakeVerify {
 }
 
 impl Verify for FakeVerify {
-    fn api_key(&self, key: &str, _: IpAddr, _: UnixTime) -> Result<Arc<Identity>, Denied> {
+    fn api_key(&self, key: &str, _: IpAddr, _: Now) -> Result<Arc<Identity>, Denied> {
         match key {
             "ak_good" => Ok(someone(By::ApiKey, "ci", &["read"])),
             "ak_expired" => Err(Refusal::ApiKeyExpired.into()),
@@ -117,6 +117,19 @@ impl Edge {
     }
 
     pub async fn with(debts: Fake, change: impl FnOnce(&mut Config)) -> Self {
+        let revocations = Arc::<Revocations>::default();
+        let verify = Arc::new(FakeVerify { came: Arc::default(), revocations: Arc::clone(&revocations) });
+        let edge = Self::verifying(verify, debts, change, |gateway| gateway).await;
+        Self { revocations, ..edge }
+    }
+
+    /// With credentials of the test's own, and what it adds to the gateway.
+    pub async fn verifying(
+        verify: Arc<dyn Verify>,
+        debts: Fake,
+        change: impl FnOnce(&mut Config),
+        add: impl FnOnce(Gateway) -> Gateway,
+    ) -> Self {
         let upstream = Upstream::start().await;
         let directory = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
@@ -132,13 +145,9 @@ impl Edge {
         let (address, connections) = (server.addresses().unwrap()[0], server.connections());
         let (counters, debts) = (Arc::<Counters>::default(), Arc::new(debts));
         let config = Arc::new(config);
-        let revocations = Arc::<Revocations>::default();
-        let gateway = Gateway::new(
-            Arc::clone(&config),
-            Arc::new(FakeVerify { came: Arc::default(), revocations: Arc::clone(&revocations) }),
-            Arc::clone(&debts) as _,
-            Arc::clone(&counters),
-        );
+        let gateway =
+            Gateway::new(Arc::clone(&config), verify, Arc::clone(&debts) as _, Arc::clone(&counters));
+        let gateway = add(gateway);
         let (shutdown, receiver) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             let stop = async { drop(receiver.await) };
@@ -150,7 +159,7 @@ impl Edge {
             address,
             connections,
             debts,
-            revocations,
+            revocations: Arc::default(),
             server,
             upstream,
             certificate,
@@ -290,7 +299,8 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     let dead: Uri = "http://127.0.0.1:1".parse().unwrap();
     let group = |name: &str, endpoints: Vec<Uri>| Group { endpoints, name: name.into() };
     Config {
-        api_keys: ApiKeys { header: HeaderName::from_static("x-api-key") },
+        api_keys: ApiKeys { allow_browsers: false, header: HeaderName::from_static("x-api-key") },
+        authorization_server: None,
         classes: vec![],
         control: Control { allow_uids: vec![], socket: PathBuf::new() },
         identity_headers: IdentityHeaders {

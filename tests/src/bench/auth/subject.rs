@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use auth_agent::api_key::{ApiKey, KeyRing, Pepper, StoredKey};
+use auth_agent::api_key::{KeyRing, Pepper};
 use auth_agent::authenticate::Verify as _;
-use auth_agent::clock::UnixTime;
+use auth_agent::clock::{Monotonic, Now, UnixTime};
 use auth_agent::config;
 use auth_agent::credentials::Credentials;
 use auth_agent::identity::Identity;
@@ -112,9 +112,10 @@ impl Subjects {
         cells.push(Cell::new("forged_cached", || denied(caching, &self.forged)));
         for (count, credentials, keys) in &self.rings {
             let mut keys = keys.iter().cycle();
+            let now = Now { monotonic: Monotonic(0), unix: NOW };
             cells.push(Cell::new(format!("api_key_{}", short(*count)), move || {
                 let key = keys.next().map_or("", String::as_str);
-                assert!(credentials.api_key(key, SOURCE, NOW).is_ok(), "a key is not valid");
+                assert!(credentials.api_key(key, SOURCE, now).is_ok(), "a key is not valid");
             }));
         }
         cells.extend(self.revocations.iter().map(|(count, revocations)| self.checked(*count, revocations)));
@@ -172,7 +173,7 @@ fn credentials(
     config: &config::Tokens,
 ) -> Result<Credentials> {
     let issuers = Arc::new(Issuers::open(&[], folder, Arc::clone(&tokens), NOW)?);
-    Ok(Credentials::new(issuers, ring, Arc::default(), tokens, config, Arc::default()))
+    Ok(Credentials::new(issuers, ring, Arc::default(), tokens).remembering(config, Arc::default()))
 }
 
 /// A key pair, and how it signs.
@@ -328,24 +329,8 @@ fn revoke(revocations: &Revocations, number: usize) {
 /// Keys, and some of them as they are sent.
 fn keys(count: usize, folder: &Path) -> Result<(usize, Credentials, Vec<String>)> {
     const SENT: usize = 4_096;
-    let pepper = Pepper::open(folder, false)?;
-    let texts = (0..count).map(|_| ApiKey::generate()).collect::<Result<Vec<_>, _>>()?;
-    let stored: Vec<StoredKey> = texts
-        .iter()
-        .map(|key| StoredKey {
-            created: NOW,
-            expires: None,
-            hash: pepper.hash(key),
-            id: key.id(),
-            last_used: None,
-            name: "billing".to_owned(),
-            networks: Vec::new(),
-            note: None,
-            revoked: None,
-            scopes: vec!["read".to_owned()],
-        })
-        .collect();
-    let ring = Arc::new(KeyRing::new(pepper, &stored));
+    let (ring, texts) = KeyRing::generated(count)?;
+    let ring = Arc::new(ring);
     let none = Arc::new(Verifier::load(&[], 8_192)?);
     let credentials = credentials(folder, ring, none, &config::Tokens::default())?;
     let step = count.div_ceil(SENT).max(1);

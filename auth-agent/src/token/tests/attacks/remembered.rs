@@ -22,8 +22,8 @@ fn credentials(adjust: impl FnOnce(&mut config::Issuer)) -> (Credentials, Arc<Ve
     let tokens = Arc::new(adjusted(&[Algorithm::ES256], &signer.pem, adjust));
     let issuers = Arc::new(Issuers::open(&[], folder.path(), Arc::clone(&tokens), NOW).unwrap());
     let (ring, config) = (Arc::new(ring), config::Tokens::default());
-    let (revocations, counters) = (Arc::default(), Arc::default());
-    (Credentials::new(issuers, ring, revocations, Arc::clone(&tokens), &config, counters), tokens, folder)
+    let credentials = Credentials::new(issuers, ring, Arc::default(), Arc::clone(&tokens));
+    (credentials.remembering(&config, Arc::default()), tokens, folder)
 }
 
 fn refusal_at(credentials: &Credentials, token: &str, now: u64) -> Option<Refusal> {

@@ -1,0 +1,75 @@
+//! The built-in issuer's signing keys in the store; their private halves sealed.
+
+use serde_json::{Value, json};
+
+use super::changes::Kind;
+use super::{Store, StoreError};
+use crate::clock::UnixTime;
+
+/// A signing key as it is stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredSigningKey {
+    /// `ES256` or `EdDSA`.
+    pub algorithm: String,
+    /// When it was made.
+    pub created: UnixTime,
+    /// Its thumbprint (RFC 7638).
+    pub kid: String,
+    /// The private key, sealed.
+    pub sealed: Vec<u8>,
+    /// The first second in which it signs.
+    pub signs_from: UnixTime,
+}
+
+impl Store {
+    /// Stores a key, or an earlier time from which it signs.
+    pub fn put_signing_key(&self, key: &StoredSigningKey, now: UnixTime) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO signing_keys (kid, algorithm, sealed, created, signs_from) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (kid) DO UPDATE SET signs_from = excluded.signs_from",
+                (&key.kid, &key.algorithm, &key.sealed, key.created, key.signs_from),
+            )?;
+            let payload =
+                json!({ "kid": key.kid, "algorithm": key.algorithm, "signs_from": key.signs_from });
+            self.record(transaction, now, Kind::SigningKeyPut, &payload, None)
+        })
+    }
+
+    /// Forgets a key.
+    pub fn remove_signing_key(&self, kid: &str, now: UnixTime) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM signing_keys WHERE kid = ?1", [kid])?;
+            self.record(transaction, now, Kind::SigningKeyRemove, &json!({ "kid": kid }), Some(now))
+        })
+    }
+
+    /// All signing keys, in the order in which they sign.
+    pub fn signing_keys(&self) -> Result<Vec<StoredSigningKey>, StoreError> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT kid, algorithm, sealed, created, signs_from FROM signing_keys ORDER BY signs_from, seq",
+            )?;
+            let rows = query.query_map([], |row| {
+                Ok(StoredSigningKey {
+                    kid: row.get(0)?,
+                    algorithm: row.get(1)?,
+                    sealed: row.get(2)?,
+                    created: row.get(3)?,
+                    signs_from: row.get(4)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Notes that a token was issued by hand: what it says, not the token.
+    pub fn note_issued_token(
+        &self,
+        claims: &Value,
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction| self.record(transaction, now, Kind::TokenIssue, claims, Some(expires)))
+    }
+}
