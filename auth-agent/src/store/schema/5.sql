@@ -6,8 +6,8 @@ ALTER TABLE api_keys ADD COLUMN rate_burst INTEGER;
 ALTER TABLE api_keys ADD COLUMN replaces TEXT;
 ALTER TABLE api_keys ADD COLUMN replaced_by TEXT;
 
--- Keys are listed oldest first, a page at a time.
-CREATE INDEX api_keys_created ON api_keys (created, id);
+-- Keys are listed oldest first, a page at a time, and those that are valid counted.
+CREATE INDEX api_keys_created ON api_keys (created, id, revoked, expires);
 
 -- Signing keys of the built-in issuer. The private half is sealed with the secret beside the database.
 CREATE TABLE signing_keys (
