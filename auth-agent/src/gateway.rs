@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::EXPECT;
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{Method, Request, Response};
+use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tracing::{debug, info};
@@ -88,7 +89,8 @@ impl Gateway {
                 if let Err(refused) = &answer {
                     unread.linger(refused.refusal);
                 }
-                return self.own_answer(peer, &parts, answer, now).map(Either::Left);
+                let response = self.own_answer(peer, &parts, answer, now);
+                return answered(&method, response).map(Either::Left);
             }
             Ok(Judged::Permitted(canonical, permit)) => {
                 let request = Request::from_parts(parts, body);
@@ -238,7 +240,7 @@ impl Gateway {
 
     fn refuse(&self, peer: &Peer, method: &Method, path: &str, refused: Refused<'_>) -> Response<AnswerBody> {
         self.note(peer, method, path, refused.refusal);
-        refusal::respond(refused).map(Either::Left)
+        answered(method, refusal::respond(refused)).map(Either::Left)
     }
 
     /// Counts and logs a refusal.
@@ -284,6 +286,17 @@ impl Unread {
             body.linger();
         }
     }
+}
+
+/// An answer of ours as the method wants it: to HEAD, that to GET without its body (RFC 9110, 9.3.2). Over HTTP/1.1 the
+/// server sees to it, over HTTP/2 nobody does.
+fn answered(method: &Method, mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    if *method == Method::HEAD {
+        let body = std::mem::take(response.body_mut());
+        let length = body.size_hint().exact();
+        response.headers_mut().extend(length.map(|length| (CONTENT_LENGTH, length.into())));
+    }
+    response
 }
 
 /// What a client is told whose request was cut off before it was answered.

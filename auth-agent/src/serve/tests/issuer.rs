@@ -142,3 +142,21 @@ async fn the_issuer_is_charged_like_any_route_and_comes_before_all_of_them() {
         (2, 1, 1)
     );
 }
+
+#[tokio::test]
+async fn head_is_answered_as_get_is_without_the_body() {
+    let site = site(Fake::new(1000, 1000)).await;
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        for (target, status) in
+            [("/.well-known/jwks.json", 200), ("/oauth2/token", 405), ("/api", 401), ("/nowhere", 404)]
+        {
+            let send = |method| site.edge.send(version, request(version, method, target, &[], ""));
+            let (get, head) = (send("GET").await, send("HEAD").await);
+            assert_eq!((get.status().as_u16(), head.status().as_u16()), (status, status), "{target}");
+            assert!(head.body().is_empty(), "{version:?} {target}: {:?}", head.body());
+            let length = head.headers()["content-length"].to_str().unwrap();
+            assert_eq!(length, get.body().len().to_string(), "{version:?} {target}");
+            assert_eq!(head.headers()["content-type"], get.headers()["content-type"]);
+        }
+    }
+}
