@@ -145,22 +145,44 @@ impl Control {
     /// To be called every few seconds: undoes what nobody confirmed, forgets what is over, stores when keys were last
     /// used, and retries rules that the kernel did not take. Returns how long until the next change is due to be
     /// undone. Blocks.
+    ///
+    /// # Errors
+    /// The first thing that failed; the others were done, or are in the log.
     pub fn upkeep(&self, now: UnixTime) -> Result<Option<Duration>, Problem> {
-        let _changing = self.changing();
-        let undone = self.undo_locked(now)?;
-        let expired = self.store.purge_expired(now)?;
-        self.store.purge_revocations(now)?;
-        self.revocations.purge(now);
-        self.store_some_uses()?;
-        if let Some(issuer) = &self.issuer {
-            issuer.keys.upkeep(now)?;
-        }
-        let stale = undone || expired > 0 || self.rules_error().is_some();
-        let applied = if stale { self.apply_rules_locked(now) } else { Ok(()) };
-        self.edge.forget_flows().map_err(Problem::Edge)?;
-        applied?;
+        let uses = || self.store_some_uses().map(drop).map_err(Problem::from);
+        let signing = |issuer: &Arc<TokenIssuer>| issuer.keys.upkeep(now).map_err(Problem::from);
+        // What is enforced comes first, and nothing else is done while it is changed.
+        let chores = [
+            ("rules", self.undo_and_purge(now)),
+            ("flows", self.edge.forget_flows().map_err(Problem::Edge)),
+            ("uses of keys", uses()),
+            ("signing keys", self.issuer.as_ref().map_or(Ok(()), signing)),
+            ("revocations", self.purge_revocations(now)),
+        ];
+        let failed = |(chore, done): (_, Result<(), Problem>)| {
+            done.inspect_err(|error| tracing::error!(chore, %error, "upkeep")).err()
+        };
+        // All of them are logged before the first is returned.
+        let failures: Vec<_> = chores.into_iter().filter_map(failed).collect();
+        failures.into_iter().next().map_or(Ok(()), Err)?;
         let next = self.store.pending()?.into_iter().map(|pending| pending.deadline).min();
         Ok(next.map(|deadline| Duration::from_secs(deadline.0.saturating_sub(now.0))))
+    }
+
+    /// Undoes what nobody confirmed and forgets what is over, in the store and then in the kernel.
+    fn undo_and_purge(&self, now: UnixTime) -> Result<(), Problem> {
+        let _changing = self.changing();
+        let (undone, expired) = (self.undo_locked(now), self.store.purge_expired(now));
+        // Where one of them failed, nobody knows how far it came.
+        let unchanged = matches!((&undone, &expired), (Ok(false), Ok(0))) && self.rules_error().is_none();
+        let applied = if unchanged { Ok(()) } else { self.apply_rules_locked(now) };
+        undone.and(expired.map_err(Problem::from)).and(applied)
+    }
+
+    fn purge_revocations(&self, now: UnixTime) -> Result<(), Problem> {
+        self.revocations.purge(now);
+        self.store.purge_revocations(now)?;
+        Ok(())
     }
 
     /// Stores when keys were last used, for the last moment before the agent ends. Blocks.

@@ -288,6 +288,18 @@ fn a_ban_that_the_kernel_did_not_take_is_stored_told_and_retried() {
 }
 
 #[test]
+fn a_chore_that_fails_keeps_no_ban_in_force_and_is_told() {
+    let desk = Desk::open(&[]);
+    desk.ask("POST", "/v1/bans", r#"{"network":"203.0.113.7","for_seconds":60}"#);
+    assert_eq!(desk.edge.told().len(), 2);
+    let database = rusqlite::Connection::open(desk.directory.path().join("store/auth-agent.db")).unwrap();
+    database.execute_batch("ALTER TABLE revocations RENAME TO elsewhere").unwrap();
+    let error = desk.control.upkeep(UnixTime(UnixTime::now().0 + 61)).unwrap_err().to_string();
+    assert!(error.contains("revocations"), "{error}");
+    assert_eq!(desk.edge.told().len(), 1, "the ban is over");
+}
+
+#[test]
 fn upkeep_takes_a_ban_that_is_over_out_of_the_kernel() {
     let desk = Desk::open(&[]);
     desk.ask("POST", "/v1/bans", r#"{"network":"203.0.113.7","for_seconds":60}"#);
