@@ -129,15 +129,19 @@ impl AuthorizationServer {
         }
     }
 
-    /// Answers a request that is for `endpoint`.
-    pub async fn answer<B: Body<Data = Bytes>>(
+    /// Answers a request that is for `endpoint`. `ready` is asked once the whole request is there: for the time, or why
+    /// the source may not authenticate any more.
+    pub async fn answer<B>(
         &self,
         endpoint: Endpoint,
         request: &Parts,
         body: B,
         source: IpAddr,
-        now: Now,
-    ) -> Result<Answered, EndpointRefused> {
+        ready: impl FnOnce() -> Result<Now, Refusal>,
+    ) -> Result<Answered, EndpointRefused>
+    where
+        B: Body<Data = Bytes, Error: Into<Refusal>>,
+    {
         let read = matches!(request.method, Method::GET | Method::HEAD);
         match endpoint {
             Endpoint::Keys if read => Ok(public(self.issuer.keys.key_set(), "application/jwk-set+json")),
@@ -145,7 +149,7 @@ impl AuthorizationServer {
             Endpoint::Keys | Endpoint::Metadata => Err(EndpointRefused::method("GET, HEAD")),
             _ if request.method != Method::POST => Err(EndpointRefused::method("POST")),
             _ => {
-                let answer = self.post(endpoint, request, body, source, now).await;
+                let answer = self.post(endpoint, request, body, source, ready).await;
                 let basic = client::uses_header(&request.headers);
                 answer.map_err(|Denied { guess, refusal }| EndpointRefused {
                     allow: None,
@@ -157,19 +161,23 @@ impl AuthorizationServer {
         }
     }
 
-    async fn post<B: Body<Data = Bytes>>(
+    async fn post<B>(
         &self,
         endpoint: Endpoint,
         request: &Parts,
         body: B,
         source: IpAddr,
-        now: Now,
-    ) -> Result<Answered, Denied> {
+        ready: impl FnOnce() -> Result<Now, Refusal>,
+    ) -> Result<Answered, Denied>
+    where
+        B: Body<Data = Bytes, Error: Into<Refusal>>,
+    {
         if request.uri.query().is_some() {
             // Addresses end up in logs, and RFC 6749, 2.3.1 forbids it for secrets.
             return Err(Refusal::FormInvalid.into());
         }
         let form = Form::read(&request.headers, body).await?;
+        let now = ready()?;
         let client = self.client(request, &form, source, now)?;
         let answer = match endpoint {
             Endpoint::Introspect => self.introspect(&client, &form, now.unix)?,
@@ -226,22 +234,24 @@ impl AuthorizationServer {
         Ok(answer)
     }
 
-    /// RFC 7662, 2: only what this server issued is told anything of.
+    /// RFC 7662, 2: only what this server issued is told anything of, and only until its `exp`: who asks may allow a
+    /// leeway of its own.
     fn introspect(&self, client: &Identity, form: &Form, now: UnixTime) -> Result<Value, Refusal> {
         let needed = &self.issuer.config.introspection_scope;
         if !client.scopes().iter().any(|scope| **scope == **needed) {
             return Err(Refusal::ScopeMissing);
         }
-        let Some(token) = self.own_token(form.required("token")?, now) else {
-            return Ok(json!({ "active": false }));
-        };
+        let token = self.own_token(form.required("token")?, now);
+        let valid =
+            token.and_then(|token| stated_end(&token).filter(|end| *end > now).map(|end| (token, end)));
+        let Some((token, expires)) = valid else { return Ok(json!({ "active": false })) };
         let facts = token.facts();
         let scope = facts.scopes.iter().map(|scope| &**scope).collect::<Vec<_>>().join(" ");
         Ok(json!({
             "active": true,
             "aud": self.issuer.config.audience,
             "client_id": facts.client.as_deref(),
-            "exp": facts.expires.map(|expires| expires.0.saturating_sub(OWN_LEEWAY.as_secs())),
+            "exp": expires,
             "iat": facts.issued_at,
             "iss": self.issuer.config.issuer.text,
             "jti": facts.token_id.as_deref(),
@@ -274,6 +284,11 @@ impl AuthorizationServer {
         self.verify.unrevoked(&token, now).ok()?;
         (token.facts().issuer.as_deref() == Some(OWN_ISSUER)).then_some(token)
     }
+}
+
+/// The token's `exp`.
+fn stated_end(token: &Identity) -> Option<UnixTime> {
+    token.facts().expires.map(|expires| UnixTime(expires.0.saturating_sub(OWN_LEEWAY.as_secs())))
 }
 
 /// The scopes that are asked for, if the client has them all; all that it has, if it asks for none.

@@ -85,11 +85,16 @@ impl Gateway {
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let outcome = match self.judge(peer, open, &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
-                let answer = server.answer(endpoint, &parts, body, peer.source, now).await;
+                // A form takes its time, and others of the source may have failed meanwhile.
+                let ready = || {
+                    let now = Now::read();
+                    limits::may_authenticate(&*self.debts, peer.source, now.monotonic).map(|()| now)
+                };
+                let answer = server.answer(endpoint, &parts, body, peer.source, ready).await;
                 if let Err(refused) = &answer {
                     unread.linger(refused.refusal);
                 }
-                let response = self.own_answer(peer, &parts, answer, now);
+                let response = self.own_answer(peer, &parts, answer, Now::read());
                 return answered(&method, response).map(Either::Left);
             }
             Ok(Judged::Permitted(canonical, permit)) => {

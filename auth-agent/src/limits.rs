@@ -43,10 +43,16 @@ pub fn admit(debts: &dyn SourceDebts, source: IpAddr, now: Monotonic) -> Result<
     if let Charge::Over { retry_after } = debts.charge_request(source, now) {
         return Err(Refusal::RequestLimit { retry_after });
     }
-    if let Charge::Over { retry_after } = debts.auth_failure_debt(source, now) {
-        return Err(Refusal::AuthFailureLimit { retry_after });
-    }
+    may_authenticate(debts, source, now)?;
     Ok(Admitted(()))
+}
+
+/// Refuses a source that failed to authenticate too often; charges nothing.
+pub fn may_authenticate(debts: &dyn SourceDebts, source: IpAddr, now: Monotonic) -> Result<(), Refusal> {
+    match debts.auth_failure_debt(source, now) {
+        Charge::Over { retry_after } => Err(Refusal::AuthFailureLimit { retry_after }),
+        Charge::Within => Ok(()),
+    }
 }
 
 /// The source that connections from `address` count against: an IPv6 client owns its whole prefix.

@@ -2,27 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::Body;
 use http_body_util::BodyExt;
+use tokio::time::timeout;
 
 use crate::refusal::Refusal;
 
 /// Above a token of the longest kind, and its client's credentials.
 const FORM_BYTES: usize = 16 * 1024;
 const FORM_FIELDS: usize = 32;
+/// For the whole of it, however steadily it trickles.
+const FORM_TIME: Duration = Duration::from_secs(10);
 
 /// Its parameters. One without a value is as good as absent.
 pub(super) struct Form(BTreeMap<String, String>);
 
 impl Form {
-    /// Reads a body. What is not a form, is too long or says anything twice is refused.
-    pub async fn read<B: Body<Data = Bytes>>(headers: &HeaderMap, body: B) -> Result<Self, Refusal> {
+    /// Reads a body. What is not a form, is too long, takes too long or says anything twice is refused.
+    pub async fn read<B>(headers: &HeaderMap, body: B) -> Result<Self, Refusal>
+    where
+        B: Body<Data = Bytes, Error: Into<Refusal>>,
+    {
         check_type(headers)?;
-        Self::parse(&whole(body).await?)
+        Self::parse(&timeout(FORM_TIME, whole(body)).await.unwrap_or(Err(Refusal::BodyTimeout))?)
     }
 
     /// The parameter's value.
@@ -56,12 +63,11 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     if form { Ok(()) } else { Err(Refusal::FormInvalid) }
 }
 
-async fn whole<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, Refusal> {
+async fn whole<B: Body<Data = Bytes, Error: Into<Refusal>>>(body: B) -> Result<Bytes, Refusal> {
     let mut body = pin!(body);
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(Refusal::BodyInvalid) };
-        if let Ok(data) = frame.into_data() {
+        if let Ok(data) = frame.map_err(Into::into)?.into_data() {
             if whole.len() + data.len() > FORM_BYTES {
                 return Err(Refusal::FormInvalid);
             }

@@ -1,6 +1,8 @@
 mod endpoints;
+mod forms;
 mod rotation;
 
+use std::convert::Infallible;
 use std::fs::Permissions;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -37,6 +39,12 @@ fn config(more: &str) -> Config {
         "[authorization_server]\nissuer = \"https://edge.example/auth\"\naudience = \"https://api.example\"";
     let text = format!("{}\n{server}\n{more}", crate::config::tests::MINIMAL);
     Config::parse(&text, Path::new("edge.toml")).unwrap()
+}
+
+impl From<Infallible> for Refusal {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 /// Revokes in memory alone.
@@ -121,7 +129,7 @@ impl Site {
         now: Now,
     ) -> Result<Answered, EndpointRefused> {
         let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
-        self.server.answer(endpoint, request, body, SOURCE, now).await
+        self.server.answer(endpoint, request, body, SOURCE, || Ok(now)).await
     }
 
     /// What is answered to a form with the key as the client.

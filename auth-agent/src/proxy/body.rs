@@ -25,6 +25,15 @@ pub enum BodyError {
     Refused(Refusal),
 }
 
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Client(_) => Self::BodyInvalid,
+            BodyError::Refused(refusal) => refusal,
+        }
+    }
+}
+
 /// How long a refused client may go on sending its body.
 const LINGER: Duration = Duration::from_secs(5);
 

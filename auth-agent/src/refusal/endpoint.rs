@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 
-use super::response::whole_seconds;
+use super::response::{end_connection, whole_seconds};
 use super::{Refusal, Refused, respond};
 use crate::authenticate::Guess;
 
@@ -46,6 +46,7 @@ pub fn respond_endpoint(refused: &EndpointRefused) -> Response<Full<Bytes>> {
     if let Refusal::ApiKeyLimit { retry_after } = refusal {
         headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)));
     }
+    end_connection(headers, &refusal);
     response
 }
 

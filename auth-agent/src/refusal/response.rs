@@ -56,13 +56,17 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
         Refusal::MethodNotAllowed => {
             headers.insert(ALLOW, HeaderValue::from_static(FORWARDED_METHODS));
         }
-        // Where this message ends is in doubt, and so is where the next one starts.
-        Refusal::BodyInvalid | Refusal::FramingInvalid => {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         _ => {}
     }
+    end_connection(headers, &refusal);
     response
+}
+
+/// Where this message ends is in doubt, and so is where the next one starts.
+pub(super) fn end_connection(headers: &mut HeaderMap, refusal: &Refusal) {
+    if matches!(refusal, Refusal::BodyInvalid | Refusal::FramingInvalid) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 fn problem(refusal: &Refusal, status: StatusCode) -> Bytes {

@@ -279,7 +279,12 @@ async fn introspection_tells_who_may_ask_of_our_valid_tokens_alone() {
             "{what}"
         );
     }
-    assert_eq!(site.post(Endpoint::Introspect, &asker, &about(&token), at(400)).await, Ok(inactive.clone()));
+    let exp = claims["exp"].as_u64().unwrap() - NOW.0;
+    let active = site.post(Endpoint::Introspect, &asker, &about(&token), at(exp - 1)).await.unwrap();
+    assert_eq!(active["active"], true, "a second before it ends");
+    assert!(site.use_token(&token, at(exp)).is_ok(), "we allow a leeway");
+    let ended = site.post(Endpoint::Introspect, &asker, &about(&token), at(exp)).await;
+    assert_eq!(ended, Ok(inactive.clone()), "and leave it to the asker to allow one");
     site.post(Endpoint::Revoke, &client, &about(&token), at(2)).await.unwrap();
     assert_eq!(site.post(Endpoint::Introspect, &asker, &about(&token), at(3)).await, Ok(inactive));
     let refused = site.post(Endpoint::Introspect, &client, &about(&token), at(1)).await;
