@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use self::form::Form;
 pub use self::issue::{Grant, Issued, TokenIssuer};
 pub use self::seal::Sealer;
-pub use self::signing::{KeyReport, SigningError, SigningKeys};
+pub use self::signing::{KeyReport, Rotation, SigningError, SigningKeys};
 use crate::api_key::has_browser_marks;
 use crate::authenticate::{Denied, Verify};
 use crate::clock::{Now, UnixTime};

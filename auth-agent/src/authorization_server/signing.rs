@@ -71,6 +71,17 @@ pub struct SigningKeys {
     verifier: Arc<Verifier>,
 }
 
+/// How the next key takes over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rotation {
+    /// It is published for a while before it signs.
+    Announced,
+    /// It signs at once, and is the only one: whatever another signed is refused.
+    DropOld,
+    /// It signs at once, though some may not have fetched it yet.
+    Now,
+}
+
 #[derive(Default)]
 struct Current {
     /// In the order in which they sign.
@@ -117,6 +128,8 @@ impl SigningKeys {
     pub fn upkeep(&self, now: UnixTime) -> Result<(), SigningError> {
         let _changing = self.changing();
         self.forget_old(now)?;
+        // No key is made to wait longer: the clock was set back.
+        self.begin_by(later(now, PUBLISHED_BEFORE), now)?;
         let next = match self.current.load().keys.last() {
             None => Some(now),
             Some(newest) => self.is_due(newest, now).then(|| later(now, PUBLISHED_BEFORE)),
@@ -124,18 +137,20 @@ impl SigningKeys {
         next.map_or(Ok(()), |signs_from| self.add(signs_from, now))
     }
 
-    /// Makes the next key; with `immediately`, it signs at once. Blocks.
-    pub fn rotate(&self, immediately: bool, now: UnixTime) -> Result<(), SigningError> {
+    /// Makes the next key. Blocks.
+    pub fn rotate(&self, rotation: Rotation, now: UnixTime) -> Result<(), SigningError> {
         let _changing = self.changing();
         let current = self.current.load();
-        match current.keys.last().filter(|newest| newest.signs_from > now) {
-            Some(waiting) if immediately => self.begin(waiting, now),
-            Some(waiting) => Err(SigningError::AlreadyRotating {
+        match (rotation, current.waiting(now)) {
+            (Rotation::DropOld, _) => self.replace_all(now),
+            (Rotation::Now, Some(_)) => self.begin_by(now, now),
+            (Rotation::Announced, Some(waiting)) => Err(SigningError::AlreadyRotating {
                 kid: waiting.kid().into(),
                 signs_from: waiting.signs_from,
             }),
-            None if current.keys.len() >= MOST => Err(SigningError::TooMany),
-            None => self.add(if immediately { now } else { later(now, PUBLISHED_BEFORE) }, now),
+            (_, None) if current.keys.len() >= MOST => Err(SigningError::TooMany),
+            (Rotation::Now, None) => self.begin_by(now, now).and_then(|()| self.add(now, now)),
+            (Rotation::Announced, None) => self.add(later(now, PUBLISHED_BEFORE), now),
         }
     }
 
@@ -170,7 +185,10 @@ impl SigningKeys {
         newest.signs_from <= now && (other_algorithm || ends <= later(now, PUBLISHED_BEFORE).0)
     }
 
+    /// A new key that signs from then on, and not before the one before it.
     fn add(&self, signs_from: UnixTime, now: UnixTime) -> Result<(), SigningError> {
+        let last = self.current.load().keys.last().map(|last| last.signs_from);
+        let signs_from = last.map_or(signs_from, |last| last.max(signs_from));
         let (key, secret) = SigningKey::generate(self.algorithm, now, signs_from)?;
         let sealed = self.sealer.seal(&secret, key.kid())?;
         self.store.put_signing_key(&stored(&key, sealed), now)?;
@@ -180,14 +198,28 @@ impl SigningKeys {
         self.publish(keys)
     }
 
-    fn begin(&self, waiting: &SigningKey, now: UnixTime) -> Result<(), SigningError> {
-        let known = self.store.signing_keys()?.into_iter().find(|key| key.kid == waiting.kid());
-        let known = known.ok_or_else(|| SigningError::Sealed(waiting.kid().into()))?;
-        let begun = StoredSigningKey { signs_from: now, ..known };
-        self.store.put_signing_key(&begun, now)?;
-        let mut keys = self.current.load().keys.clone();
-        keys.pop();
-        keys.push(Arc::new(opened(&self.sealer, &begun)?));
+    /// One new key in the place of all: none of them may verify any longer, nor sign later.
+    fn replace_all(&self, now: UnixTime) -> Result<(), SigningError> {
+        let (key, secret) = SigningKey::generate(self.algorithm, now, now)?;
+        let sealed = self.sealer.seal(&secret, key.kid())?;
+        self.store.replace_signing_keys(&stored(&key, sealed), now)?;
+        tracing::warn!(kid = key.kid(), "a new signing key; all others were dropped");
+        self.publish(vec![Arc::new(key)])
+    }
+
+    /// Makes keys that would sign only after `latest` sign from `latest` on.
+    fn begin_by(&self, latest: UnixTime, now: UnixTime) -> Result<(), SigningError> {
+        if self.current.load().keys.iter().all(|key| key.signs_from <= latest) {
+            return Ok(());
+        }
+        let mut keys = Vec::new();
+        for key in self.store.signing_keys()? {
+            let begun = StoredSigningKey { signs_from: key.signs_from.min(latest), ..key.clone() };
+            if begun != key {
+                self.store.put_signing_key(&begun, now)?;
+            }
+            keys.push(Arc::new(opened(&self.sealer, &begun)?));
+        }
         self.publish(keys)
     }
 
@@ -225,6 +257,12 @@ impl SigningKeys {
 }
 
 impl Current {
+    /// The newest, if it is yet to sign.
+    fn waiting(&self, now: UnixTime) -> Option<&Arc<SigningKey>> {
+        let signs = |key: &SigningKey| self.signing(now).is_some_and(|signing| signing.kid() == key.kid());
+        self.keys.last().filter(|newest| newest.signs_from > now && !signs(newest))
+    }
+
     /// The newest whose time has come; the oldest where the clock was set back before all of them.
     fn signing(&self, now: UnixTime) -> Option<&Arc<SigningKey>> {
         self.keys.iter().rev().find(|key| key.signs_from <= now).or(self.keys.first())

@@ -25,8 +25,8 @@ pub(super) fn signing_key(session: &mut Session<'_>, verb: &SigningKeyVerb) -> R
     let now = session.now;
     let body = match verb {
         SigningKeyVerb::List => session.ask(Method::GET, "/v1/signing-keys", None::<()>)?,
-        SigningKeyVerb::Rotate { now } => {
-            let request = messages::RotateSigningKey { now: *now };
+        SigningKeyVerb::Rotate { drop_old, now } => {
+            let request = messages::RotateSigningKey { drop_old: *drop_old, now: *now };
             session.ask(Method::POST, "/v1/signing-keys/rotate", Some(request))?
         }
     };

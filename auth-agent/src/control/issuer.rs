@@ -10,7 +10,7 @@ use super::body::Body;
 use super::messages::{IssueToken, IssuedToken, RotateSigningKey, SigningKeyEntry, SigningKeyList};
 use super::problem::Problem;
 use super::{Control, blocking};
-use crate::authorization_server::{Grant, RevokeToken, TokenIssuer};
+use crate::authorization_server::{Grant, RevokeToken, Rotation, TokenIssuer};
 use crate::clock::UnixTime;
 use crate::config::{LONGEST_LEEWAY, LONGEST_OWN_TOKEN};
 use crate::identity::Identity;
@@ -30,7 +30,7 @@ pub(super) async fn rotate(
     blocking(control, move |control| {
         let now = UnixTime::now();
         let issuer = control.issuer()?;
-        issuer.keys.rotate(request.now, now)?;
+        issuer.keys.rotate(rotation(&request)?, now)?;
         Ok((StatusCode::CREATED, Json(keys(issuer, now))))
     })
     .await
@@ -73,6 +73,18 @@ impl RevokeToken for Control {
         self.revoke(&[(Target::Token { token: hash }, revocation)], None, now)
             .map(|_| ())
             .map_err(|problem| problem.to_string())
+    }
+}
+
+fn rotation(request: &RotateSigningKey) -> Result<Rotation, Problem> {
+    match (request.now, request.drop_old) {
+        (false, false) => Ok(Rotation::Announced),
+        (true, false) => Ok(Rotation::Now),
+        (true, true) => Ok(Rotation::DropOld),
+        (false, true) => Err(Problem::field(
+            "drop_old",
+            "add \"now\": true, as without the old keys the new one signs at once",
+        )),
     }
 }
 

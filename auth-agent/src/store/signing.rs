@@ -1,9 +1,10 @@
 //! The built-in issuer's signing keys in the store; their private halves sealed.
 
+use rusqlite::Transaction;
 use serde_json::{Value, json};
 
 use super::changes::Kind;
-use super::{Store, StoreError};
+use super::{Problem, Store, StoreError};
 use crate::clock::UnixTime;
 
 /// A signing key as it is stored.
@@ -24,16 +25,33 @@ pub struct StoredSigningKey {
 impl Store {
     /// Stores a key, or an earlier time from which it signs.
     pub fn put_signing_key(&self, key: &StoredSigningKey, now: UnixTime) -> Result<(), StoreError> {
+        self.write(|transaction| self.put_one(transaction, key, now))
+    }
+
+    /// Forgets all keys and stores this one, or does nothing.
+    pub fn replace_signing_keys(&self, key: &StoredSigningKey, now: UnixTime) -> Result<(), StoreError> {
         self.write(|transaction| {
-            transaction.execute(
-                "INSERT INTO signing_keys (kid, algorithm, sealed, created, signs_from) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (kid) DO UPDATE SET signs_from = excluded.signs_from",
-                (&key.kid, &key.algorithm, &key.sealed, key.created, key.signs_from),
-            )?;
-            let payload =
-                json!({ "kid": key.kid, "algorithm": key.algorithm, "signs_from": key.signs_from });
-            self.record(transaction, now, Kind::SigningKeyPut, &payload, None)
+            let mut gone = transaction.prepare("DELETE FROM signing_keys RETURNING kid")?;
+            for kid in gone.query_map([], |row| row.get::<_, String>(0))? {
+                self.record(transaction, now, Kind::SigningKeyRemove, &json!({ "kid": kid? }), Some(now))?;
+            }
+            self.put_one(transaction, key, now)
         })
+    }
+
+    fn put_one(
+        &self,
+        transaction: &Transaction<'_>,
+        key: &StoredSigningKey,
+        now: UnixTime,
+    ) -> Result<(), Problem> {
+        transaction.execute(
+            "INSERT INTO signing_keys (kid, algorithm, sealed, created, signs_from) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (kid) DO UPDATE SET signs_from = excluded.signs_from",
+            (&key.kid, &key.algorithm, &key.sealed, key.created, key.signs_from),
+        )?;
+        let payload = json!({ "kid": key.kid, "algorithm": key.algorithm, "signs_from": key.signs_from });
+        self.record(transaction, now, Kind::SigningKeyPut, &payload, None)
     }
 
     /// Forgets a key.

@@ -96,19 +96,60 @@ async fn another_algorithm_comes_with_the_next_key_and_tokens_of_the_old_one_sta
 fn rotating_by_hand_makes_the_next_key_once_and_at_once_if_told_so() {
     let site = Site::open("");
     let keys = &site.issuer.keys;
-    keys.rotate(false, NOW).unwrap();
+    keys.rotate(Rotation::Announced, NOW).unwrap();
     assert_eq!(states(&site, at(0)), ["signs", "next"]);
-    let error = keys.rotate(false, at(1).unix).unwrap_err().to_string();
+    let error = keys.rotate(Rotation::Announced, at(1).unix).unwrap_err().to_string();
     assert!(error.contains(&kids(&site)[1]) && error.ends_with("wait, or add --now"), "{error}");
-    keys.rotate(true, at(2).unix).unwrap();
+    keys.rotate(Rotation::Now, at(2).unix).unwrap();
     assert_eq!(states(&site, at(2)), ["old", "signs"], "the one that waited");
     for _ in 0..14 {
-        keys.rotate(true, at(3).unix).unwrap();
+        keys.rotate(Rotation::Now, at(3).unix).unwrap();
     }
-    assert!(matches!(keys.rotate(true, at(3).unix), Err(SigningError::TooMany)));
+    assert!(matches!(keys.rotate(Rotation::Now, at(3).unix), Err(SigningError::TooMany)));
     let at_end = kids(&site);
     let directory = site.close();
     assert_eq!(kids(&Site::reopen(directory, "", at(4).unix).unwrap()), at_end, "in the same order");
+}
+
+#[tokio::test]
+async fn a_leaked_key_is_dropped_with_all_that_it_signed() {
+    for waiting in [false, true] {
+        let site = Site::open("");
+        if waiting {
+            site.issuer.keys.rotate(Rotation::Announced, NOW).unwrap();
+        }
+        let (leaked, now) = (kids(&site), at(2));
+        let forged = site.issuer.issue(&grant(at(1), 3_600), at(1).unix).unwrap().token;
+        assert!(site.use_token(&forged, at(1)).is_ok(), "and it is remembered");
+        site.issuer.keys.rotate(Rotation::DropOld, now.unix).unwrap();
+        assert_eq!(site.use_token(&forged, now).unwrap_err().name(), "token-key-unknown");
+        assert_eq!(states(&site, now), ["signs"]);
+        let key_set = String::from_utf8(site.issuer.keys.key_set().to_vec()).unwrap();
+        assert!(leaked.iter().all(|kid| !key_set.contains(kid) && !kids(&site).contains(kid)), "{key_set}");
+        let token = site.issuer.issue(&grant(now, 60), now.unix).unwrap().token;
+        assert!(site.use_token(&token, now).is_ok());
+        let after = kids(&site);
+        let site = Site::reopen(site.close(), "", at(3).unix).unwrap();
+        assert_eq!(kids(&site), after, "across restarts");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_stops_no_rotation() {
+    let site = Site::open("");
+    let keys = &site.issuer.keys;
+    let early = |seconds: u64| Now { unix: UnixTime(NOW.0 - seconds), ..at(0) };
+    keys.upkeep(early(DAY).unix).unwrap();
+    let first = &keys.report(early(DAY).unix)[0];
+    assert_eq!((first.signs, first.signs_from.0), (true, NOW.0 - DAY + TEN_MINUTES), "no longer than that");
+    keys.rotate(Rotation::Announced, early(DAY).unix).unwrap();
+    assert_eq!(states(&site, early(DAY)), ["signs", "next"], "the one that signs does not wait");
+    keys.rotate(Rotation::Now, early(DAY).unix).unwrap();
+    assert_eq!(states(&site, early(DAY)), ["old", "signs"]);
+    keys.rotate(Rotation::Now, early(DAY + 60).unix).unwrap();
+    assert_eq!(states(&site, early(DAY + 60)), ["old", "signs"], "which waited for the clock");
+    let at_end = kids(&site);
+    assert_eq!(kids(&Site::reopen(site.close(), "", early(DAY).unix).unwrap()), at_end, "in the same order");
 }
 
 #[test]

@@ -69,4 +69,10 @@ fn the_signing_key_is_listed_and_rotated() {
     let (_, list, _) = at(&desk, &["signing-key", "rotate", "--now"]);
     assert!(list.lines().nth(1).unwrap().contains("  verifies  "), "{list}");
     assert!(list.lines().nth(2).unwrap().contains("  signs  "), "{list}");
+    let (code, _, err) = at(&desk, &["signing-key", "rotate", "--drop-old"]);
+    assert!(code != 0 && err.contains("--now"), "{code}: {err}");
+    let (status, problem) = desk.ask("POST", "/v1/signing-keys/rotate", r#"{"drop_old":true}"#);
+    assert!(status == 422 && problem["detail"].as_str().unwrap().contains("\"now\": true"), "{problem}");
+    let (_, list, _) = at(&desk, &["signing-key", "rotate", "--now", "--drop-old"]);
+    assert!(list.lines().count() == 2 && list.contains("  signs  "), "{list}");
 }

@@ -63,6 +63,9 @@ pub struct SigningKeyEntry {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RotateSigningKey {
+    /// All other keys are deleted, and what they signed is refused; only together with `now`.
+    #[serde(default)]
+    pub drop_old: bool,
     /// The next key signs at once, though some may not have fetched it yet.
     #[serde(default)]
     pub now: bool,
