@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::{Monotonic, Now, UnixTime};
 use crate::credential::Credential;
 use crate::identity::{Identity, Method};
-use crate::issuers::KeysToCome;
+use crate::issuers::MissingKey;
 use crate::refusal::Refusal;
 use crate::token::TokenError;
 
@@ -14,8 +14,8 @@ use crate::token::TokenError;
 pub trait Verify: Send + Sync {
     /// Whom an API key used from `source` stands for. Each call is a request that is charged to the key.
     fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Denied>;
-    /// What to wait for before a token of an unknown key is judged again; `None`: nothing.
-    fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome>;
+    /// What there is to hope for where a token's key is unknown.
+    fn missing_key(&self, token: &str, now: Monotonic) -> MissingKey;
     /// Refuses an identity whose credential has been revoked.
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal>;
     /// Whom a token stands for.
@@ -54,16 +54,16 @@ pub fn authenticate(
     }
 }
 
-/// What to wait for before `credential`, refused as `refusal` says, is judged again: keys that its issuer may have
-/// published since they were last fetched.
-pub fn keys_to_come(
+/// What there is to hope for where `credential` was refused as `refusal` says: its issuer may have published keys since
+/// they were last fetched.
+pub fn missing_key(
     verify: &dyn Verify,
     credential: &Credential<'_>,
     refusal: &Refusal,
     now: Monotonic,
-) -> Option<KeysToCome> {
+) -> MissingKey {
     match refusal {
-        Refusal::Token(TokenError::KeyUnknown) => verify.keys_to_come(credential.text(), now),
-        _ => None,
+        Refusal::Token(TokenError::KeyUnknown) => verify.missing_key(credential.text(), now),
+        _ => MissingKey::Absent,
     }
 }

@@ -16,7 +16,7 @@ use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::{self, OWN_ISSUER};
 use crate::counters::TokenCounters;
 use crate::identity::{Facts, Identity, Method, TokenHash};
-use crate::issuers::{Issuers, KeysToCome};
+use crate::issuers::{Issuers, MissingKey};
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
 use crate::token::{Rejected, TokenError, Tried, VerifiedClaims, Verifier};
@@ -125,8 +125,8 @@ impl Verify for Credentials {
         })
     }
 
-    fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome> {
-        self.issuers.keys_to_come(token, now)
+    fn missing_key(&self, token: &str, now: Monotonic) -> MissingKey {
+        self.issuers.missing_key(token, now)
     }
 
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {

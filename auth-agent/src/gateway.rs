@@ -22,11 +22,13 @@ use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::credential::{self, Credential};
 use crate::identity::{Identity, Method as By};
+use crate::issuers::MissingKey;
 use crate::limits::{self, Charge, SourceDebts};
 use crate::policy::{self, Permit};
 use crate::proxy::{Proxy, RequestBody, ResponseBody};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::{self, Canonical};
+use crate::token::TokenError;
 
 /// The body of a response: ours, or the upstream's.
 pub type AnswerBody = Either<Full<Bytes>, ResponseBody>;
@@ -234,13 +236,19 @@ impl Gateway {
             Ok(identity) => return Ok(identity),
             Err(denied) => denied,
         };
-        match authenticate::keys_to_come(&*self.verify, &credential, &denied.refusal, now.monotonic) {
-            None => Err(denied),
-            Some(keys) => {
-                keys.await;
-                judge(Now::read())
-            }
+        let hope = |denied: &Denied, now: Now| {
+            authenticate::missing_key(&*self.verify, &credential, &denied.refusal, now.monotonic)
+        };
+        match hope(&denied, now) {
+            MissingKey::Absent => return Err(denied),
+            MissingKey::Coming(keys) => keys.await,
+            MissingKey::NotNow => return Err(UNKNOWN_NOW.into()),
         }
+        let now = Now::read();
+        judge(now).map_err(|denied| match hope(&denied, now) {
+            MissingKey::Absent => denied,
+            MissingKey::Coming(_) | MissingKey::NotNow => UNKNOWN_NOW.into(),
+        })
     }
 
     fn refuse(&self, peer: &Peer, method: &Method, path: &str, refused: Refused<'_>) -> Response<AnswerBody> {
@@ -312,4 +320,6 @@ fn cut_off(why: End) -> Refusal {
     }
 }
 
+/// Nothing is held against a token whose key could not be looked for.
+const UNKNOWN_NOW: Refusal = Refusal::Token(TokenError::KeysUnavailable);
 const MAX_LOGGED_PATH_BYTES: usize = 256;

@@ -40,6 +40,16 @@ use crate::token::{UnknownKey, Verifier};
 /// Ends when keys have come that may make a refused token good, or after two seconds.
 pub type KeysToCome = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What there is to hope for where a token names a key that is not known.
+pub enum MissingKey {
+    /// Its issuer did not have it a short while ago, or publishes none.
+    Absent,
+    /// It may be on its way.
+    Coming(KeysToCome),
+    /// It may be there, and can't be looked for yet.
+    NotNow,
+}
+
 /// The sources of all issuers' keys.
 pub struct Issuers {
     sources: Vec<Source>,
@@ -143,16 +153,17 @@ impl Issuers {
         done.map_err(|error| RefreshError::Failed { error, name: name.to_owned() })
     }
 
-    /// For a token that was refused because its issuer has no such key: the keys that may come, to be waited for before
-    /// the token is judged again. `None`: there is nothing to wait for.
-    pub fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome> {
-        let UnknownKey { id, issuer } = self.tokens.unknown_key(token)?;
+    /// For a token that was refused because its issuer has no such key: whether one may come, to be waited for before
+    /// the token is judged again.
+    pub fn missing_key(&self, token: &str, now: Monotonic) -> MissingKey {
+        let Some(UnknownKey { id, issuer }) = self.tokens.unknown_key(token) else {
+            return MissingKey::Absent;
+        };
         let keeper = self.sources.iter().find_map(|source| match source {
             Source::Remote(keeper) if keeper.name() == &*issuer => Some(keeper),
             _ => None,
-        })?;
-        let coming = keeper.ask(&id, now)?;
-        Some(Box::pin(coming))
+        });
+        keeper.map_or(MissingKey::Absent, |keeper| keeper.ask(&id, now))
     }
 
     fn own(&self, issuer: &Issuer) -> IssuerStatus {

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::{digest, rand};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use super::MissingKey;
 use super::fetch::{self, FetchError, Fetched};
 use super::saved::{self, Saved, SavedError};
 use super::schedule::{Asked, Chance, Schedule};
@@ -24,6 +25,8 @@ use crate::token::{KeyFault, Verifier};
 
 /// How long a request waits for a key that may be on its way. A fetch seldom takes a tenth of it.
 pub(super) const KEY_WAIT: Duration = Duration::from_secs(2);
+/// Requests that wait for keys of one issuer at a time; others are told to come again.
+pub(super) const MAX_WAITERS: usize = 1_000;
 /// How long the operator waits: three exchanges of five seconds, and one that was under way.
 const DEMAND_WAIT: Duration = Duration::from_secs(20);
 /// Between two looks at the wall clock, which may jump.
@@ -40,6 +43,8 @@ pub(super) struct Keeper {
     remote: RemoteKeys,
     state: Mutex<State>,
     tokens: Arc<Verifier>,
+    /// Places for requests that wait.
+    waiters: Arc<Semaphore>,
 }
 
 struct State {
@@ -79,6 +84,7 @@ impl Keeper {
             remote: remote.clone(),
             state: Mutex::new(state),
             tokens,
+            waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
         }
     }
 
@@ -101,7 +107,7 @@ impl Keeper {
     /// For as long as the agent runs.
     pub async fn keep(self: Arc<Self>) {
         loop {
-            self.expire(UnixTime::now());
+            self.expire(UnixTime::now(), Monotonic::now());
             if self.state().schedule.is_due(Monotonic::now()) {
                 self.refresh().await;
                 continue;
@@ -114,8 +120,8 @@ impl Keeper {
         }
     }
 
-    /// A token names a key that is not known: something to wait for, if the key may come.
-    pub fn ask(&self, id: &str, now: Monotonic) -> Option<impl Future<Output = ()> + Send + use<>> {
+    /// A token names a key that is not known.
+    pub fn ask(&self, id: &str, now: Monotonic) -> MissingKey {
         let mut ended = self.ended.subscribe();
         let (asked, sooner) = {
             let schedule = &mut self.state().schedule;
@@ -125,11 +131,15 @@ impl Keeper {
         if sooner {
             self.nudge.notify_one();
         }
-        let wait = async move {
-            // Come or not, the token is looked at again.
-            let _ = timeout(KEY_WAIT, ended.changed()).await;
-        };
-        (asked == Asked::Coming).then_some(wait)
+        match (asked, Arc::clone(&self.waiters).try_acquire_owned()) {
+            (Asked::Absent, _) => MissingKey::Absent,
+            (Asked::NotNow, _) | (Asked::Coming, Err(_)) => MissingKey::NotNow,
+            (Asked::Coming, Ok(place)) => MissingKey::Coming(Box::pin(async move {
+                // Come or not, the token is looked at again.
+                let _ = timeout(KEY_WAIT, ended.changed()).await;
+                drop(place);
+            })),
+        }
     }
 
     /// Fetches now, or waits for the fetch that is under way.
@@ -240,13 +250,16 @@ impl Keeper {
         }
     }
 
-    /// Takes keys out of use that are too old.
-    pub fn expire(&self, now: UnixTime) {
+    /// Takes keys out of use that are too old, and has others fetched at once: after a step of the wall clock, or a
+    /// long sleep of the host, nothing else is due soon.
+    pub fn expire(&self, now: UnixTime, monotonic: Monotonic) {
         let mut state = self.state();
         let too_old = |fetched: UnixTime| now.0.saturating_sub(fetched.0) >= self.remote.max_age.as_secs();
         if state.fetched.is_some_and(too_old) {
             (state.fetched, state.set) = (None, None);
             self.tokens.forget_keys(&self.issuer.name);
+            state.schedule.demand(monotonic);
+            self.nudge.notify_one();
             tracing::error!(
                 issuer = %self.issuer.name,
                 "the last good keys are older than keys_max_age; the issuer's tokens are answered 503"

@@ -2,8 +2,8 @@
 //!
 //! One fetch at a time. Regular ones come when the server's answer has aged, within the configured bounds; after a
 //! failure they come again sooner, further and further apart. A token with an unknown `kid` calls for one at most once
-//! per `refetch_interval`, counted from the start of the last fetch of any kind, and none where the same `kid` was not
-//! there a short while ago.
+//! per `refetch_interval`, counted from the start of the last fetch of any kind, and none where a fetch that began after
+//! the same `kid` was asked for did not bring it, within that interval.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -26,9 +26,11 @@ pub(super) struct Chance(pub f64);
 /// What comes of asking for a key that is not known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Asked {
+    /// It was not there a short while ago.
+    Absent,
     /// It may come with the fetch that is under way, or about to start.
     Coming,
-    /// It was asked for too recently, or something else was: there is nothing to wait for.
+    /// Something was fetched too recently: whether it is there is not known, and there is nothing to wait for.
     NotNow,
 }
 
@@ -68,17 +70,19 @@ impl Schedule {
     /// A token names a key that is not known. What can't be asked for yet is asked for when the interval is over, for
     /// the clients that come again.
     pub fn ask(&mut self, id: &str, now: Monotonic) -> Asked {
-        if self.unknown.contains(id, now) {
-            return Asked::NotNow;
+        if self.unknown.contains(id, now, self.refetch_interval) {
+            return Asked::Absent;
+        }
+        if self.under_way {
+            // It may have begun before the key was there: if it does not bring it, that says nothing.
+            return Asked::Coming;
         }
         if self.asked.len() < MAX_ASKED && !self.asked.contains(id) {
             self.asked.insert(id.to_owned());
         }
-        if !self.under_way {
-            let earliest = self.attempted.map_or(now, |attempted| after(attempted, self.refetch_interval));
-            self.next = self.next.min(earliest.max(now));
-        }
-        if self.under_way || self.is_due(now) { Asked::Coming } else { Asked::NotNow }
+        let earliest = self.attempted.map_or(now, |attempted| after(attempted, self.refetch_interval));
+        self.next = self.next.min(earliest.max(now));
+        if self.is_due(now) { Asked::Coming } else { Asked::NotNow }
     }
 
     /// The operator wants a fetch now.
@@ -142,7 +146,6 @@ fn after(time: Monotonic, duration: Duration) -> Monotonic {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::unknown::REMEMBERED;
     use super::*;
     use crate::config::RemoteSource;
     use crate::https_url::HttpsUrl;
@@ -235,16 +238,16 @@ mod tests {
         assert_eq!(schedule.ask("new", at(29)), Asked::NotNow);
         assert_eq!(schedule.next(), at(30), "and is fetched when it is over, asked again or not");
         assert_eq!(schedule.ask("new", at(31)), Asked::Coming);
+        assert_eq!(schedule.ask("gone", at(31)), Asked::Coming);
         assert!(schedule.is_due(at(31)));
         schedule.started(at(31));
         assert_eq!(schedule.ask("other", at(31)), Asked::Coming, "a fetch that is under way is for all");
         schedule.succeeded(None, |id| id == "new", at(32), NEVER);
-        assert_eq!(schedule.ask("other", at(90)), Asked::NotNow, "it was not there");
+        assert_eq!(schedule.ask("gone", at(61)), Asked::Absent, "it was not there");
         assert_eq!(schedule.next(), at(632), "and nothing is fetched for its sake");
-        assert_eq!(schedule.ask("third", at(90)), Asked::Coming);
-        let later = at(32 + REMEMBERED.as_secs());
-        assert_eq!(fetched().ask("other", later), Asked::Coming);
-        assert_eq!(schedule.ask("other", later), Asked::Coming, "after a while it may be there");
+        assert_eq!(schedule.ask("other", at(33)), Asked::NotNow, "it may have come after that fetch began");
+        assert_eq!(schedule.next(), at(61), "and the next one is for it");
+        assert_eq!(schedule.ask("gone", at(62)), Asked::Coming, "after the interval it may be there");
     }
 
     #[test]

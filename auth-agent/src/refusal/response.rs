@@ -9,7 +9,10 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::Refusal;
+use crate::token::TokenError;
 
+/// Keys that are missing are fetched within seconds, where the issuer can be reached.
+const KEYS_RETRY_SECONDS: u64 = 5;
 const REALM: &str = "auth-agent";
 const FORWARDED_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
@@ -52,6 +55,9 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
         | Refusal::AuthFailureLimit { retry_after }
         | Refusal::RequestLimit { retry_after } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)));
+        }
+        Refusal::Token(TokenError::KeysUnavailable) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(KEYS_RETRY_SECONDS));
         }
         Refusal::MethodNotAllowed => {
             headers.insert(ALLOW, HeaderValue::from_static(FORWARDED_METHODS));
@@ -124,7 +130,6 @@ mod tests {
 
     use super::*;
     use crate::path::PathError;
-    use crate::token::TokenError;
 
     fn header(refusal: Refusal, name: http::HeaderName) -> Option<String> {
         let response = respond(refusal.into());
@@ -172,6 +177,7 @@ mod tests {
         let refusal = Refusal::Token(TokenError::KeysUnavailable);
         assert_eq!((respond(refusal.into()).status().as_u16(), refusal.is_auth_failure()), (503, false));
         assert_eq!(header(refusal, WWW_AUTHENTICATE), None);
+        assert_eq!(header(refusal, RETRY_AFTER).as_deref(), Some("5"));
         for error in TokenError::ALL.iter().filter(|error| **error != TokenError::KeysUnavailable) {
             let refusal = Refusal::Token(*error);
             assert_eq!((respond(refusal.into()).status().as_u16(), refusal.is_auth_failure()), (401, true));

@@ -72,7 +72,10 @@ fn the_signing_key_is_listed_and_rotated() {
     let (code, _, err) = at(&desk, &["signing-key", "rotate", "--drop-old"]);
     assert!(code != 0 && err.contains("--now"), "{code}: {err}");
     let (status, problem) = desk.ask("POST", "/v1/signing-keys/rotate", r#"{"drop_old":true}"#);
-    assert!(status == 422 && problem["detail"].as_str().unwrap().contains("\"now\": true"), "{problem}");
+    assert!(
+        (400..500).contains(&status) && problem["detail"].as_str().unwrap().contains("\"now\": true"),
+        "{problem}"
+    );
     let (_, list, _) = at(&desk, &["signing-key", "rotate", "--now", "--drop-old"]);
     assert!(list.lines().count() == 2 && list.contains("  signs  "), "{list}");
 }

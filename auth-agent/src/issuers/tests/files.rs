@@ -9,7 +9,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::super::{IssuerStatus, Issuers, RefreshError};
+use super::super::{IssuerStatus, Issuers, MissingKey, RefreshError};
 use crate::clock::{Monotonic, UnixTime};
 use crate::token::tests::mint::{MAX_BYTES, Signer, claims, issuer, refusal};
 use crate::token::{TokenError, Verifier};
@@ -124,7 +124,7 @@ async fn the_operator_has_a_file_read_at_once_and_sees_what_is_not_used() {
     assert!(matches!(error, RefreshError::Failed { .. }), "{error}");
     assert!(matches!(host.issuers.refresh("other").await, Err(RefreshError::Missing(_))));
     assert!(
-        host.issuers.keys_to_come(&new.token(&claims()), Monotonic::now()).is_none(),
+        matches!(host.issuers.missing_key(&new.token(&claims()), Monotonic::now()), MissingKey::Absent),
         "nothing is fetched"
     );
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::super::{IssuerStatus, Issuers};
+use super::super::{IssuerStatus, Issuers, MissingKey};
 use super::server::{Authority, Identity, Server};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{Issuer, KeySource, RemoteKeys, RemoteSource};
@@ -118,7 +118,7 @@ impl Agent {
         let token = self.token(signer, id);
         if self.tokens.verify(&token, NOW).err().map(|rejected| rejected.error)
             == Some(TokenError::KeyUnknown)
-            && let Some(keys) = self.issuers.keys_to_come(&token, Monotonic::now())
+            && let MissingKey::Coming(keys) = self.issuers.missing_key(&token, Monotonic::now())
         {
             keys.await;
         }

@@ -13,7 +13,8 @@ use super::server::{Answer, bare, good, with};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::RemoteKeys;
 use crate::https_url::HttpsUrl;
-use crate::issuers::Source;
+use crate::issuers::keeper::MAX_WAITERS;
+use crate::issuers::{MissingKey, Source};
 use crate::token::TokenError;
 use crate::token::tests::mint::Signer;
 
@@ -41,9 +42,14 @@ async fn a_flood_of_unknown_keys_costs_one_fetch() {
     while lab.server.requests().len() == before {
         tokio::task::yield_now().await;
     }
-    let ask = |id: &str| agent.issuers.keys_to_come(&agent.token(&signer, id), Monotonic::now());
-    let waiting: Vec<_> =
-        (0..500).map(|id| ask(&format!("flood-{id}")).expect("a fetch is under way")).collect();
+    let ask = |id: &str| agent.issuers.missing_key(&agent.token(&signer, id), Monotonic::now());
+    let coming = |id| match ask(&format!("flood-{id}")) {
+        MissingKey::Coming(keys) => keys,
+        _ => panic!("a fetch is under way"),
+    };
+    let mut waiting: Vec<_> = (0..MAX_WAITERS).map(coming).collect();
+    assert!(matches!(ask("one more"), MissingKey::NotNow), "no more wait");
+    waiting.pop();
     let rotated = agent.refusal_after_waiting(&new, "new");
     gate.add_permits(1);
     assert_eq!(rotated.await, None, "who waited is served");
@@ -51,7 +57,8 @@ async fn a_flood_of_unknown_keys_costs_one_fetch() {
         keys.await;
     }
     for id in 0..1_000 {
-        assert!(ask(&format!("flood-{id}")).is_none(), "{id} has nothing to wait for");
+        let asked = ask(&format!("flood-{id}"));
+        assert!(matches!(asked, MissingKey::NotNow), "{id}: that fetch began before it was asked for");
     }
     assert_eq!(lab.server.requests().len(), before + 1);
     assert_eq!(agent.refusal(&signer, "old"), None);
@@ -105,9 +112,9 @@ async fn an_outage_changes_nothing_until_the_keys_are_too_old_and_is_over_with_t
     agent.refresh().await.unwrap_err();
     let fetched = agent.status().fetched.unwrap();
     let keeper = keeper(&agent);
-    keeper.expire(UnixTime(fetched.0 + MAX_AGE - 1));
+    keeper.expire(UnixTime(fetched.0 + MAX_AGE - 1), Monotonic::now());
     assert_eq!(agent.refusal(&signer, "old"), None);
-    keeper.expire(UnixTime(fetched.0 + MAX_AGE));
+    keeper.expire(UnixTime(fetched.0 + MAX_AGE), Monotonic::now());
     assert_eq!(agent.refusal(&signer, "old"), Some(TokenError::KeysUnavailable));
     let status = agent.status();
     assert!(status.keys.is_empty() && status.fetched.is_none() && status.error.is_some());
@@ -117,6 +124,21 @@ async fn an_outage_changes_nothing_until_the_keys_are_too_old_and_is_over_with_t
     lab.server.answer(KEYS, good(&set(&[("old", &signer)])));
     agent.refresh().await.unwrap();
     assert_eq!((agent.refusal(&signer, "old"), agent.status().error), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_a_clock_step_took_away_are_fetched_at_once() {
+    let lab = Lab::new().await;
+    let (signer, _) = old_and_new();
+    lab.server.answer(KEYS, good(&set(&[("old", &signer)])));
+    let agent = lab.agent(lab.at_keys()).running();
+    agent.refresh().await.unwrap();
+    let (before, fetched) = (agent.status().fetches, agent.status().fetched.unwrap());
+    keeper(&agent).expire(UnixTime(fetched.0 + MAX_AGE), Monotonic::now());
+    while agent.status().fetches == before {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(agent.refusal(&signer, "old"), None);
 }
 
 /// By itself, and on the real clock: the keeper's own timer has to do it.

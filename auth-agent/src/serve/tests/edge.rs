@@ -36,7 +36,7 @@ use crate::counters::{Counters, Snapshot};
 use crate::gateway::Gateway;
 use crate::identity::tests::someone;
 use crate::identity::{Facts, Identity, Method as By};
-use crate::issuers::KeysToCome;
+use crate::issuers::MissingKey;
 use crate::limits::tests::Fake;
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
@@ -69,13 +69,17 @@ impl Verify for FakeVerify {
         }
     }
 
-    fn keys_to_come(&self, token: &str, _: Monotonic) -> Option<KeysToCome> {
+    fn missing_key(&self, token: &str, _: Monotonic) -> MissingKey {
         let came = Arc::clone(&self.came);
         let wait = async move {
             tokio::task::yield_now().await;
             came.store(true, Relaxed);
         };
-        (token == "rotated").then(|| Box::pin(wait) as KeysToCome)
+        match token {
+            "pending" => MissingKey::NotNow,
+            "rotated" => MissingKey::Coming(Box::pin(wait)),
+            _ => MissingKey::Absent,
+        }
     }
 
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {
@@ -91,7 +95,7 @@ impl Verify for FakeVerify {
             "good" => &["read"],
             "admin" => &["read", "admin"],
             "rotated" if self.came.load(Relaxed) => &["read"],
-            "rotated" | "unknown" => return Err(Refusal::Token(TokenError::KeyUnknown).into()),
+            "pending" | "rotated" | "unknown" => return Err(Refusal::Token(TokenError::KeyUnknown).into()),
             "unavailable" => return Err(Refusal::Token(TokenError::KeysUnavailable).into()),
             _ => return Err(Refusal::Token(TokenError::Expired).into()),
         };

@@ -67,7 +67,9 @@ async fn a_request_with_a_valid_credential_reaches_the_upstream_with_an_identity
 #[tokio::test]
 async fn a_token_of_a_key_that_has_just_been_published_waits_for_it_and_is_served() {
     let edge = Edge::start().await;
-    for (token, status, failures) in [("unknown", 401, 1), ("unavailable", 503, 1), ("rotated", 200, 1)] {
+    for (token, status, failures) in
+        [("unknown", 401, 1), ("unavailable", 503, 1), ("pending", 503, 1), ("rotated", 200, 1)]
+    {
         let header = ("authorization", &*format!("Bearer {token}"));
         let response =
             edge.send(Version::HTTP_11, request(Version::HTTP_11, "GET", "/api", &[header], "")).await;
