@@ -167,6 +167,8 @@ pub struct Control {
 pub struct IdentityHeaders {
     /// The client that a token was issued to.
     pub client: HeaderName,
+    /// The name in the configuration of the issuer of a token.
+    pub issuer: HeaderName,
     /// `api-key` or `jwt`.
     pub method: HeaderName,
     /// Space-separated scopes.

@@ -63,14 +63,14 @@ const NOT_FROM_CLIENTS_PREFIXES: [&str; 2] = ["proxy-", "x-forwarded-"];
 pub struct Rules {
     identity: IdentityHeaders,
     /// Names that only we may send to the upstream, and those of credentials, folded.
-    ours: [String; 7],
+    ours: [String; 8],
 }
 
 impl Rules {
     /// Rules for these names.
     pub fn new(identity: &IdentityHeaders, api_key: &HeaderName) -> Self {
-        let IdentityHeaders { client, method, scopes, subject, tenant } = identity;
-        let names = [client, method, scopes, subject, tenant, api_key, &AUTHORIZATION];
+        let IdentityHeaders { client, issuer, method, scopes, subject, tenant } = identity;
+        let names = [client, issuer, method, scopes, subject, tenant, api_key, &AUTHORIZATION];
         Self { identity: identity.clone(), ours: names.map(|name| name.as_str().replace(['_', '.'], "-")) }
     }
 
@@ -124,8 +124,12 @@ impl Rules {
         headers.insert(&self.identity.subject, encoded(std::iter::once(identity.subject())));
         headers.insert(&self.identity.scopes, encoded(identity.scopes().iter().map(|scope| &**scope)));
         let facts = identity.facts();
-        for (name, value) in [(&self.identity.client, &facts.client), (&self.identity.tenant, &facts.tenant)]
-        {
+        let named = [
+            (&self.identity.client, &facts.client),
+            (&self.identity.issuer, &facts.issuer),
+            (&self.identity.tenant, &facts.tenant),
+        ];
+        for (name, value) in named {
             if let Some(value) = value {
                 headers.insert(name, encoded(std::iter::once(&**value)));
             }

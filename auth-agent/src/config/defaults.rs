@@ -33,6 +33,7 @@ impl Default for IdentityHeaders {
     fn default() -> Self {
         Self {
             client: HeaderName::from_static("x-auth-client"),
+            issuer: HeaderName::from_static("x-auth-issuer"),
             method: HeaderName::from_static("x-auth-method"),
             scopes: HeaderName::from_static("x-auth-scopes"),
             subject: HeaderName::from_static("x-auth-subject"),

@@ -242,6 +242,7 @@ fn identity_headers(mut section: Section<'_>, api_keys: &ApiKeys) -> IdentityHea
         scopes: header("scopes", "identity_headers.scopes", default.scopes),
         client: header("client", "identity_headers.client", default.client),
         tenant: header("tenant", "identity_headers.tenant", default.tenant),
+        issuer: header("issuer", "identity_headers.issuer", default.issuer),
     };
     section.finish();
     identity_headers

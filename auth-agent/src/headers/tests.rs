@@ -12,6 +12,7 @@ use crate::request;
 
 fn rules() -> Rules {
     let names = IdentityHeaders {
+        issuer: HeaderName::from_static("x-auth-issuer"),
         method: HeaderName::from_static("x-auth-method"),
         scopes: HeaderName::from_static("x-auth-scopes"),
         subject: HeaderName::from_static("x-auth-subject"),
@@ -80,6 +81,8 @@ fn what_only_we_may_say_is_stripped_in_every_spelling() {
         "X-AUTH-METHOD",
         "X-Auth-Client",
         "x_auth_client",
+        "X-Auth-Issuer",
+        "x_auth.issuer",
         "X-AUTH-TENANT",
         "x.auth.tenant",
         "x_auth_scopes",
@@ -158,6 +161,16 @@ fn client_and_tenant_are_told_where_the_credential_names_them() {
         (headers.get("x-auth-client"), &headers["x-auth-tenant"]),
         (None, &HeaderValue::from_static("acme"))
     );
+}
+
+#[test]
+fn the_issuer_of_a_token_is_told_by_its_name_in_the_configuration_and_a_key_has_none() {
+    let claims = [("x-auth-issuer", "evil"), ("X_Auth_Issuer", "evil")];
+    let facts = Facts { issuer: Some("corp".into()), ..Facts::new(Method::Jwt, "alice") };
+    let headers = forward(&claims, Some(&Identity::verified(facts)));
+    assert_eq!(headers["x-auth-issuer"], "corp");
+    let headers = forward(&claims, Some(&Identity::verified(Facts::new(Method::ApiKey, "ci"))));
+    assert!(headers.keys().all(|name| !name.as_str().contains("issuer")), "{headers:?}");
 }
 
 #[test]

@@ -308,6 +308,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         classes: vec![],
         control: Control { allow_uids: vec![], socket: PathBuf::new() },
         identity_headers: IdentityHeaders {
+            issuer: HeaderName::from_static("x-auth-issuer"),
             method: HeaderName::from_static("x-auth-method"),
             scopes: HeaderName::from_static("x-auth-scopes"),
             subject: HeaderName::from_static("x-auth-subject"),
