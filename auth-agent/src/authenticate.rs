@@ -16,6 +16,10 @@ pub trait Verify: Send + Sync {
     fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Denied>;
     /// What to wait for before a token of an unknown key is judged again; `None`: nothing.
     fn keys_to_come(&self, token: &str, now: Monotonic) -> Option<KeysToCome>;
+    /// Whether the credential of an identity was over at `then`, also for what has happened to it since.
+    fn is_over(&self, identity: &Identity, then: UnixTime) -> bool {
+        identity.facts().expires.is_some_and(|expires| expires <= then)
+    }
     /// Refuses an identity whose credential has been revoked.
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal>;
     /// Whom a token stands for.

@@ -149,8 +149,6 @@ impl Control {
         let _changing = self.changing();
         let undone = self.undo_locked(now)?;
         let expired = self.store.purge_expired(now)?;
-        self.store.purge_revocations(now)?;
-        self.revocations.purge(now);
         self.store_some_uses()?;
         if let Some(issuer) = &self.issuer {
             issuer.keys.upkeep(now)?;
