@@ -14,6 +14,10 @@ use crate::token::TokenError;
 pub trait Verify: Send + Sync {
     /// Whom an API key used from `source` stands for. Each call is a request that is charged to the key.
     fn api_key(&self, key: &str, source: IpAddr, now: Now) -> Result<Arc<Identity>, Denied>;
+    /// Whether the credential of an identity was over at `then`, also for what has happened to it since.
+    fn is_over(&self, identity: &Identity, then: UnixTime) -> bool {
+        identity.facts().expires.is_some_and(|expires| expires <= then)
+    }
     /// What there is to hope for where a token's key is unknown.
     fn missing_key(&self, token: &str, now: Monotonic) -> MissingKey;
     /// Refuses an identity whose credential has been revoked.

@@ -24,6 +24,7 @@ use http::{HeaderValue, Method, Response};
 use http_body::Body;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use self::form::Form;
 pub use self::issue::{Grant, Issued, TokenIssuer};
@@ -75,6 +76,7 @@ pub struct AuthorizationServer {
     metadata: Bytes,
     path: String,
     revoke: Arc<dyn RevokeToken>,
+    revoking: Semaphore,
     token_bytes: usize,
     verify: Arc<dyn Verify>,
 }
@@ -104,6 +106,7 @@ impl AuthorizationServer {
             path: url.path.clone(),
             issuer,
             revoke,
+            revoking: Semaphore::new(1),
             token_bytes: config.sizes.token_bytes.get(),
             verify,
         }
@@ -267,6 +270,8 @@ impl AuthorizationServer {
         if token.facts().key != client.facts().key {
             return Err(Refusal::TokenForeign);
         }
+        // One at a time: clients are not to keep the operator waiting.
+        let _turn = self.revoking.acquire().await.map_err(|_| Refusal::IssuerFailed)?;
         let revoke = Arc::clone(&self.revoke);
         let done = tokio::task::spawn_blocking(move || revoke.revoke_token(&token, now)).await;
         match done.unwrap_or_else(|error| Err(error.to_string())) {

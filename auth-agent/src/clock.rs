@@ -52,3 +52,61 @@ impl Now {
 pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+/// Tells whether the wall clock goes as time does. One that was set, or a host that was suspended, makes what is over by
+/// it doubtful.
+#[derive(Debug)]
+pub struct Steadiness {
+    since: Monotonic,
+    wall: UnixTime,
+}
+
+/// By how much the two clocks may drift apart between two looks.
+const DRIFT_SECONDS: u64 = 30;
+
+impl Steadiness {
+    /// From now on.
+    pub fn new(now: Now) -> Self {
+        Self { since: now.monotonic, wall: now.unix }
+    }
+
+    /// For how long the wall clock has been steady; none at all after a step.
+    pub fn lasted(&mut self, now: Now) -> Duration {
+        let lasted = Duration::from_nanos(now.monotonic.0.saturating_sub(self.since.0));
+        let expected = self.wall.0.saturating_add(lasted.as_secs());
+        if expected.abs_diff(now.unix.0) <= DRIFT_SECONDS {
+            return lasted;
+        }
+        *self = Self::new(now);
+        Duration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_steady_until_it_is_set() {
+        let at = |monotonic: u64, unix| Now {
+            monotonic: Monotonic(monotonic * 1_000_000_000),
+            unix: UnixTime(unix),
+        };
+        let mut steadiness = Steadiness::new(at(100, 5_000));
+        for (monotonic, unix, lasted) in [
+            (100, 5_000, 0),
+            (110, 5_010, 10),
+            (200, 5_101, 100),
+            (210, 9_000, 0),
+            (220, 9_010, 10),
+            (230, 5_130, 0),
+            (4_000, 8_900, 3_770),
+        ] {
+            assert_eq!(
+                steadiness.lasted(at(monotonic, unix)),
+                Duration::from_secs(lasted),
+                "{monotonic} {unix}"
+            );
+        }
+    }
+}

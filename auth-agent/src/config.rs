@@ -194,7 +194,7 @@ pub struct Issuer {
     pub keys: KeySource,
     /// Allowed clock difference, 0-30 s.
     pub leeway: Duration,
-    /// Longest accepted `exp` - `iat` (or `exp` - now where there is no `iat`).
+    /// Longest accepted `exp` - `iat`.
     pub max_lifetime: Duration,
     /// Short name for logs and metrics.
     pub name: Arc<str>,

@@ -14,8 +14,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use crate::clock::UnixTime;
 use crate::edge::Flow;
@@ -78,7 +80,8 @@ impl Connections {
     pub fn cut_revoked(&self, is_revoked: impl Fn(&Identity) -> bool) -> CutOffs {
         let mut cut_offs = CutOffs::default();
         for connection in self.list(|_| true) {
-            let fate = connection.users().revoke(&is_revoked, connection.protocol());
+            let open = usize::try_from(connection.open_requests()).unwrap_or(usize::MAX);
+            let fate = connection.users().revoke(&is_revoked, connection.protocol(), open);
             match fate {
                 Fate::Condemned => cut_offs.condemned.push(connection),
                 Fate::CutOff(requests) if requests > 0 => {
@@ -86,19 +89,18 @@ impl Connections {
                     cut_offs.shared.push(connection);
                 }
                 Fate::CutOff(_) => {}
-                Fate::Ended => cut_offs.requests += usize::from(connection.end(End::Revoked)),
+                Fate::Ended => cut_offs.ended += usize::from(connection.end(End::Revoked)),
             }
         }
         cut_offs
     }
 
-    /// Cuts off every request whose credential was over at `now`. What is still open from an earlier time is stalled, as
-    /// in [`CutOffs::end_stalled`], and its connection is ended. To be called every second or so.
-    pub fn cut_expired(&self, now: UnixTime) {
-        let expired = |identity: &Identity| identity.facts().expires.is_some_and(|expires| expires <= now);
+    /// Cuts off every request whose credential is over, and ends connections on which what was cut off a while ago has
+    /// stalled. To be called every second or so.
+    pub fn cut_expired(&self, is_over: impl Fn(&Identity) -> bool) {
         for connection in self.list(|connection| connection.open_requests() > 0) {
-            let stalled = connection.users().has_cut_off();
-            let fate = connection.users().expire(expired, connection.protocol());
+            let stalled = connection.users().has_stalled(STALLED_AFTER);
+            let fate = connection.users().expire(&is_over, connection.protocol());
             if stalled || !matches!(fate, Fate::CutOff(_)) {
                 connection.end(End::Expired);
             }
@@ -110,11 +112,17 @@ impl Connections {
     }
 }
 
+/// How long a request that was cut off may take to be gone. Longer than a round trip: HTTP/2 resets a stream once its
+/// client has taken what is on its way.
+pub const STALLED_AFTER: Duration = Duration::from_secs(1);
+
 /// What [`Connections::cut_revoked`] did and found.
 #[derive(Debug, Default)]
 pub struct CutOffs {
     /// Connections whose every user is revoked.
     pub condemned: Vec<Arc<Connection>>,
+    /// Connections that were ended, as they carry one request at a time.
+    pub ended: usize,
     /// Requests that were cut off on connections that others use, too.
     pub requests: usize,
     /// Those connections.
@@ -122,17 +130,18 @@ pub struct CutOffs {
 }
 
 impl CutOffs {
-    /// Ends the connections on which what was cut off is still open: its client reads nothing, and would get what HTTP/2
-    /// holds for it whenever it did. Says how many.
-    pub fn end_stalled(&mut self) -> usize {
-        self.shared.retain(|connection| connection.users().has_cut_off());
-        self.shared.iter().filter(|connection| connection.end(End::Revoked)).count()
-    }
-
-    /// Whether something that was cut off is still open.
-    pub fn are_stalled(&mut self) -> bool {
-        self.shared.retain(|connection| connection.users().has_cut_off());
-        !self.shared.is_empty()
+    /// Ends the connections on which what was cut off is still open after [`STALLED_AFTER`]: its client reads nothing,
+    /// and would get what HTTP/2 holds for it whenever it did.
+    pub async fn end_stalled(self) {
+        if self.shared.is_empty() {
+            return;
+        }
+        sleep(STALLED_AFTER).await;
+        for connection in self.shared {
+            if connection.users().has_stalled(STALLED_AFTER) {
+                connection.end(End::Revoked);
+            }
+        }
     }
 }
 

@@ -157,7 +157,6 @@ impl Control {
             ("flows", self.edge.forget_flows().map_err(Problem::Edge)),
             ("uses of keys", uses()),
             ("signing keys", self.issuer.as_ref().map_or(Ok(()), signing)),
-            ("revocations", self.purge_revocations(now)),
         ];
         let failed = |(chore, done): (_, Result<(), Problem>)| {
             done.inspect_err(|error| tracing::error!(chore, %error, "upkeep")).err()
@@ -177,12 +176,6 @@ impl Control {
         let unchanged = matches!((&undone, &expired), (Ok(false), Ok(0))) && self.rules_error().is_none();
         let applied = if unchanged { Ok(()) } else { self.apply_rules_locked(now) };
         undone.and(expired.map_err(Problem::from)).and(applied)
-    }
-
-    fn purge_revocations(&self, now: UnixTime) -> Result<(), Problem> {
-        self.revocations.purge(now);
-        self.store.purge_revocations(now)?;
-        Ok(())
     }
 
     /// Stores when keys were last used, for the last moment before the agent ends. Blocks.

@@ -129,6 +129,13 @@ impl Verify for Credentials {
         self.issuers.missing_key(token, now)
     }
 
+    fn is_over(&self, identity: &Identity, then: UnixTime) -> bool {
+        let facts = identity.facts();
+        // A rotated key ends earlier than it said when the request came.
+        facts.expires.is_some_and(|expires| expires <= then)
+            || facts.key.is_some_and(|key| matches!(self.keys.standing(key, then), Some(Err(_))))
+    }
+
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal> {
         let key = identity.method() == Method::ApiKey;
         match (self.revocations.is_revoked(identity, now), key) {
@@ -152,7 +159,7 @@ fn facts(claims: &VerifiedClaims, token: TokenHash) -> Facts {
     Facts {
         client: claims.client().cloned(),
         expires: Some(claims.valid().end),
-        issued_at: claims.issued_at(),
+        issued_at: Some(claims.issued_at()),
         issuer: Some(Arc::clone(claims.issuer_name())),
         key: None,
         method: Method::Jwt,

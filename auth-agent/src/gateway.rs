@@ -15,8 +15,8 @@ use tracing::{debug, info};
 use crate::api_key::has_browser_marks;
 use crate::authenticate::{self, Denied, Verify};
 use crate::authorization_server::{Answered, AuthorizationServer, Endpoint};
-use crate::clock::Monotonic;
 pub use crate::clock::Now;
+use crate::clock::{Monotonic, UnixTime};
 use crate::config::{Auth, Config, Route};
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
@@ -185,6 +185,7 @@ impl Gateway {
             // In this order: what is revoked after the look finds the request among those to be cut off.
             open.identified(&identity);
             self.verify.unrevoked(&identity, now.unix)?;
+            open.accepted(&identity);
             Ok(identity)
         });
         match outcome {
@@ -268,6 +269,11 @@ impl Gateway {
         } else {
             debug!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
         }
+    }
+
+    /// Whether the credential behind an identity was over at `then`.
+    pub fn is_over(&self, identity: &Identity, then: UnixTime) -> bool {
+        self.verify.is_over(identity, then)
     }
 
     /// The counters that requests are counted in.

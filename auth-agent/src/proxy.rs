@@ -98,7 +98,7 @@ impl Proxy {
             return Err(Refusal::BodyTooLarge);
         }
         let stated_empty = body.is_end_stream() && parts.headers.contains_key(CONTENT_LENGTH);
-        let offer = Offer::take(&mut parts);
+        let offer = Offer::take(&mut parts).filter(|_| body.is_end_stream());
         self.rules.to_upstream(&mut parts.headers, parts.version, canonical, source, permit.identity());
         if offer.is_some() {
             Offer::pass_on(&mut parts.headers);

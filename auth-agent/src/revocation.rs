@@ -115,6 +115,16 @@ impl Revocations {
         }
     }
 
+    /// Whether all of a target is revoked until then, at least.
+    pub fn covers(&self, target: &Target, until: Option<UnixTime>) -> bool {
+        let (_, mark) = target.mark();
+        let wanted = Revocation { before: None, until };
+        self.read(mark).get(mark.0).is_some_and(|entry| {
+            let found = Revocation::from(entry);
+            found.merged(wanted) == found
+        })
+    }
+
     /// Takes a revocation back; says whether there was one.
     pub fn restore(&self, target: &Target) -> bool {
         let (kind, mark) = target.mark();
@@ -139,19 +149,25 @@ impl Revocations {
     }
 
     fn find(&self, identity: &Identity, now: UnixTime) -> bool {
-        let (facts, marks) = (identity.facts(), identity.marks());
+        let facts = identity.facts();
         let issued_at = facts.issued_at.map_or(0, |time| time.0);
         Kind::ALL.into_iter().any(|kind| {
             // An API key was issued once and is rotated, not refreshed: "before" is about tokens that were got for it.
             let always = kind == Kind::Key && facts.method == Method::ApiKey;
+            // The marks are not made for those who revoke nothing.
             self.counts[kind as usize].load(Ordering::SeqCst) > 0
-                && marks.of(kind).is_some_and(|mark| {
+                && identity.marks().of(kind).is_some_and(|mark| {
                     self.read(mark).get(mark.0).is_some_and(|entry| {
                         u64::from(entry.until) > now.0
                             && (entry.before == ANY || !always && issued_at < u64::from(entry.before))
                     })
                 })
         })
+    }
+
+    /// Has everyone looked for again: what was over by the clock may not be.
+    pub fn recheck(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How many there are, those that are over and not yet forgotten included.

@@ -22,7 +22,7 @@ use crate::api_key::{KeyRing, Pepper};
 use crate::authenticate::{Guess, Verify};
 use crate::authorization_server::{AuthorizationServer, Sealer, SigningKeys, TokenIssuer};
 use crate::classes::Classes;
-use crate::clock::{Monotonic, UnixTime};
+use crate::clock::{Monotonic, Now, Steadiness, UnixTime};
 use crate::config::Config;
 use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
@@ -90,7 +90,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let started = UnixTime::now();
     let (store, keys, sealer) = open_store(&config, started)?;
     let revocations = Arc::<Revocations>::default();
-    store.load_revocations(&revocations, started)?;
+    store.load_revocations(&revocations)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
     let issuer = token_issuer(&config, sealer, &store, &tokens, started)?;
     let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
@@ -187,9 +187,16 @@ fn token_issuer(
 }
 
 async fn upkeep(control: Arc<Control>) {
+    let mut steadiness = Steadiness::new(Now::read());
     loop {
         let control = Arc::clone(&control);
-        let next = match spawn_blocking(move || control.upkeep(UnixTime::now())).await {
+        let steady = steadiness.lasted(Now::read());
+        let round = move || {
+            let tidied = control.tidy_revocations(steady, UnixTime::now());
+            let next = control.upkeep(UnixTime::now())?;
+            tidied.map(|()| next)
+        };
+        let next = match spawn_blocking(round).await {
             Ok(Ok(next)) => next,
             Ok(Err(error)) => {
                 tracing::error!(%error, "upkeep; it is tried again");

@@ -96,7 +96,7 @@ impl Server {
     ) {
         let phase = watch::Sender::new(Phase::Serving);
         let grace = config.timeouts.credential_grace;
-        let expiry = tokio::spawn(cut_expired(Arc::clone(&self.connections), grace));
+        let expiry = tokio::spawn(cut_expired(Arc::clone(&self.connections), Arc::clone(&gateway), grace));
         let shared = Arc::new(Shared {
             admission: Arc::new(Admission::new(config, allowlist, self.limit)),
             connections: self.connections,
@@ -118,11 +118,12 @@ impl Server {
 /// How often it is looked for requests whose credential is over: a second is what they are counted in.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 
-async fn cut_expired(connections: Arc<Connections>, grace: Duration) {
+async fn cut_expired(connections: Arc<Connections>, gateway: Arc<Gateway>, grace: Duration) {
     let mut ticks = interval(EXPIRY_INTERVAL);
     loop {
         ticks.tick().await;
-        connections.cut_expired(UnixTime(UnixTime::now().0.saturating_sub(grace.as_secs())));
+        let then = UnixTime(UnixTime::now().0.saturating_sub(grace.as_secs()));
+        connections.cut_expired(|identity| gateway.is_over(identity, then));
     }
 }
 

@@ -29,6 +29,9 @@ pub(super) fn request(verb: RevokeVerb, input: impl Read, now: UnixTime) -> Resu
             let target = Target::TokenId { issuer: issuer.unwrap_or_default(), token_id };
             (vec![target], Vec::new(), options)
         }
+        RevokeVerb::Token { id: None, issuer: OfIssuer { issuer: Some(_) }, .. } => {
+            return Err(Failure::new("--issuer goes with --id: a token says itself whose it is"));
+        }
         RevokeVerb::Token { id: None, options, token, .. } => {
             let token = token.unwrap_or_default();
             let tokens = if token == "-" { lines(input)? } else { vec![token] };
@@ -86,7 +89,7 @@ pub(super) fn removed(entry: &RevocationEntry) -> String {
 
 pub(super) fn list(list: &RevocationList, now: UnixTime) -> String {
     if list.revocations.is_empty() {
-        return "nothing is revoked\n".to_owned();
+        return if list.total == 0 { "nothing is revoked\n" } else { "no more\n" }.to_owned();
     }
     let rows = list.revocations.iter().map(|entry| {
         [

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use super::End;
 
@@ -14,13 +15,13 @@ pub(super) struct Cut(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     waiting: Option<Waker>,
-    why: Option<End>,
+    why: Option<(End, Instant)>,
 }
 
 impl Cut {
     pub fn cut(&self, why: End) {
         let mut state = self.lock();
-        state.why.get_or_insert(why);
+        state.why.get_or_insert((why, Instant::now()));
         let waiting = state.waiting.take();
         drop(state);
         if let Some(waiting) = waiting {
@@ -28,14 +29,15 @@ impl Cut {
         }
     }
 
-    pub fn is_cut(&self) -> bool {
-        self.lock().why.is_some()
+    /// How long ago it was cut, if it was.
+    pub fn age(&self) -> Option<Duration> {
+        self.lock().why.map(|(_, when)| when.elapsed())
     }
 
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<End> {
         let mut state = self.lock();
         match state.why {
-            Some(why) => Poll::Ready(why),
+            Some((why, _)) => Poll::Ready(why),
             None => {
                 match &mut state.waiting {
                     Some(waiting) => waiting.clone_from(context.waker()),

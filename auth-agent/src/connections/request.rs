@@ -28,6 +28,11 @@ impl OpenRequest {
         self.connection.users().add(self.number, identity, &self.cut);
     }
 
+    /// Notes that they were not revoked when that was looked for: they are a user of the connection.
+    pub fn accepted(&self, identity: &Arc<Identity>) {
+        self.connection.users().accept(identity);
+    }
+
     /// Comes when the request is to end at once.
     pub async fn cut_off(&self) -> End {
         poll_fn(|context| self.poll_cut_off(context)).await

@@ -30,8 +30,8 @@ fn a_connection_is_listed_from_its_entry_to_its_end_with_what_happened_on_it() {
 
     connection.speaks(Protocol::Http2);
     let (first, second) = (connection.begin(), connection.begin());
-    first.identified(&someone(Method::Jwt, "alice", &[]));
-    second.identified(&someone(Method::ApiKey, "ci", &[]));
+    first.accepted(&someone(Method::Jwt, "alice", &[]));
+    second.accepted(&someone(Method::ApiKey, "ci", &[]));
     drop(first);
     assert_eq!((connection.requests(), connection.open_requests()), (2, 1));
     assert_eq!(connection.protocol(), Protocol::Http2);

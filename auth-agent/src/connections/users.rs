@@ -1,6 +1,7 @@
 //! Who uses a connection: the credentials of its open requests, and the latest of each principal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cut::Cut;
 use super::{End, Protocol};
@@ -38,8 +39,13 @@ pub(super) enum Fate {
 }
 
 impl Users {
+    /// Notes who sent an open request.
     pub fn add(&mut self, number: u64, identity: &Arc<Identity>, cut: &Arc<Cut>) {
         self.open.push(Open { cut: Arc::clone(cut), identity: Arc::clone(identity), number });
+    }
+
+    /// Notes that this is who uses the connection.
+    pub fn accept(&mut self, identity: &Arc<Identity>) {
         if self.latest.last().is_some_and(|last| Arc::ptr_eq(last, identity)) {
             return;
         }
@@ -66,17 +72,30 @@ impl Users {
         self.latest.last()
     }
 
-    /// Whether something that was cut off is still open.
-    pub fn has_cut_off(&self) -> bool {
-        self.open.iter().any(|open| open.cut.is_cut())
+    /// Whether something that was cut off so long ago is still open.
+    pub fn has_stalled(&self, since: Duration) -> bool {
+        self.open.iter().any(|open| open.cut.age().is_some_and(|age| age >= since))
     }
 
-    /// Of those whose credential is revoked.
-    pub fn revoke(&self, is_revoked: impl Fn(&Identity) -> bool, protocol: Protocol) -> Fate {
+    /// Of those whose credential is revoked, on a connection with so many open requests. Whoever has not said yet who
+    /// they are may be somebody else.
+    pub fn revoke(
+        &self,
+        is_revoked: impl Fn(&Identity) -> bool,
+        protocol: Protocol,
+        requests: usize,
+    ) -> Fate {
         let open = self.open.iter().map(|open| &open.identity);
         let mut users = self.latest.iter().chain(open);
-        let condemned = !self.crowded && !self.latest.is_empty() && users.all(|user| is_revoked(user));
-        if condemned { Fate::Condemned } else { self.cut_off(is_revoked, protocol, End::Revoked) }
+        let known = !self.crowded && requests == self.open.len();
+        if known && !self.latest.is_empty() && users.all(|user| is_revoked(user)) {
+            return Fate::Condemned;
+        }
+        // The end of the last response may still be on its way.
+        if protocol != Protocol::Http2 && self.latest.last().is_some_and(|last| is_revoked(last)) {
+            return Fate::Ended;
+        }
+        self.cut_off(is_revoked, protocol, End::Revoked)
     }
 
     /// Of those whose credential is over.

@@ -14,7 +14,6 @@ use crate::authorization_server::{Grant, RevokeToken, Rotation, TokenIssuer};
 use crate::clock::UnixTime;
 use crate::config::{LONGEST_LEEWAY, LONGEST_OWN_TOKEN};
 use crate::identity::Identity;
-use crate::revocation::{Revocation, Target};
 
 /// Who is named in a token, as RFC 9068 tokens are read here.
 const NAME_BYTES: usize = 255;
@@ -69,10 +68,8 @@ impl RevokeToken for Control {
         let Some(hash) = token.facts().token else { return Err("not a token".to_owned()) };
         // Leeway and a clock that is set back keep a token valid for longer than it says.
         let over = |expires: UnixTime| UnixTime(expires.0.saturating_add(2 * LONGEST_LEEWAY.as_secs()));
-        let revocation = Revocation { before: None, until: token.facts().expires.map(over) };
-        self.revoke(&[(Target::Token { token: hash }, revocation)], None, now)
-            .map(|_| ())
-            .map_err(|problem| problem.to_string())
+        let until = token.facts().expires.map(over);
+        self.give_up(hash, until, now).map_err(|problem| problem.to_string())
     }
 }
 

@@ -166,7 +166,7 @@ pub enum Problem {
     RevocationMissing(Mark),
     /// No room for more.
     #[error(
-        "there is room for {} revocations and no more: remove some, or revoke by subject, client or issuer",
+        "there is room for {} revocations and no more single tokens: revoke by subject, client, key or issuer",
         store::MAX_REVOCATIONS
     )]
     RevocationsFull,
@@ -184,9 +184,14 @@ pub enum Problem {
     Store(#[from] StoreError),
     /// A text that can't be a token.
     #[error(
-        "that is no token that would be accepted here: {0}; give the whole token, its hash, or its jti with --id"
+        "token {number} is none that would be accepted here: {error}; give the whole token, its hash, or its jti with --id"
     )]
-    TokenInvalid(TokenError),
+    TokenInvalid {
+        /// Why.
+        error: TokenError,
+        /// Which of those that were given.
+        number: usize,
+    },
 }
 
 fn known_issuers(known: &[String]) -> String {
@@ -262,7 +267,7 @@ impl Problem {
             Self::Signing(_) => "signing-failed",
             Self::SourceInvalid(_) => "source-invalid",
             Self::Store(_) => "store-failed",
-            Self::TokenInvalid(_) => "token-invalid",
+            Self::TokenInvalid { .. } => "token-invalid",
         }
     }
 
@@ -278,7 +283,7 @@ impl Problem {
             | Self::Network(_)
             | Self::RevocationId(_)
             | Self::SourceInvalid(_)
-            | Self::TokenInvalid(_) => StatusCode::BAD_REQUEST,
+            | Self::TokenInvalid { .. } => StatusCode::BAD_REQUEST,
             Self::AllowMissing { .. }
             | Self::BanMissing { .. }
             | Self::ConnectionMissing(_)

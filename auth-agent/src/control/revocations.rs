@@ -4,15 +4,15 @@
 mod tests;
 
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
+use tokio::runtime::Handle;
 
-use super::body::Body;
+use super::body::SecretBody;
 use super::messages::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use super::problem::Problem;
 use super::{Control, blocking, remark};
@@ -24,6 +24,7 @@ use crate::edge::Flow;
 use crate::identity::TokenHash;
 use crate::revocation::{Mark, Revocation, Target};
 use crate::store::{MAX_REVOCATIONS, StoredRevocation};
+use crate::token::TokenError;
 
 /// What one request may revoke.
 const MOST_AT_ONCE: usize = 10_000;
@@ -39,13 +40,15 @@ const MOST_LISTED: usize = 100_000;
 /// way (RFC 9293 3.4.1 would wait longer), short enough for a client that takes the same port again.
 const DROPPED_FOR: Duration = Duration::from_secs(30);
 
-/// How long a request that was cut off may take to be gone before its connection is ended. No test is to be decided by
-/// how busy the machine is.
-const STALLED_AFTER: Duration = Duration::from_millis(if cfg!(test) { 2_000 } else { 20 });
+/// What is over by a clock that was set less than so long ago may not be over.
+const STEADY_FOR: Duration = Duration::from_secs(3_600);
+
+/// How far ahead a time may lie: a clock may be off. Milliseconds in place of seconds lie further.
+const AHEAD: Duration = LONGEST_LEEWAY;
 
 pub(super) async fn revoke(
     State(control): State<Arc<Control>>,
-    Body(request): Body<Revoke>,
+    SecretBody(request): SecretBody<Revoke>,
 ) -> Result<(StatusCode, Json<Revoked>), Problem> {
     blocking(control, move |control| {
         let now = UnixTime::now();
@@ -112,7 +115,10 @@ impl Control {
                 return Err(Problem::KeyMissing(*key));
             }
         }
-        if self.revocations.len() + wanted.len() > MAX_REVOCATIONS {
+        // Whoever revokes token by token is to leave room for those that revoke many at once.
+        let single = |target: &Target| matches!(target, Target::Token { .. } | Target::TokenId { .. });
+        let more = wanted.iter().filter(|(target, _)| single(target)).count();
+        if more > 0 && self.revocations.len() + more > MAX_REVOCATIONS {
             return Err(Problem::RevocationsFull);
         }
         let stored = self.store.revoke(wanted, reason, now)?;
@@ -126,17 +132,43 @@ impl Control {
         Ok(Revoked { ended, revocations: stored.into_iter().map(entry).collect() })
     }
 
+    /// Revokes a token that was given up by whoever has it: once is enough, however often they ask.
+    pub(super) fn give_up(
+        &self,
+        token: TokenHash,
+        until: Option<UnixTime>,
+        now: UnixTime,
+    ) -> Result<(), Problem> {
+        let target = Target::Token { token };
+        if !self.revocations.covers(&target, until) {
+            self.revoke(&[(target, Revocation { before: None, until })], None, now)?;
+        }
+        Ok(())
+    }
+
     /// Revokes an API key for good, and the tokens that were got for it.
     pub(super) fn revoke_key(&self, key: KeyId, now: UnixTime) -> Result<Revoked, Problem> {
         let revocation = Revocation { before: None, until: Some(over(now)) };
         self.revoke(&[(Target::Key { key }, revocation)], None, now)
     }
 
+    /// To be called every few seconds with how long the wall clock has been steady: forgets a part of what is over, where
+    /// that can be relied on, and has everyone looked for again once the clock was set. Blocks.
+    pub fn tidy_revocations(&self, steady: Duration, now: UnixTime) -> Result<(), Problem> {
+        if steady.is_zero() {
+            self.revocations.recheck();
+        }
+        if steady >= STEADY_FOR {
+            self.store.purge_revocations(now)?;
+            self.revocations.purge(now);
+        }
+        Ok(())
+    }
+
     /// Ends what goes on with credentials that are revoked. The kernel comes first, so that nothing of an ended connection
     /// reaches the host; what it can't do, the agent does without.
     fn end_revoked(&self, now: UnixTime) -> Ended {
-        let mut cut_offs =
-            self.connections.cut_revoked(|identity| self.revocations.is_revoked(identity, now));
+        let cut_offs = self.connections.cut_revoked(|identity| self.revocations.is_revoked(identity, now));
         let flows: Vec<Flow> = cut_offs.condemned.iter().map(|connection| connection.flow()).collect();
         if !flows.is_empty() {
             let until = Monotonic(Monotonic::now().0.saturating_add(DROPPED_FOR.as_nanos() as u64));
@@ -145,12 +177,9 @@ impl Control {
             }
         }
         let condemned = cut_offs.condemned.iter().filter(|connection| connection.end(End::Revoked)).count();
-        let deadline = Instant::now() + STALLED_AFTER;
-        while cut_offs.are_stalled() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(1));
-        }
-        let stalled = cut_offs.end_stalled();
-        Ended { connections: condemned + stalled, requests: cut_offs.requests }
+        let ended = Ended { connections: condemned + cut_offs.ended, requests: cut_offs.requests };
+        Handle::current().spawn(cut_offs.end_stalled());
+        ended
     }
 
     /// What is asked for, checked, and until when each matters.
@@ -165,7 +194,12 @@ impl Control {
         if !(1..=MOST_AT_ONCE).contains(&count) {
             return Err(Problem::field("targets", format!("name 1 to {MOST_AT_ONCE} targets and tokens")));
         }
-        let tokens = tokens.iter().map(|token| self.token(token, before, now));
+        if before.is_some_and(|before| before.0 > now.0.saturating_add(AHEAD.as_secs())) {
+            return Err(Problem::field("before", "lies ahead: write seconds since 1970, until now"));
+        }
+        let tokens = tokens.iter().enumerate().map(|(at, token)| {
+            self.token(token, before, now).map_err(|error| Problem::TokenInvalid { error, number: at + 1 })
+        });
         let targets = targets.into_iter().map(|target| {
             self.check(&target)?;
             let until = self.until(&target, before, now)?;
@@ -180,13 +214,12 @@ impl Control {
         text: &str,
         before: Option<UnixTime>,
         now: UnixTime,
-    ) -> Result<(Target, Revocation), Problem> {
-        let latest = over(now);
+    ) -> Result<(Target, Revocation), TokenError> {
         if let Ok(token) = text.parse::<TokenHash>() {
-            return Ok((Target::Token { token }, Revocation { before, until: Some(latest) }));
+            return Ok((Target::Token { token }, Revocation { before, until: Some(over(now)) }));
         }
-        let expires = self.tokens.expiry_of(text).map_err(Problem::TokenInvalid)?;
-        let until = UnixTime(expires.0.saturating_add(LONGEST_LEEWAY.as_secs())).min(latest);
+        let expires = self.tokens.expiry_of(text)?;
+        let until = UnixTime(expires.0.saturating_add(LONGEST_LEEWAY.as_secs()));
         Ok((Target::Token { token: TokenHash::of(text) }, Revocation { before, until: Some(until) }))
     }
 

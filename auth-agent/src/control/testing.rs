@@ -181,7 +181,9 @@ fn issuer() -> Issuer {
 /// Has someone send a request on a connection; it is open until it is dropped.
 pub(crate) fn used_by(entry: &Entry, method: Method, subject: &str) -> OpenRequest {
     let request = entry.connection().begin();
-    request.identified(&someone(method, subject, &[]));
+    let user = someone(method, subject, &[]);
+    request.identified(&user);
+    request.accepted(&user);
     request
 }
 

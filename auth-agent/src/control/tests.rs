@@ -293,9 +293,9 @@ fn a_chore_that_fails_keeps_no_ban_in_force_and_is_told() {
     desk.ask("POST", "/v1/bans", r#"{"network":"203.0.113.7","for_seconds":60}"#);
     assert_eq!(desk.edge.told().len(), 2);
     let database = rusqlite::Connection::open(desk.directory.path().join("store/auth-agent.db")).unwrap();
-    database.execute_batch("ALTER TABLE revocations RENAME TO elsewhere").unwrap();
-    let error = desk.control.upkeep(UnixTime(UnixTime::now().0 + 61)).unwrap_err().to_string();
-    assert!(error.contains("revocations"), "{error}");
+    database.execute_batch("ALTER TABLE signing_keys RENAME TO elsewhere").unwrap();
+    let error = desk.control.upkeep(UnixTime(UnixTime::now().0 + 400 * 86_400)).unwrap_err().to_string();
+    assert!(error.contains("signing_keys"), "{error}");
     assert_eq!(desk.edge.told().len(), 1, "the ban is over");
 }
 

@@ -16,11 +16,13 @@ use crate::clock::UnixTime;
 use crate::config;
 use crate::counters::{TokenCounters, count};
 use crate::identity::{Facts, Identity};
+use crate::revocation::Marks;
 use crate::token::KeysVersion;
 
 /// What an entry takes besides its texts, with what the cache remembers of entries that are gone and with tables that
 /// are not full. A test holds it against what is really taken.
-const ENTRY_BYTES: usize = 3 * (size_of::<TextHash>() + size_of::<Accepted>() + 24) + size_of::<Facts>();
+const ENTRY_BYTES: usize =
+    3 * (size_of::<TextHash>() + size_of::<Accepted>() + 24) + size_of::<Facts>() + size_of::<Marks>();
 
 /// No part of the cache is so small that an ordinary entry does not find room in it.
 const SHARD_BYTES: usize = 64 << 10;

@@ -4,7 +4,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::*;
-use crate::api_key::Pepper;
+use crate::api_key::{Pepper, StoredKey};
 use crate::token::tests::mint::{self, NOW, Signer};
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -184,4 +184,23 @@ fn keys_of_another_algorithm_do_not_answer_for_what_was_remembered() {
     setup.tokens.replace_keys("main", other.pem.as_bytes()).unwrap_err();
     outcome(&setup, &token, NOW.0).unwrap();
     assert_eq!(counted(&setup), [1, 1, 0], "keys that are refused change nothing");
+}
+
+#[test]
+fn a_rotated_key_is_over_at_its_new_end_for_what_goes_on_with_it_too() {
+    let (ring, keys) = KeyRing::generated(1).unwrap();
+    let ring = Arc::new(ring);
+    let setup = setup(config::Tokens::default());
+    let issuers =
+        Arc::new(Issuers::open(&[], setup._directory.path(), Arc::clone(&setup.tokens), NOW).unwrap());
+    let credentials = Credentials::new(issuers, Arc::clone(&ring), Arc::default(), Arc::clone(&setup.tokens));
+    let now = Now { monotonic: Monotonic(0), unix: NOW };
+    let identity =
+        credentials.api_key(keys[0].expose(), SOURCE, now).unwrap_or_else(|_| panic!("a key is refused"));
+    let end = UnixTime(NOW.0 + 100);
+    assert!(!credentials.is_over(&identity, end));
+    let stored = StoredKey::new(keys[0].id(), ring.hash(&keys[0]), "service-0".into(), UnixTime(1));
+    ring.insert(&StoredKey { expires: Some(end), ..stored });
+    assert!(!credentials.is_over(&identity, UnixTime(end.0 - 1)));
+    assert!(credentials.is_over(&identity, end));
 }

@@ -186,15 +186,15 @@ impl std::str::FromStr for Mark {
     }
 }
 
-/// Every mark by which a credential may be revoked.
+/// Every mark by which a credential may be revoked; 0 where it has none of the kind, which is no mark that anything has.
 #[derive(Clone, Debug)]
-pub struct Marks([Option<Mark>; KINDS]);
+pub struct Marks([u128; KINDS]);
 
 impl Marks {
     /// The marks of a credential that says this.
     pub fn new(facts: &Facts) -> Self {
-        let mut marks = [None; KINDS];
-        let mut add = |(kind, mark): (Kind, Mark)| marks[kind as usize] = Some(mark);
+        let mut marks = [0; KINDS];
+        let mut add = |(kind, mark): (Kind, Mark)| marks[kind as usize] = mark.0;
         add(Kind::Subject.mark("", &facts.subject));
         if let Some(client) = &facts.client {
             add(Kind::Client.mark("", client));
@@ -219,6 +219,6 @@ impl Marks {
     }
 
     pub(super) fn of(&self, kind: Kind) -> Option<Mark> {
-        self.0[kind as usize]
+        Some(Mark(self.0[kind as usize])).filter(|mark| mark.0 != 0)
     }
 }

@@ -107,7 +107,10 @@ impl Store {
         self.write(|transaction| {
             let bans = transaction.execute("DELETE FROM bans WHERE until <= ?1", [now])?;
             let kept_from = UnixTime(now.0.saturating_sub(KEPT_AFTER_EXPIRY_SECONDS));
-            transaction.execute("DELETE FROM changes WHERE expires < ?1", [kept_from])?;
+            // Not all at once: nobody is to wait long behind it.
+            let old =
+                "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes WHERE expires < ?1 LIMIT 2000)";
+            transaction.execute(old, [kept_from])?;
             Ok(bans)
         })
     }

@@ -18,7 +18,7 @@ pub struct Change {
     /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `change.confirm`,
     /// `change.undo`, `key.create`, `key.import`, `key.revoke`, `key.rotate`,
     /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`,
-    /// `signing-key.put`, `signing-key.remove`, `token.issue`.
+    /// `signing-key.put`, `signing-key.remove`, `token.issue`, `token.revoke`.
     pub kind: String,
     /// The host that made it.
     pub origin: String,
@@ -51,6 +51,7 @@ pub(super) enum Kind {
     SigningKeyPut,
     SigningKeyRemove,
     TokenIssue,
+    TokenRevoke,
 }
 
 impl Kind {
@@ -74,6 +75,7 @@ impl Kind {
             Self::SigningKeyPut => "signing-key.put",
             Self::SigningKeyRemove => "signing-key.remove",
             Self::TokenIssue => "token.issue",
+            Self::TokenRevoke => "token.revoke",
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::revocation::{Mark, Revocation, Revocations, Target};
 pub const MAX_REVOCATIONS: usize = 10_000_000;
 
 /// Those that are over and removed at a time, so that nobody waits long behind it.
-const PURGED_AT_ONCE: usize = 10_000;
+const PURGED_AT_ONCE: usize = 2_000;
 
 /// A revocation as it is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -78,7 +78,13 @@ impl Store {
                  reason = coalesce(excluded.reason, reason), created = excluded.created",
             )?
             .execute((mark, json!(target).to_string(), before, until, reason, now))?;
-        self.record(transaction, now, Kind::RevocationAdd, &payload, until)?;
+        let (kind, expires) = match target {
+            Target::Token { .. } | Target::TokenId { .. } => (Kind::TokenRevoke, until),
+            // For good, whatever becomes of the revocation.
+            Target::Key { .. } if before.is_none() => (Kind::RevocationAdd, None),
+            _ => (Kind::RevocationAdd, until),
+        };
+        self.record(transaction, now, kind, &payload, expires)?;
         Ok(StoredRevocation {
             created: now,
             reason: reason.map(str::to_owned),
@@ -124,13 +130,12 @@ impl Store {
         })
     }
 
-    /// Puts every revocation in force into an index.
-    pub fn load_revocations(&self, index: &Revocations, now: UnixTime) -> Result<(), StoreError> {
+    /// Puts every revocation into an index; those, too, that are over by a clock that may be wrong.
+    pub fn load_revocations(&self, index: &Revocations) -> Result<(), StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare(
-                "SELECT mark, before, until FROM revocations WHERE until IS NULL OR until > ?1 ORDER BY mark",
-            )?;
-            let mut rows = query.query([now])?;
+            let mut query =
+                connection.prepare("SELECT mark, before, until FROM revocations ORDER BY mark")?;
+            let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {
                 index.load(row.get(0)?, Revocation { before: row.get(1)?, until: row.get(2)? });
             }
@@ -162,9 +167,12 @@ impl Store {
         })
     }
 
-    /// Removes a part of those that are over; says how many.
+    /// Removes a part of those that are over, and of the log of single tokens that are; says how many of the first.
     pub fn purge_revocations(&self, now: UnixTime) -> Result<usize, StoreError> {
         self.write(|transaction| {
+            let logged = "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes
+                          WHERE expires < ?1 AND kind = ?2 LIMIT ?3)";
+            transaction.execute(logged, (now, Kind::TokenRevoke.name(), PURGED_AT_ONCE as i64))?;
             let over = "DELETE FROM revocations WHERE mark IN
                         (SELECT mark FROM revocations WHERE until <= ?1 LIMIT ?2)";
             Ok(transaction.execute(over, (now, PURGED_AT_ONCE as i64))?)

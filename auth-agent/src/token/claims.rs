@@ -33,7 +33,7 @@ const FOREIGN_PURPOSES: [&str; 7] =
 #[derive(Clone, Debug)]
 pub struct VerifiedClaims {
     client: Option<Arc<str>>,
-    issued_at: Option<UnixTime>,
+    issued_at: UnixTime,
     issuer_name: Arc<str>,
     keys: KeysVersion,
     scopes: Arc<[Arc<str>]>,
@@ -50,7 +50,7 @@ impl VerifiedClaims {
     }
 
     /// `iat`.
-    pub fn issued_at(&self) -> Option<UnixTime> {
+    pub fn issued_at(&self) -> UnixTime {
         self.issued_at
     }
 
@@ -128,7 +128,7 @@ impl<'t> Claims<'t> {
         times.check_expiry(now, terms.leeway)?;
         times.check_not_before(now, terms.leeway)?;
         times.check_issued(now, terms.leeway)?;
-        times.check_lifetime(now, terms.max_lifetime)?;
+        times.check_lifetime(terms.max_lifetime)?;
         Ok(Checked {
             subject: self.subject(&terms.claims)?,
             scopes: self.scopes(&terms.claims)?,
@@ -173,10 +173,12 @@ impl<'t> Claims<'t> {
         if meant { Ok(()) } else { Err(TokenError::Audience) }
     }
 
+    /// `iat` is needed (RFC 9068 2.2): a token that does not say when it was issued can be held neither against a longest
+    /// lifetime nor against a revocation of what was issued before.
     pub fn times(&self) -> Result<Times, TokenError> {
         Ok(Times {
             expires: self.seconds("exp")?.ok_or(TokenError::ClaimMissing)?,
-            issued_at: self.seconds("iat")?,
+            issued_at: self.seconds("iat")?.ok_or(TokenError::ClaimMissing)?,
             not_before: self.seconds("nbf")?,
         })
     }
@@ -286,7 +288,7 @@ impl Checked<'_> {
     pub fn verified(self, _: &Signed, terms: &Terms, keys: KeysVersion) -> VerifiedClaims {
         VerifiedClaims {
             client: self.client.map(Arc::from),
-            issued_at: self.times.issued_at.map(UnixTime),
+            issued_at: UnixTime(self.times.issued_at),
             issuer_name: Arc::clone(&terms.name),
             keys,
             scopes: self.scopes.into_iter().map(Arc::from).collect(),
@@ -301,7 +303,7 @@ impl Checked<'_> {
 /// Seconds since 1970, as claimed.
 pub(super) struct Times {
     pub expires: u64,
-    pub issued_at: Option<u64>,
+    pub issued_at: u64,
     pub not_before: Option<u64>,
 }
 
@@ -318,27 +320,17 @@ impl Times {
     }
 
     pub fn check_issued(&self, now: UnixTime, leeway: u64) -> Result<(), TokenError> {
-        match self.issued_at {
-            Some(issued) if issued > now.0.saturating_add(leeway) => Err(TokenError::IssuedInFuture),
-            _ => Ok(()),
-        }
+        if self.issued_at > now.0.saturating_add(leeway) { Err(TokenError::IssuedInFuture) } else { Ok(()) }
     }
 
-    pub fn check_lifetime(&self, now: UnixTime, max_lifetime: u64) -> Result<(), TokenError> {
-        let lifetime = match self.issued_at {
-            Some(issued) => self.expires.checked_sub(issued).ok_or(TokenError::Lifetime)?,
-            None => self.expires.saturating_sub(now.0),
-        };
+    pub fn check_lifetime(&self, max_lifetime: u64) -> Result<(), TokenError> {
+        let lifetime = self.expires.checked_sub(self.issued_at).ok_or(TokenError::Lifetime)?;
         if lifetime <= max_lifetime { Ok(()) } else { Err(TokenError::Lifetime) }
     }
 
     /// The seconds in which all checks hold.
     fn valid(&self, terms: &Terms) -> Range<UnixTime> {
-        let named = self.not_before.max(self.issued_at).unwrap_or(0).saturating_sub(terms.leeway);
-        let start = match self.issued_at {
-            Some(_) => named,
-            None => named.max(self.expires.saturating_sub(terms.max_lifetime)),
-        };
+        let start = self.not_before.unwrap_or(0).max(self.issued_at).saturating_sub(terms.leeway);
         UnixTime(start)..UnixTime(self.expires.saturating_add(terms.leeway))
     }
 }

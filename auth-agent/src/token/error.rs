@@ -11,7 +11,7 @@ pub enum TokenError {
     Algorithm,
     /// No `aud` value is one of the issuer's audiences.
     Audience,
-    /// `iss`, `aud`, `exp` or the subject is missing.
+    /// `iss`, `aud`, `exp`, `iat` or the subject is missing.
     ClaimMissing,
     /// A claim has the wrong JSON type, or a value no issuer should send.
     ClaimType,
@@ -93,7 +93,7 @@ impl TokenError {
                 ("token-algorithm", "the signature algorithm is not the one this key is used with")
             }
             Self::Audience => ("token-audience", "the token is meant for another audience"),
-            Self::ClaimMissing => ("token-claim-missing", "iss, aud, exp or the subject is missing"),
+            Self::ClaimMissing => ("token-claim-missing", "iss, aud, exp, iat or the subject is missing"),
             Self::ClaimType => ("token-claim-type", "a claim has the wrong type or an unacceptable value"),
             Self::CriticalHeader => {
                 ("token-critical-header", "the token needs an extension that is not supported")

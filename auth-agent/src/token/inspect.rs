@@ -230,9 +230,9 @@ fn check_claims(
         let relative = |seconds: Option<u64>| seconds.map_or("absent".into(), |s| when::relative(s, now));
         checks.add("expiry", times.check_expiry(now, leeway), |()| relative(Some(times.expires)));
         checks.add("not-before", times.check_not_before(now, leeway), |()| relative(times.not_before));
-        checks.add("issued-at", times.check_issued(now, leeway), |()| relative(times.issued_at));
+        checks.add("issued-at", times.check_issued(now, leeway), |()| relative(Some(times.issued_at)));
         if let Some(terms) = terms {
-            checks.add("lifetime", times.check_lifetime(now, terms.max_lifetime), |()| {
+            checks.add("lifetime", times.check_lifetime(terms.max_lifetime), |()| {
                 format!("at most {}", when::span(terms.max_lifetime))
             });
         }
@@ -272,7 +272,7 @@ fn check_signature(
 }
 
 fn described(times: &Times, now: UnixTime) -> Vec<Time> {
-    [("exp", Some(times.expires)), ("nbf", times.not_before), ("iat", times.issued_at)]
+    [("exp", Some(times.expires)), ("nbf", times.not_before), ("iat", Some(times.issued_at))]
         .into_iter()
         .filter_map(|(claim, seconds)| {
             let seconds = seconds?;

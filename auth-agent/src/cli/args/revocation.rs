@@ -101,6 +101,9 @@ pub(in crate::cli) enum RevocationVerb {
     },
 }
 
+/// In 2001: whoever writes a smaller number forgot its unit.
+const LEAST_SECONDS: u64 = 1_000_000_000;
+
 /// A time as `--before` takes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::cli) enum Before {
@@ -115,7 +118,7 @@ impl Before {
         let since_1970 = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
         if text == "now" {
             Ok(Self::Ago(0))
-        } else if let Ok(seconds) = text.parse() {
+        } else if let Some(seconds) = text.parse().ok().filter(|seconds| *seconds >= LEAST_SECONDS) {
             Ok(Self::At(UnixTime(seconds)))
         } else if let Ok(ago) = duration::parse_seconds(text) {
             Ok(Self::Ago(ago.as_secs()))
@@ -155,6 +158,7 @@ mod tests {
             ("2027-13-15T08:00:00Z", None),
             ("yesterday", None),
             ("-5", None),
+            ("10", None),
             ("", None),
         ] {
             assert_eq!(Before::parse(text).ok().map(|time| time.at(NOW).0), expected, "{text}");

@@ -29,6 +29,10 @@ fn revoke(edge: &Edge, subject: &str) -> (usize, usize) {
     (cut.condemned.iter().filter(|connection| connection.end(End::Revoked)).count(), cut.requests)
 }
 
+fn cut_expired(edge: &Edge, now: u64) {
+    edge.connections.cut_expired(|identity| identity.facts().expires.is_some_and(|expires| expires.0 <= now));
+}
+
 async fn first_byte(response: &mut Response<Incoming>) {
     let frame = timeout(PATIENCE, response.body_mut().frame()).await.unwrap().unwrap().unwrap();
     assert!(frame.data_ref().is_some_and(|data| !data.is_empty()));
@@ -131,9 +135,9 @@ async fn a_stream_whose_credential_is_over_is_cut_and_the_others_go_on() {
         let mut long: Client<Full<Bytes>> = edge.client(version).await;
         let mut long = long.send(get_as(version, "alice", "/api/endless")).await.unwrap();
         first_byte(&mut long).await;
-        edge.connections.cut_expired(UnixTime(SHORT_UNTIL - 1));
+        cut_expired(&edge, SHORT_UNTIL - 1);
         first_byte(&mut short).await;
-        edge.connections.cut_expired(UnixTime(SHORT_UNTIL));
+        cut_expired(&edge, SHORT_UNTIL);
         cut(short).await;
         first_byte(&mut long).await;
     }
@@ -149,7 +153,7 @@ async fn a_websocket_ends_with_its_credential_and_other_users_go_on() {
     assert_eq!(revoke(&edge, "alice"), (1, 0));
     ends(alice).await;
     echo(&mut bob).await;
-    edge.connections.cut_expired(UnixTime(SHORT_UNTIL));
+    cut_expired(&edge, SHORT_UNTIL);
     ends(short).await;
     echo(&mut bob).await;
     edge.closed("revoked", 1).await;

@@ -9,3 +9,6 @@ CREATE TABLE revocations (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX revocations_until ON revocations (until) WHERE until IS NOT NULL;
+
+-- Who revokes a subject asks whether keys go by its name.
+CREATE INDEX api_keys_name ON api_keys (name) WHERE revoked IS NULL;

@@ -109,7 +109,7 @@ fn the_wrong_time() {
     let now = NOW.0;
     let at = |members: Value| signer.token(&claims_with(members));
     let mut endless = claims_without("iat");
-    endless["exp"] = json!(now + MAX_LIFETIME + 1);
+    endless["exp"] = json!(now + 30 * 24 * 3600);
     let rows: Vec<Row> = vec![
         ("expired in the leeway's last second", at(json!({"exp": now - LEEWAY})), TokenError::Expired),
         ("expired long ago", at(json!({"exp": 1, "iat": 0})), TokenError::Expired),
@@ -123,7 +123,7 @@ fn the_wrong_time() {
         ("issued a second too far ahead", at(json!({"iat": now + LEEWAY + 1})), TokenError::IssuedInFuture),
         ("issued at the end of time", at(json!({"iat": u64::MAX})), TokenError::IssuedInFuture),
         ("a second too long", at(json!({"iat": now, "exp": now + MAX_LIFETIME + 1})), TokenError::Lifetime),
-        ("a second too long, without iat", signer.token(&endless), TokenError::Lifetime),
+        ("for a month, without iat", signer.token(&endless), TokenError::ClaimMissing),
         ("for ever", at(json!({"exp": u64::MAX})), TokenError::Lifetime),
         ("issued after it expires", at(json!({"iat": now + 3, "exp": now + 2})), TokenError::Lifetime),
     ];
