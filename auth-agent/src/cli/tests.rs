@@ -73,7 +73,7 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["token", "verify"], 64, "<TOKEN>"),
         (&["token", "issue"], 64, "--subject <NAME>"),
         (&["token", "issue", "--help"], 0, "an hour at most"),
-        (&["signing-key", "rotate", "--help"], 0, "when the old one has leaked"),
+        (&["signing-key", "rotate", "--help"], 0, "for a leaked key"),
         (&["config", "nonsense"], 64, "unrecognized subcommand"),
         (&["doctor", "--help"], 0, "Changes nothing"),
         (&["doctor", "eth0"], 64, "unexpected argument"),

@@ -29,12 +29,11 @@ pub(in crate::cli) enum SigningKeyVerb {
     List,
     /// Make the next key now; it signs ten minutes later, when everyone can have fetched it
     Rotate {
-        /// Delete all other keys and refuse at once whatever they signed: for when a key has leaked, as its thief signs
-        /// new tokens with it. Clients get new ones; who verifies with a cached key set fails until it is fetched anew
+        /// Delete all other keys and refuse at once whatever they signed: for a leaked key, whose thief signs new tokens
         #[arg(long, requires = "now")]
         drop_old: bool,
-        /// Sign with it at once, though some may not have fetched it yet; tokens of the old one stay valid until they
-        /// expire or are revoked (`auth-agent revoke issuer self --before ..`)
+        /// Sign with it at once, though some may not have fetched it; tokens of the old one stay valid until they expire
+        /// or are revoked (`auth-agent revoke issuer self --before ..`)
         #[arg(long)]
         now: bool,
     },
