@@ -11,6 +11,7 @@ mod events;
 mod issuer;
 mod keys;
 mod limit;
+mod line_list;
 mod network_list;
 mod own_issuer;
 mod pcap;

@@ -114,7 +114,7 @@ impl Connections {
 
 /// How long a request that was cut off may take to be gone. Longer than a round trip: HTTP/2 resets a stream once its
 /// client has taken what is on its way.
-pub const STALLED_AFTER: Duration = Duration::from_secs(1);
+const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 /// What [`Connections::cut_revoked`] did and found.
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ pub struct CutOffs {
 }
 
 impl CutOffs {
-    /// Ends the connections on which what was cut off is still open after [`STALLED_AFTER`]: its client reads nothing,
+    /// Ends the connections on which what was cut off is still open after a second: its client reads nothing,
     /// and would get what HTTP/2 holds for it whenever it did.
     pub async fn end_stalled(self) {
         if self.shared.is_empty() {

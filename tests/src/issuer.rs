@@ -13,6 +13,22 @@ pub const ISSUER: &str = "https://issuer.test";
 /// Whom its tokens are for.
 pub const AUDIENCE: &str = "https://api.test";
 
+/// Every algorithm that tokens may be signed with.
+pub const ALGORITHMS: [Algorithm; 12] = [
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+    Algorithm::HS256,
+    Algorithm::HS384,
+    Algorithm::HS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+];
+
 /// An issuer with a key of its own.
 pub struct Issuer {
     key: EncodingKey,

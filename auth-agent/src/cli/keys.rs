@@ -1,14 +1,13 @@
 //! `auth-agent key`
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use http::Method;
 
 use super::Failure;
 use super::args::{CreateKey, KeyVerb, RotateKey};
+use super::line_list;
 use super::session::{Session, parse};
 use super::table::table;
 use crate::clock::UnixTime;
@@ -17,8 +16,6 @@ use crate::duration::{relative, relative_or};
 
 /// Above what the agent takes.
 const LIST_BYTES: u64 = 32 * 1024 * 1024;
-/// Wrong lines that are named; more help nobody.
-const NAMED: usize = 10;
 
 pub(super) fn run(session: &mut Session<'_>, verb: KeyVerb) -> Result<(), Failure> {
     let now = session.now;
@@ -92,18 +89,7 @@ fn import(session: &mut Session<'_>, file: &Path) -> Result<(), Failure> {
 
 /// The keys in `path`, or standard input where that is `-`; the error names every wrong line, and quotes none.
 fn read(path: &Path) -> Result<Vec<ImportKey>, String> {
-    let failed = |error: io::Error| format!("{}: {error}", path.display());
-    let mut text = String::new();
-    let source: &mut dyn Read = if path == Path::new("-") {
-        &mut io::stdin().lock()
-    } else {
-        &mut File::open(path).map_err(failed)?
-    };
-    source.take(LIST_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > LIST_BYTES {
-        return Err(format!("{}: longer than {LIST_BYTES} bytes: split it", path.display()));
-    }
-    lines(&text, path)
+    lines(&line_list::read(path, LIST_BYTES)?, path)
 }
 
 fn lines(text: &str, path: &Path) -> Result<Vec<ImportKey>, String> {
@@ -126,15 +112,7 @@ fn lines(text: &str, path: &Path) -> Result<Vec<ImportKey>, String> {
             }
         }
     }
-    if wrong.is_empty() {
-        return Ok(keys);
-    }
-    let more = wrong.len().saturating_sub(NAMED);
-    wrong.truncate(NAMED);
-    if more > 0 {
-        wrong.push(format!("and {more} more; nothing was imported"));
-    }
-    Err(wrong.join("\n"))
+    line_list::all(keys, wrong, "nothing was imported")
 }
 
 fn page(keys: &Keys, now: UnixTime) -> String {

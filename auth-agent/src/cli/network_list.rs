@@ -1,30 +1,16 @@
 //! Lists of networks, one per line, as block lists are published.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
+use super::line_list;
 use crate::network::parse_network;
 
 /// Above any list that the store takes.
 const LIST_BYTES: u64 = 16 * 1024 * 1024;
-/// Wrong lines that are named; more help nobody.
-const NAMED: usize = 10;
 
 /// Reads the list in `path`, or standard input where that is `-`; the error names every wrong line.
 pub(super) fn read(path: &Path) -> Result<Vec<String>, String> {
-    let failed = |error: io::Error| format!("{}: {error}", path.display());
-    let mut text = String::new();
-    let source: &mut dyn Read = if path == Path::new("-") {
-        &mut io::stdin().lock()
-    } else {
-        &mut File::open(path).map_err(failed)?
-    };
-    source.take(LIST_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > LIST_BYTES {
-        return Err(format!("{}: longer than {LIST_BYTES} bytes: split it", path.display()));
-    }
-    parse(&text, path)
+    parse(&line_list::read(path, LIST_BYTES)?, path)
 }
 
 fn parse(text: &str, path: &Path) -> Result<Vec<String>, String> {
@@ -39,19 +25,12 @@ fn parse(text: &str, path: &Path) -> Result<Vec<String>, String> {
             },
         }
     }
-    if wrong.is_empty() {
-        return Ok(networks);
-    }
-    let more = wrong.len().saturating_sub(NAMED);
-    wrong.truncate(NAMED);
-    if more > 0 {
-        wrong.push(format!("and {more} more; nothing was banned"));
-    }
-    Err(wrong.join("\n"))
+    line_list::all(networks, wrong, "nothing was banned")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::line_list::NAMED;
     use super::*;
 
     #[test]

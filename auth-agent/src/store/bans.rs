@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use rusqlite::{OptionalExtension, Row, Transaction};
 use serde_json::json;
 
-use super::changes::{KEPT_AFTER_EXPIRY_SECONDS, Kind};
+use super::changes::{KEPT_AFTER_EXPIRY_SECONDS, Kind, PURGED_AT_ONCE};
 use super::pending::{BANS, When, note};
 use super::values::network;
 use super::{Problem, Store, StoreError};
@@ -107,10 +107,9 @@ impl Store {
         self.write(|transaction| {
             let bans = transaction.execute("DELETE FROM bans WHERE until <= ?1", [now])?;
             let kept_from = UnixTime(now.0.saturating_sub(KEPT_AFTER_EXPIRY_SECONDS));
-            // Not all at once: nobody is to wait long behind it.
             let old =
-                "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes WHERE expires < ?1 LIMIT 2000)";
-            transaction.execute(old, [kept_from])?;
+                "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes WHERE expires < ?1 LIMIT ?2)";
+            transaction.execute(old, (kept_from, PURGED_AT_ONCE))?;
             Ok(bans)
         })
     }

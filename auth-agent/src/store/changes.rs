@@ -10,6 +10,9 @@ use crate::clock::UnixTime;
 /// How long the log remembers a change that no longer has any effect.
 pub(super) const KEPT_AFTER_EXPIRY_SECONDS: u64 = 90 * 24 * 60 * 60;
 
+/// Rows that one purge removes from a table that may be long, so that nobody waits long behind it.
+pub(super) const PURGED_AT_ONCE: i64 = 2_000;
+
 /// One change. Its numbers rise with time and are never reused.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Change {

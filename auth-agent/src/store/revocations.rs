@@ -4,7 +4,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{OptionalExtension, Row, Transaction};
 use serde_json::json;
 
-use super::changes::Kind;
+use super::changes::{Kind, PURGED_AT_ONCE};
 use super::values::json as json_column;
 use super::{Problem, Store, StoreError};
 use crate::api_key::KeyId;
@@ -13,9 +13,6 @@ use crate::revocation::{Mark, Revocation, Revocations, Target};
 
 /// Most revocations at a time.
 pub const MAX_REVOCATIONS: usize = 10_000_000;
-
-/// Those that are over and removed at a time, so that nobody waits long behind it.
-const PURGED_AT_ONCE: usize = 2_000;
 
 /// A revocation as it is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -172,10 +169,10 @@ impl Store {
         self.write(|transaction| {
             let logged = "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes
                           WHERE expires < ?1 AND kind = ?2 LIMIT ?3)";
-            transaction.execute(logged, (now, Kind::TokenRevoke.name(), PURGED_AT_ONCE as i64))?;
+            transaction.execute(logged, (now, Kind::TokenRevoke.name(), PURGED_AT_ONCE))?;
             let over = "DELETE FROM revocations WHERE mark IN
                         (SELECT mark FROM revocations WHERE until <= ?1 LIMIT ?2)";
-            Ok(transaction.execute(over, (now, PURGED_AT_ONCE as i64))?)
+            Ok(transaction.execute(over, (now, PURGED_AT_ONCE))?)
         })
     }
 }

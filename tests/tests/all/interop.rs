@@ -13,25 +13,11 @@ use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::{Map, Value, json};
+use tests::issuer::ALGORITHMS;
 use tests::privilege;
 
 /// Names the folder that `cargo xtask setup` puts the libraries into.
 const FOLDER: &str = "AUTH_INTEROP";
-
-const ALGORITHMS: [Algorithm; 12] = [
-    Algorithm::ES256,
-    Algorithm::ES384,
-    Algorithm::EdDSA,
-    Algorithm::HS256,
-    Algorithm::HS384,
-    Algorithm::HS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-];
 
 const SECRET: &str = "a secret of 64 bytes, as long as the longest hash that is in use";
 

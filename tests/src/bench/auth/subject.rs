@@ -20,6 +20,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED2551
 use serde_json::{Value, json};
 
 use super::{Cell, Scale};
+use crate::issuer::ALGORITHMS;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -27,21 +28,6 @@ const AUDIENCE: &str = "https://api.example";
 
 /// Identities that are checked one after the other, so that none is found clean twice.
 const IDENTITIES: usize = 4_096;
-
-const ALGORITHMS: [Algorithm; 12] = [
-    Algorithm::ES256,
-    Algorithm::ES384,
-    Algorithm::EdDSA,
-    Algorithm::HS256,
-    Algorithm::HS384,
-    Algorithm::HS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-];
 
 /// An issuer with one key, and tokens of it.
 struct Subject {
