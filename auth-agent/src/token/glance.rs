@@ -19,7 +19,7 @@ impl Verifier {
 
     /// Whether there is an issuer of that name.
     pub fn has_issuer(&self, name: &str) -> bool {
-        self.issuers.iter().any(|issuer| **issuer.name() == *name)
+        self.named(name).is_some()
     }
 
     /// The names of the issuers, in order.
