@@ -4,31 +4,38 @@
 //! [`Config::load`] and [`Config::parse`] are the only ways in. Fields are documented in
 //! `config/example.toml`, which `auth-agent config example` prints.
 
+mod bounds;
 mod claims;
 mod defaults;
 mod document;
 mod error;
+mod listener;
 mod overrides;
+mod route;
 mod sections;
 #[cfg(test)]
 pub(crate) mod tests;
+mod upstream;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Uri};
+use http::HeaderName;
 use ipnet::IpNet;
 
+pub use self::bounds::{Sizes, Timeouts};
 pub use self::claims::{ClaimMap, ClaimPath, NotAClaim, SensitiveClaims};
 use crate::https_url::HttpsUrl;
 
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::listener::Listener;
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
+pub use self::route::{Auth, Route};
+pub use self::upstream::Upstream;
 
 /// A configuration that names every field, with its default where it has one.
 pub const EXAMPLE: &str = include_str!("config/example.toml");
@@ -386,86 +393,11 @@ pub struct HttpLimit {
     pub rate: Rate,
 }
 
-/// `[[listener]]`
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listener {
-    /// Address and port; `[::]:443` takes IPv4 too.
-    pub address: SocketAddr,
-    /// PEM certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// PEM private key.
-    pub key: PathBuf,
-}
-
-/// `[[route]]`
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Route {
-    /// Whether a credential is needed.
-    pub auth: Auth,
-    /// Path prefix, on segment boundaries; canonical.
-    pub path: String,
-    /// Scopes that are all needed.
-    pub scopes: Vec<String>,
-    /// Index into [`Config::upstreams`].
-    pub upstream: usize,
-}
-
-/// `route.auth`: has no default, so that nothing is open by forgetting.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Auth {
-    /// Open to anyone; still limited per source.
-    None,
-    /// A valid credential is needed.
-    Required,
-}
-
-/// `[sizes]`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Sizes {
-    /// Request body, bytes.
-    pub body_bytes: u64,
-    /// Open client connections in all.
-    pub connections: NonZeroUsize,
-    /// Open client connections per source address.
-    pub connections_per_source: NonZeroUsize,
-    /// All header fields together, bytes.
-    pub header_bytes: NonZeroUsize,
-    /// Number of header fields.
-    pub headers: NonZeroUsize,
-    /// Concurrent HTTP/2 streams per connection.
-    pub streams: NonZeroU32,
-    /// Bearer token, bytes.
-    pub token_bytes: NonZeroUsize,
-    /// Request target, bytes.
-    pub uri_bytes: NonZeroUsize,
-}
-
 /// `[store]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Store {
     /// Directory of the database and the API-key secret; mode 0700.
     pub directory: PathBuf,
-}
-
-/// `[timeouts]`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Timeouts {
-    /// Between two reads of a request body.
-    pub body_idle: Duration,
-    /// TCP connection to an upstream.
-    pub connect: Duration,
-    /// How long a request may go on once its credential is over.
-    pub credential_grace: Duration,
-    /// How long open requests may go on after SIGTERM.
-    pub drain: Duration,
-    /// TLS handshake.
-    pub handshake: Duration,
-    /// From the connection or the last response to the end of the next request's headers.
-    pub headers: Duration,
-    /// From the whole request to the upstream's response headers.
-    pub response: Duration,
-    /// Without a byte in either direction on a connection that was upgraded.
-    pub upgraded_idle: Duration,
 }
 
 /// `[tokens]`
@@ -475,13 +407,4 @@ pub struct Tokens {
     pub cache_bytes: u64,
     /// Tokens whose signature did not hold.
     pub negative_entries: NonZeroU32,
-}
-
-/// `[[upstream]]`
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Upstream {
-    /// `http://host:port` each, without a path; used in turn.
-    pub endpoints: Vec<Uri>,
-    /// Name that routes refer to.
-    pub name: Arc<str>,
 }

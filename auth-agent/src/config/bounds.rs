@@ -1,0 +1,46 @@
+//! How much, and for how long.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+/// `[sizes]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sizes {
+    /// Request body, bytes.
+    pub body_bytes: u64,
+    /// Open client connections in all.
+    pub connections: NonZeroUsize,
+    /// Open client connections per source address.
+    pub connections_per_source: NonZeroUsize,
+    /// All header fields together, bytes.
+    pub header_bytes: NonZeroUsize,
+    /// Number of header fields.
+    pub headers: NonZeroUsize,
+    /// Concurrent HTTP/2 streams per connection.
+    pub streams: NonZeroU32,
+    /// Bearer token, bytes.
+    pub token_bytes: NonZeroUsize,
+    /// Request target, bytes.
+    pub uri_bytes: NonZeroUsize,
+}
+
+/// `[timeouts]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// Between two reads of a request body.
+    pub body_idle: Duration,
+    /// TCP connection to an upstream.
+    pub connect: Duration,
+    /// How long a request may go on once its credential is over.
+    pub credential_grace: Duration,
+    /// How long open requests may go on after SIGTERM.
+    pub drain: Duration,
+    /// TLS handshake.
+    pub handshake: Duration,
+    /// From the connection or the last response to the end of the next request's headers.
+    pub headers: Duration,
+    /// From the whole request to the upstream's response headers.
+    pub response: Duration,
+    /// Without a byte in either direction on a connection that was upgraded.
+    pub upgraded_idle: Duration,
+}

@@ -1,0 +1,15 @@
+//! Where clients connect.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// `[[listener]]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listener {
+    /// Address and port; `[::]:443` takes IPv4 too.
+    pub address: SocketAddr,
+    /// PEM certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+}
