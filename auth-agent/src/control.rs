@@ -48,6 +48,7 @@ use crate::edge::{Action, Edge, EdgeError, Rule};
 use crate::issuers::Issuers;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
+use crate::tls::TlsListeners;
 use crate::token::Verifier;
 
 /// Ten years: who means longer means for ever.
@@ -76,6 +77,8 @@ pub struct Parts {
     pub revocations: Arc<Revocations>,
     /// What survives.
     pub store: Arc<Store>,
+    /// The listeners' certificates.
+    pub tls: Arc<TlsListeners>,
     /// Issuers and their keys.
     pub tokens: Arc<Verifier>,
 }
@@ -96,6 +99,7 @@ pub struct Control {
     rules_error: Mutex<Option<EdgeError>>,
     started: UnixTime,
     store: Arc<Store>,
+    tls: Arc<TlsListeners>,
     tokens: Arc<Verifier>,
 }
 
@@ -113,6 +117,7 @@ impl Control {
             keys,
             revocations,
             store,
+            tls,
             tokens,
         } = parts;
         let (changing, rules_error) = Default::default();
@@ -130,6 +135,7 @@ impl Control {
             rules_error,
             started,
             store,
+            tls,
             tokens,
         }
     }

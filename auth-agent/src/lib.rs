@@ -34,6 +34,7 @@ pub mod request;
 pub mod revocation;
 pub mod run;
 pub mod serve;
+mod stamp;
 pub mod store;
 pub mod tls;
 pub mod token;

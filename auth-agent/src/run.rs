@@ -114,6 +114,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         keys: Arc::clone(&keys),
         revocations: Arc::clone(&revocations),
         store,
+        tls: server.tls(),
         tokens: Arc::clone(&tokens),
     };
     let control = Arc::new(Control::new(parts, started));
@@ -124,6 +125,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     let fresh_keys = issuers.keep();
+    let fresh_certificates = tokio::spawn(server.tls().watch());
     let token_counters = Arc::clone(&counters.tokens);
     let credentials =
         Credentials::new(issuers, keys, revocations, tokens).remembering(&config.tokens, token_counters);
@@ -156,6 +158,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         .await;
     drop(stop_control);
     drop(fresh_keys);
+    fresh_certificates.abort();
     watch.abort();
     heartbeat.abort();
     samples.abort();

@@ -14,7 +14,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
-use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use crate::allowlist::Allowlist;
@@ -22,7 +21,7 @@ use crate::clock::UnixTime;
 use crate::config::{Config, Sizes, Timeouts};
 use crate::connections::Connections;
 use crate::gateway::Gateway;
-use crate::tls::{self, TlsError};
+use crate::tls::{TlsError, TlsListeners};
 
 mod accept;
 mod activity;
@@ -53,26 +52,22 @@ pub struct Server {
     connections: Arc<Connections>,
     /// `sizes.connections`, or as many as there are file descriptors for.
     limit: usize,
-    listeners: Vec<(TcpListener, TlsAcceptor)>,
+    listeners: Vec<TcpListener>,
+    tls: Arc<TlsListeners>,
 }
 
 impl Server {
     /// Opens every listener. Certificates first: an address is not taken for what can't be served.
     /// Must be called within a tokio runtime.
     pub fn bind(config: &Config) -> Result<Self, ServeError> {
-        let acceptors: Vec<_> = config
-            .listeners
-            .iter()
-            .map(|listener| tls::server_config(listener).map(|config| TlsAcceptor::from(Arc::new(config))))
-            .collect::<Result<_, _>>()?;
-        let sockets: Vec<_> = config
+        let tls = Arc::new(TlsListeners::open(config, UnixTime::now())?);
+        let listeners: Vec<_> = config
             .listeners
             .iter()
             .map(|listener| listen::bind(listener.address))
             .collect::<Result<_, _>>()?;
         let limit = descriptors::make_room(config.sizes.connections.get());
-        let listeners = sockets.into_iter().zip(acceptors).collect();
-        Ok(Self { connections: Arc::default(), limit, listeners })
+        Ok(Self { connections: Arc::default(), limit, listeners, tls })
     }
 
     /// The connections that will be open.
@@ -80,9 +75,14 @@ impl Server {
         Arc::clone(&self.connections)
     }
 
+    /// The certificates that will be shown.
+    pub fn tls(&self) -> Arc<TlsListeners> {
+        Arc::clone(&self.tls)
+    }
+
     /// The addresses that are listened on; with port 0 configured, the port that the system chose.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.listeners.iter().map(|(socket, _)| socket.local_addr()).collect()
+        self.listeners.iter().map(TcpListener::local_addr).collect()
     }
 
     /// Serves until `shutdown`, then stops accepting, lets open requests finish for `timeouts.drain`, and ends
@@ -105,8 +105,8 @@ impl Server {
             http2: http2_builder(&config.sizes),
             timeouts: config.timeouts,
         });
-        for (socket, tls) in self.listeners {
-            tokio::spawn(accept::run(socket, tls, Arc::clone(&shared), phase.subscribe()));
+        for (socket, tls) in self.listeners.into_iter().zip(self.tls.iter()) {
+            tokio::spawn(accept::run(socket, Arc::clone(tls), Arc::clone(&shared), phase.subscribe()));
         }
         drop(shared);
         shutdown.await;

@@ -18,7 +18,7 @@ pub(super) use self::token::{claim, sensitive_claims, token_type};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
+use super::{Auth, PlaintextAnswer, Rate, TlsVersion, UnknownName, WhenAgentGone, XdpMode};
 use crate::duration;
 use crate::path::is_plain;
 
@@ -251,6 +251,14 @@ pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
 
 pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
     choice(value, &[("drop", PlaintextAnswer::Drop), ("reset", PlaintextAnswer::Reset)])
+}
+
+pub(super) fn tls_version(value: &DeValue<'_>) -> Checked<TlsVersion> {
+    choice(value, &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)])
+}
+
+pub(super) fn unknown_name(value: &DeValue<'_>) -> Checked<UnknownName> {
+    choice(value, &[("default", UnknownName::Default), ("refuse", UnknownName::Refuse)])
 }
 
 pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {

@@ -15,6 +15,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
     blocking(control, |control| {
         let now = UnixTime::now();
         Ok(Json(Status {
+            certificates: control.tls.status(),
             filter: control.edge.status().map_err(Problem::Edge)?,
             http: control.counters.snapshot(),
             issuers: issuers::status(control),

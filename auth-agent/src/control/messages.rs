@@ -25,10 +25,14 @@ use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
 use crate::issuers::IssuerStatus;
 use crate::network::as_text;
+use crate::tls::CertificateStatus;
 
 /// `GET /v1/status`
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Status {
+    /// What the listeners show, in the order of the configuration.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// The filter in the kernel.
     pub filter: FilterStatus,
     /// Connections and requests since the agent started.

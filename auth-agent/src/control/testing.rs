@@ -235,6 +235,7 @@ impl Desk {
             keys: Arc::clone(&keys),
             revocations: Arc::clone(&revocations),
             store: Arc::clone(&store),
+            tls: Arc::default(),
             tokens: Arc::clone(&tokens),
         };
         let control = Arc::new(Control::new(parts, UnixTime::now()));

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::{Phase, Shared, connection};
 use crate::clock::UnixTime;
 use crate::counters;
+use crate::tls::TlsListener;
 
 /// Without file descriptors or memory, trying again at once would only burn the CPU that could free some.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Accepts until the server drains; closing the socket then lets the kernel refuse newcomers.
 pub(super) async fn run(
     socket: TcpListener,
-    tls: TlsAcceptor,
+    tls: Arc<TlsListener>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
 ) {
@@ -53,7 +53,7 @@ pub(super) async fn run(
 fn admit(
     stream: TcpStream,
     address: SocketAddr,
-    tls: &TlsAcceptor,
+    tls: &Arc<TlsListener>,
     shared: &Arc<Shared>,
     phase: &watch::Receiver<Phase>,
 ) {
@@ -65,7 +65,7 @@ fn admit(
             // getsockname(2) does not fail on a socket that was just accepted.
             let Ok(local) = stream.local_addr() else { return };
             let entry = shared.connections.enter(local, address, UnixTime::now());
-            let (tls, shared, phase) = (tls.clone(), Arc::clone(shared), phase.clone());
+            let (tls, shared, phase) = (Arc::clone(tls), Arc::clone(shared), phase.clone());
             tokio::spawn(connection::serve(stream, entry, slot, tls, shared, phase));
         }
         Err(full) => {

@@ -15,9 +15,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use super::activity::{Activity, Stuck, Watched};
@@ -26,6 +23,7 @@ use super::socket::Socket;
 use super::{Phase, Shared, tunnel};
 use crate::connections::{Connection, Entry, Protocol};
 use crate::gateway::{AnswerBody, Now, Peer};
+use crate::tls::TlsListener;
 
 /// What a client that was told to go may take at least to do so.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -35,7 +33,7 @@ pub(super) async fn serve(
     stream: TcpStream,
     mut entry: Entry,
     slot: Slot,
-    tls: TlsAcceptor,
+    tls: Arc<TlsListener>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
 ) {
@@ -57,14 +55,14 @@ pub(super) async fn serve(
 async fn exchange(
     stream: TcpStream,
     connection: Arc<Connection>,
-    tls: TlsAcceptor,
+    tls: Arc<TlsListener>,
     shared: &Arc<Shared>,
     phase: watch::Receiver<Phase>,
 ) -> Option<&'static str> {
     let stream = Socket::new(stream, Arc::clone(&connection));
-    let stream = match handshake(stream, tls, shared.timeouts.handshake).await {
+    let stream = match tls.accept(stream, shared.timeouts.handshake, shared.gateway.counters()).await {
         Ok(stream) => stream,
-        Err(reason) => return Some(reason),
+        Err(failure) => return Some(failure.name()),
     };
     let session = stream.get_ref().1;
     let is_http2 = session.alpn_protocol() == Some(b"h2");
@@ -91,21 +89,6 @@ async fn exchange(
             Some((tunnel, open)) => tunnel::run(tunnel, open, shared.timeouts.upgraded_idle).await,
             None => reason,
         }
-    }
-}
-
-async fn handshake(
-    stream: Socket,
-    tls: TlsAcceptor,
-    limit: Duration,
-) -> Result<TlsStream<Socket>, &'static str> {
-    match timeout(limit, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => {
-            debug!(%error, "handshake failed");
-            Err("handshake-failed")
-        }
-        Err(_) => Err("handshake-timeout"),
     }
 }
 

@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Earlier;
 use crate::config::document::{Checked, Section, wrong};
-use crate::config::{Kernel, Listener, values};
+use crate::config::{CertificateFiles, Kernel, Listener, values};
+
+const CERTIFICATE: &str = r#"certificate = "edge.crt""#;
+const KEY: &str = r#"key = "edge.key""#;
 
 /// `[[listener]]`
 pub(super) fn listeners(root: &mut Section<'_>, kernel: &Kernel) -> Vec<Listener> {
@@ -18,16 +21,41 @@ fn listener(
     kernel: &Kernel,
     earlier: &mut Earlier<SocketAddr>,
 ) -> Option<Listener> {
-    let path = values::path(section.folder());
     let address = section.required("address", values::address, r#"address = "[::]:443""#);
-    let certificate = section.required("certificate", &path, r#"certificate = "edge.crt""#);
-    let key = section.required("key", &path, r#"key = "edge.key""#);
+    let certificates = certificates(&mut section);
+    let tls_min = section.or("tls_min", values::tls_version, Default::default());
+    let unknown_name = section.or("unknown_name", values::unknown_name, Default::default());
     if let Some(address) = address {
         section.check("address", port_is_free(address.port(), kernel));
         earlier.check(&section, "address", address, overlap);
     }
     section.finish();
-    Some(Listener { address: address?, certificate: certificate?, key: key? })
+    Some(Listener { address: address?, certificates: certificates?, tls_min, unknown_name })
+}
+
+/// The listener's own pair, and those listed besides it or in its place.
+fn certificates(section: &mut Section<'_>) -> Option<Vec<CertificateFiles>> {
+    let own = [section.has("certificate"), section.has("key")].contains(&true);
+    let own = if own || !section.has("certificates") { pair(section) } else { None };
+    let mut found: Vec<_> = own.into_iter().collect();
+    for mut more in section.sections("certificates") {
+        let pair = pair(&mut more);
+        if let Some(pair) = pair {
+            if found.iter().any(|other| other.certificate == pair.certificate) {
+                more.check("certificate", wrong("listed twice", "take one of them out"));
+            }
+            found.push(pair);
+        }
+        more.finish();
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+fn pair(section: &mut Section<'_>) -> Option<CertificateFiles> {
+    let path = values::path(section.folder());
+    let certificate = section.required("certificate", &path, CERTIFICATE);
+    let key = section.required("key", &path, KEY);
+    Some(CertificateFiles { certificate: certificate?, key: key? })
 }
 
 fn port_is_free(port: u16, kernel: &Kernel) -> Checked<()> {

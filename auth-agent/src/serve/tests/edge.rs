@@ -327,7 +327,10 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             },
             ..Limits::default()
         },
-        listeners: vec![Listener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), certificate, key }],
+        listeners: vec![Listener::new(
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            CertificateFiles { certificate, key },
+        )],
         routes: vec![
             route(Auth::Required, "/api", &[], 0),
             route(Auth::Required, "/admin", &["read", "admin"], 0),
@@ -339,6 +342,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             body_bytes: 128 << 20,
             connections: some(100),
             connections_per_source: some(100),
+            handshakes: some(100),
             header_bytes: some(16 << 10),
             headers: some(64),
             streams: NonZeroU32::new(64).unwrap(),

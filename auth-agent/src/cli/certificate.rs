@@ -1,0 +1,39 @@
+//! The certificates, for people.
+
+use std::fmt::Write;
+
+use crate::clock::UnixTime;
+use crate::duration::relative;
+use crate::tls::CertificateStatus;
+
+/// Names that are shown of one certificate.
+const SHOWN: usize = 4;
+
+/// A line for each, and one for what should be done about it.
+pub(super) fn lines(certificates: &[CertificateStatus], now: UnixTime) -> String {
+    let mut out = String::new();
+    for certificate in certificates {
+        let CertificateStatus { algorithm, listener, not_after, source, .. } = certificate;
+        let ends = relative(*not_after, now);
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            out,
+            "shown      {} at {listener}, {algorithm}, ends {ends} ({source})",
+            names(certificate)
+        );
+        if let Some(warning) = certificate.warning(now) {
+            let _ = writeln!(out, "warning    {warning}");
+        }
+    }
+    out
+}
+
+fn names(certificate: &CertificateStatus) -> String {
+    match &certificate.names[..] {
+        [] => "no name".to_owned(),
+        names @ [..] if names.len() > SHOWN => {
+            format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN)
+        }
+        names => names.join(", "),
+    }
+}

@@ -1,0 +1,196 @@
+//! The TLS side of one listener: what is shown and asked for there now, and what it is made of.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::version::{TLS12, TLS13};
+use tracing::{info, warn};
+
+use super::TlsError;
+use super::handshake::Places;
+use super::pair::Pair;
+use super::status::CertificateStatus;
+use super::table::Table;
+use crate::clock::UnixTime;
+use crate::config::{CertificateFiles, Listener, TlsVersion};
+use crate::stamp::Stamps;
+
+/// HTTP/2 first, for clients that leave it to us.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// One listener's certificates, kept as their files are.
+#[derive(Debug)]
+pub struct TlsListener {
+    config: Listener,
+    files: Mutex<Vec<PairFiles>>,
+    places: Arc<Places>,
+    provider: Arc<CryptoProvider>,
+    setup: ArcSwap<Setup>,
+    /// Tickets outlive changes of the certificates: they say nothing of those.
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+/// What handshakes are made with, all of one moment.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub config: Arc<ServerConfig>,
+    pub table: Arc<Table>,
+}
+
+/// A pair and its files.
+#[derive(Debug)]
+struct PairFiles {
+    error: Option<String>,
+    files: CertificateFiles,
+    loaded: UnixTime,
+    pair: Arc<Pair>,
+    stamps: Stamps,
+}
+
+impl TlsListener {
+    /// Reads the files of a listener. Blocks.
+    pub(super) fn open(config: &Listener, places: Arc<Places>, now: UnixTime) -> Result<Self, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let open = |files: &CertificateFiles| PairFiles::open(files, now);
+        let files: Vec<_> = config.certificates.iter().map(open).collect::<Result<_, _>>()?;
+        let tickets = aws_lc_rs::Ticketer::new()?;
+        let setup = Setup::new(config, &files, &provider, &tickets)?;
+        Ok(Self {
+            config: config.clone(),
+            files: Mutex::new(files),
+            places,
+            provider,
+            setup: ArcSwap::from_pointee(setup),
+            tickets,
+        })
+    }
+
+    /// What the next handshake is made with.
+    pub(super) fn setup(&self) -> Arc<Setup> {
+        self.setup.load_full()
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Reads what changed of the files, and shows it from the next handshake on. Blocks.
+    pub(super) fn look(&self, now: UnixTime) {
+        let mut files = self.files();
+        // Each is to be looked at, also behind one that changed.
+        let changed = files.iter_mut().fold(false, |changed, files| files.look(now) || changed);
+        if !changed {
+            return;
+        }
+        match Setup::new(&self.config, &files, &self.provider, &self.tickets) {
+            Ok(setup) => self.setup.store(Arc::new(setup)),
+            Err(error) => tracing::error!(%error, "the new certificates are not in use"),
+        }
+    }
+
+    /// Each certificate as it is now.
+    pub(super) fn status(&self) -> Vec<CertificateStatus> {
+        self.files().iter().map(|files| files.status(&self.config)).collect()
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<PairFiles>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Setup {
+    fn new(
+        listener: &Listener,
+        files: &[PairFiles],
+        provider: &Arc<CryptoProvider>,
+        tickets: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, TlsError> {
+        let pairs: Vec<_> = files.iter().map(|files| Arc::clone(&files.pair)).collect();
+        let table = Arc::new(Table::new(&pairs, listener.unknown_name));
+        let versions = match listener.tls_min {
+            TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
+            TlsVersion::Tls13 => &[&TLS13],
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&table) as _);
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        config.max_early_data_size = 0;
+        // Sessions resume by ticket alone: no memory per client. The ticketer changes its key by itself, every six
+        // hours, and takes tickets of the last one.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = Arc::clone(tickets);
+        // Each costs an encryption and 200 bytes, and a client that opens connections one by one gets one with each.
+        config.send_tls13_tickets = 1;
+        Ok(Self { config: Arc::new(config), table })
+    }
+}
+
+impl PairFiles {
+    fn open(files: &CertificateFiles, now: UnixTime) -> Result<Self, TlsError> {
+        let stamps = stamps(files);
+        let pair = Pair::read(files)?;
+        warn_of_problem(&files.certificate, &pair, now);
+        Ok(Self { error: None, files: files.clone(), loaded: now, pair: Arc::new(pair), stamps })
+    }
+
+    /// Reads the files if they changed; says whether there is another certificate now.
+    fn look(&mut self, now: UnixTime) -> bool {
+        // From before the reading, so that a change in between is seen the next time.
+        let stamps = stamps(&self.files);
+        if self.error.is_none() && stamps.are_those_of(&self.stamps, now) {
+            return false;
+        }
+        self.stamps = stamps;
+        match Pair::read(&self.files) {
+            Ok(pair) => self.take(pair, now),
+            Err(error) => {
+                self.keep(error.to_string());
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, pair: Pair, now: UnixTime) -> bool {
+        let path = self.files.certificate.display();
+        if self.error.take().is_some() {
+            info!(%path, "certificate and key can be used again");
+        }
+        if pair.is(&self.pair) {
+            return false;
+        }
+        info!(%path, not_after = pair.leaf.validity.not_after.0, "the certificate changed");
+        warn_of_problem(&self.files.certificate, &pair, now);
+        self.pair = Arc::new(pair);
+        self.loaded = now;
+        true
+    }
+
+    /// The last good pair stays in use.
+    fn keep(&mut self, error: String) {
+        if self.error.as_ref() != Some(&error) {
+            warn!(error, "the changed certificate can't be used; the last good one stays");
+        }
+        self.error = Some(error);
+    }
+
+    fn status(&self, listener: &Listener) -> CertificateStatus {
+        CertificateStatus::new(&self.pair, listener.address, self.files.certificate.display())
+            .read(self.loaded, self.error.clone())
+    }
+}
+
+fn stamps(files: &CertificateFiles) -> Stamps {
+    Stamps::of([files.certificate.as_path(), &files.key])
+}
+
+fn warn_of_problem(path: &Path, pair: &Pair, now: UnixTime) {
+    if let Some(problem) = pair.problem(now) {
+        warn!(path = %path.display(), "{problem}; clients will refuse it until it is replaced");
+    }
+}
