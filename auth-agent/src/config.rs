@@ -32,7 +32,10 @@ pub use self::claims::{ClaimMap, ClaimPath, NotAClaim, SensitiveClaims};
 use crate::https_url::HttpsUrl;
 
 pub use self::error::{ConfigError, ConfigErrors};
-pub use self::listener::{CertificateFiles, Listener, TlsVersion, UnknownName};
+pub use self::listener::{
+    CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
+    UnknownName,
+};
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 pub use self::route::{Auth, Route};
 pub use self::upstream::Upstream;

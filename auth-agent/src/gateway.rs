@@ -132,6 +132,10 @@ impl Gateway {
         now: Now,
     ) -> Result<Judged<'_>, Refused<'_>> {
         let admitted = limits::admit(&*self.debts, peer.source, now.monotonic)?;
+        if let Some(certificate) = peer.connection.certificate() {
+            // What the handshake accepted may have ended since.
+            certificate.check(now.unix)?;
+        }
         let canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
         let own = self.authorization_server.as_ref();
         if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
@@ -230,9 +234,19 @@ impl Gateway {
     ) -> Result<Arc<Identity>, Denied> {
         let header = &self.config.api_keys.header;
         let max_bytes = self.config.sizes.token_bytes.get();
-        let credential = credential::extract(&request.headers, canonical.query(), header, max_bytes)?;
+        let certificate = peer.connection.certificate();
+        let credential = match credential::extract(&request.headers, canonical.query(), header, max_bytes) {
+            Err(Refusal::CredentialMissing) => {
+                let certificate = certificate.ok_or(Refusal::CredentialMissing)?;
+                return Ok(certificate.identity(has_browser_marks(&request.headers))?);
+            }
+            credential => credential?,
+        };
         self.refuse_browser(request, &credential)?;
-        let judge = |now: Now| authenticate::authenticate(&*self.verify, &credential, peer.source, now);
+        let judge = |now: Now| {
+            authenticate::authenticate(&*self.verify, &credential, peer.source, now)
+                .and_then(|identity| authenticate::bound(identity, certificate))
+        };
         let denied = match judge(now) {
             Ok(identity) => return Ok(identity),
             Err(denied) => denied,

@@ -36,5 +36,6 @@ pub mod run;
 pub mod serve;
 mod stamp;
 pub mod store;
+pub mod thumbprint;
 pub mod tls;
 pub mod token;

@@ -44,6 +44,12 @@ pub enum Refusal {
     BodyTooLarge,
     /// No body bytes came for `timeouts.body_idle`.
     BodyTimeout,
+    /// A client certificate in a request from a browser, which sends it unasked.
+    CertificateBrowser,
+    /// The connection's client certificate has expired, or is no longer trusted.
+    CertificateInvalid,
+    /// The client certificate carries no name, or several, of the kind that says who it stands for.
+    CertificateNameless,
     /// A request to the built-in issuer without a client's credentials.
     ClientMissing,
     /// More than one credential.
@@ -89,6 +95,8 @@ pub enum Refusal {
     Token(TokenError),
     /// The built-in issuer is asked to revoke another client's token.
     TokenForeign,
+    /// The token is bound to a client certificate that the connection does not have.
+    TokenUnbound,
     /// The upstream can't be reached.
     UpstreamUnreachable,
     /// The upstream's answer can't be understood or broke off.
@@ -113,6 +121,9 @@ impl Refusal {
             Self::BodyInvalid => "body-invalid",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
+            Self::CertificateBrowser => "certificate-browser",
+            Self::CertificateInvalid => "certificate-invalid",
+            Self::CertificateNameless => "certificate-nameless",
             Self::ClientMissing => "client-missing",
             Self::CredentialAmbiguous => "credential-ambiguous",
             Self::CredentialExpired => "credential-expired",
@@ -134,6 +145,7 @@ impl Refusal {
             Self::ScopeMissing => "scope-missing",
             Self::Token(error) => error.name(),
             Self::TokenForeign => "token-foreign",
+            Self::TokenUnbound => "token-unbound",
             Self::UpstreamUnreachable => "upstream-unreachable",
             Self::UpstreamInvalid => "upstream-invalid",
             Self::UpstreamTimeout => "upstream-timeout",
@@ -147,16 +159,21 @@ impl Refusal {
             Self::ApiKeyInvalid
             | Self::ApiKeyExpired
             | Self::ApiKeyRevoked
+            | Self::CertificateInvalid
+            | Self::CertificateNameless
             | Self::ClientMissing
             | Self::CredentialAmbiguous
             | Self::CredentialExpired
             | Self::CredentialMalformed
             | Self::CredentialMissing
-            | Self::CredentialRevoked => StatusCode::UNAUTHORIZED,
+            | Self::CredentialRevoked
+            | Self::TokenUnbound => StatusCode::UNAUTHORIZED,
             // Nothing is known against the token.
             Self::Token(TokenError::KeysUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::CertificateBrowser | Self::ScopeMissing => {
+                StatusCode::FORBIDDEN
+            }
             Self::ApiKeyLimit { .. } | Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -203,6 +220,13 @@ impl Refusal {
             Self::BodyInvalid => "the request body broke off or is not framed correctly",
             Self::BodyTooLarge => "the request body is too large",
             Self::BodyTimeout => "the request body stopped coming",
+            Self::CertificateBrowser => {
+                "client certificates are for servers here, and this request came from a browser"
+            }
+            Self::CertificateInvalid => "the client certificate has expired or is no longer trusted",
+            Self::CertificateNameless => {
+                "the client certificate does not carry exactly one name of the kind that counts here"
+            }
             Self::ClientMissing => "the request carries no client credentials",
             Self::CredentialAmbiguous => "the request carries more than one credential",
             Self::CredentialExpired => "the credential ran out while the request was under way",
@@ -227,6 +251,9 @@ impl Refusal {
             Self::ScopeMissing => "the credential lacks a scope that this route needs",
             Self::Token(error) => error.description(),
             Self::TokenForeign => "the token was issued to another client",
+            Self::TokenUnbound => {
+                "the token is bound to a client certificate that this connection does not have"
+            }
             Self::UpstreamUnreachable => "the upstream can't be reached",
             Self::UpstreamInvalid => "the upstream's answer broke off or can't be understood",
             Self::UpstreamTimeout => "the upstream did not answer in time",
@@ -246,7 +273,8 @@ impl Refusal {
             | Self::ApiKeyRevoked
             | Self::CredentialAmbiguous
             | Self::CredentialMalformed
-            | Self::CredentialRevoked => true,
+            | Self::CredentialRevoked
+            | Self::TokenUnbound => true,
             _ => false,
         }
     }

@@ -125,7 +125,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     let fresh_keys = issuers.keep();
-    let fresh_certificates = tokio::spawn(server.tls().watch());
+    let fresh_certificates = tokio::spawn(server.tls().watch(server.connections()));
     let token_counters = Arc::clone(&counters.tokens);
     let credentials =
         Credentials::new(issuers, keys, revocations, tokens).remembering(&config.tokens, token_counters);

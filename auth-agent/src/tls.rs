@@ -4,6 +4,7 @@
 //! ECDHE with AEAD alone, and X25519MLKEM768 comes first among its groups. Early data stays off, since it can be
 //! replayed. A change of the files counts for new handshakes; connections that are open never learn of it.
 
+mod client;
 mod error;
 mod handshake;
 mod leaf;
@@ -13,12 +14,14 @@ mod pair;
 mod status;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod trust;
 
+pub use self::client::ClientCertificate;
 pub use self::error::TlsError;
-pub use self::handshake::Failure;
+pub use self::handshake::{Accepted, Failure};
 pub use self::leaf::{Leaf, Validity};
 pub use self::listener::TlsListener;
 pub use self::listeners::TlsListeners;
 pub use self::pair::Pair;
-pub use self::status::{CertificateStatus, SOON_SECONDS};
+pub use self::status::{CertificateStatus, ListStatus, SOON_SECONDS, TrustStatus};

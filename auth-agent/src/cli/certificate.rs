@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::clock::UnixTime;
 use crate::duration::relative;
-use crate::tls::CertificateStatus;
+use crate::tls::{CertificateStatus, TrustStatus};
 
 /// Names that are shown of one certificate.
 const SHOWN: usize = 4;
@@ -36,4 +36,20 @@ fn names(certificate: &CertificateStatus) -> String {
         }
         names => names.join(", "),
     }
+}
+
+/// A line for each bundle, and those for what should be done about it.
+pub(super) fn trust(trust: &[TrustStatus], now: UnixTime) -> String {
+    let mut out = String::new();
+    for trust in trust {
+        let TrustStatus { authorities, listener, lists, source, .. } = trust;
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            out,
+            "clients    {authorities} authorities and {} revocation lists at {listener} ({source})",
+            lists.len()
+        );
+        out.extend(trust.warnings(now).into_iter().map(|warning| format!("warning    {warning}\n")));
+    }
+    out
 }

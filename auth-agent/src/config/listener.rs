@@ -10,6 +10,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What it shows, the default first; at least one.
     pub certificates: Vec<CertificateFiles>,
+    /// What clients may show, or have to.
+    pub client_certificates: Option<ClientCertificates>,
     /// The oldest TLS that is spoken.
     pub tls_min: TlsVersion,
     /// What becomes of clients that ask for a name that no certificate is for.
@@ -22,6 +24,7 @@ impl Listener {
         Self {
             address,
             certificates: vec![certificate],
+            client_certificates: None,
             tls_min: TlsVersion::default(),
             unknown_name: UnknownName::default(),
         }
@@ -35,6 +38,43 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// PEM private key.
     pub key: PathBuf,
+}
+
+/// `[listener.client_certificates]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientCertificates {
+    /// Whether a certificate is the credential of a request that has no other.
+    pub authenticates: Option<CertificateIdentity>,
+    /// PEM bundle of the authorities that they come from.
+    pub ca: PathBuf,
+    /// Revocation lists, PEM or DER.
+    pub crl: Vec<PathBuf>,
+    /// Whether there is no connection without one.
+    pub required: bool,
+}
+
+/// Whom a client certificate stands for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CertificateIdentity {
+    /// Whether it counts in requests from browsers, which send it unasked.
+    pub allow_browsers: bool,
+    /// Which of its names is the subject.
+    pub name: CertificateName,
+    /// What it may do.
+    pub scopes: Vec<String>,
+}
+
+/// `listener.client_certificates.identity`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CertificateName {
+    /// The DNS name among the subjectAltNames.
+    SanDns,
+    /// The e-mail address among the subjectAltNames.
+    SanEmail,
+    /// The URI among the subjectAltNames, as SPIFFE has it.
+    SanUri,
+    /// The common name of the subject.
+    Subject,
 }
 
 /// `listener.tls_min`

@@ -18,7 +18,7 @@ pub(super) use self::token::{claim, sensitive_claims, token_type};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Auth, PlaintextAnswer, Rate, TlsVersion, UnknownName, WhenAgentGone, XdpMode};
+use super::{Auth, CertificateName, PlaintextAnswer, Rate, TlsVersion, UnknownName, WhenAgentGone, XdpMode};
 use crate::duration;
 use crate::path::is_plain;
 
@@ -251,6 +251,21 @@ pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
 
 pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
     choice(value, &[("drop", PlaintextAnswer::Drop), ("reset", PlaintextAnswer::Reset)])
+}
+
+pub(super) fn certificate_name(value: &DeValue<'_>) -> Checked<CertificateName> {
+    let choices = [
+        ("san-dns", CertificateName::SanDns),
+        ("san-email", CertificateName::SanEmail),
+        ("san-uri", CertificateName::SanUri),
+        ("subject", CertificateName::Subject),
+    ];
+    choice(value, &choices)
+}
+
+/// Whether a client certificate is required, where one is asked for.
+pub(super) fn client_mode(value: &DeValue<'_>) -> Checked<Option<bool>> {
+    choice(value, &[("none", None), ("optional", Some(false)), ("required", Some(true))])
 }
 
 pub(super) fn tls_version(value: &DeValue<'_>) -> Checked<TlsVersion> {

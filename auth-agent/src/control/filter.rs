@@ -16,6 +16,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
         let now = UnixTime::now();
         Ok(Json(Status {
             certificates: control.tls.status(),
+            client_trust: control.tls.trust_status(),
             filter: control.edge.status().map_err(Problem::Edge)?,
             http: control.counters.snapshot(),
             issuers: issuers::status(control),

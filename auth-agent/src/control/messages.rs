@@ -25,7 +25,7 @@ use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
 use crate::issuers::IssuerStatus;
 use crate::network::as_text;
-use crate::tls::CertificateStatus;
+use crate::tls::{CertificateStatus, TrustStatus};
 
 /// `GET /v1/status`
 #[derive(Debug, Deserialize, Serialize)]
@@ -33,6 +33,9 @@ pub struct Status {
     /// What the listeners show, in the order of the configuration.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
+    /// Whose client certificates they believe.
+    #[serde(default)]
+    pub client_trust: Vec<TrustStatus>,
     /// The filter in the kernel.
     pub filter: FilterStatus,
     /// Connections and requests since the agent started.
@@ -237,7 +240,7 @@ pub struct ConnectionEntry {
     pub id: u64,
     /// The address and port that the client reached.
     pub listener: SocketAddr,
-    /// How the client proved who it is, with its last request that did: `jwt` or `api-key`.
+    /// How the client proved who it is, with its last request that did: `jwt`, `api-key` or `certificate`.
     pub method: Option<String>,
     /// Requests that are open.
     pub open_requests: u64,

@@ -23,7 +23,7 @@ use super::socket::Socket;
 use super::{Phase, Shared, tunnel};
 use crate::connections::{Connection, Entry, Protocol};
 use crate::gateway::{AnswerBody, Now, Peer};
-use crate::tls::TlsListener;
+use crate::tls::{Accepted, TlsListener};
 
 /// What a client that was told to go may take at least to do so.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -60,10 +60,12 @@ async fn exchange(
     phase: watch::Receiver<Phase>,
 ) -> Option<&'static str> {
     let stream = Socket::new(stream, Arc::clone(&connection));
-    let stream = match tls.accept(stream, shared.timeouts.handshake, shared.gateway.counters()).await {
-        Ok(stream) => stream,
-        Err(failure) => return Some(failure.name()),
-    };
+    let Accepted { certificate, stream } =
+        match tls.accept(stream, shared.timeouts.handshake, shared.gateway.counters()).await {
+            Ok(accepted) => accepted,
+            Err(failure) => return Some(failure.name()),
+        };
+    certificate.into_iter().for_each(|certificate| connection.shows(certificate));
     let session = stream.get_ref().1;
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     connection.speaks(if is_http2 { Protocol::Http2 } else { Protocol::Http1 });

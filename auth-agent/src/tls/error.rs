@@ -5,9 +5,14 @@ use std::path::PathBuf;
 
 use rustls::pki_types::pem;
 
+use crate::issuers::TrustError;
+
 /// Why a listener's certificate or key can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
+    /// The bundle of authorities can't be used.
+    #[error(transparent)]
+    Authorities(#[from] TrustError),
     /// The certificate can't be used.
     #[error(
         "the certificate in {path} can't be used: {reason}; it must be an X.509 v3 certificate, leaf first"
@@ -56,6 +61,20 @@ pub enum TlsError {
         /// The key file.
         path: PathBuf,
     },
+    /// A revocation list can't be used.
+    #[error("the revocation list in {path} can't be used: {reason}; it must be an X.509 CRL in PEM or DER")]
+    ListInvalid {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        reason: String,
+    },
+    /// No revocation list in the file.
+    #[error("{path} holds no revocation list; it must be an X.509 CRL in PEM or DER")]
+    ListMissing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is not PEM.
     #[error("{path} is not valid PEM: {source}; write the file again")]
     Pem {
@@ -67,6 +86,16 @@ pub enum TlsError {
     /// The provider does not work.
     #[error("can't set up TLS: {0}")]
     Provider(#[from] rustls::Error),
+    /// Authorities and revocation lists don't make a verifier.
+    #[error(
+        "client certificates can't be verified with {path}: {reason}; check the bundle and the revocation lists"
+    )]
+    Trust {
+        /// The bundle.
+        path: PathBuf,
+        /// What TLS says.
+        reason: String,
+    },
     /// The file can't be read.
     #[error("can't read {path}: {source}; check the path, and that the agent's user may read it")]
     Unreadable {

@@ -16,12 +16,15 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
+use super::client::ClientCertificate;
 use super::listener::TlsListener;
 use crate::counters::{Counters, count};
 
 /// Why there is no TLS connection.
 #[derive(Debug)]
 pub enum Failure {
+    /// The session that the client resumed began with a certificate that is no longer accepted.
+    Certificate,
     /// It broke off, or either side refused it.
     Failed(io::Error),
     /// No place for it came free in time.
@@ -36,12 +39,22 @@ impl Failure {
     /// The name that the end of the connection is counted under.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Certificate => "certificate-invalid",
             Self::Failed(_) => "handshake-failed",
             Self::NoPlace => "handshakes",
             Self::Timeout => "handshake-timeout",
             Self::UnknownName => "server-name-unknown",
         }
     }
+}
+
+/// A connection whose handshake is done.
+#[derive(Debug)]
+pub struct Accepted<S> {
+    /// What the client showed, where it was asked to.
+    pub certificate: Option<Arc<ClientCertificate>>,
+    /// The connection.
+    pub stream: TlsStream<S>,
 }
 
 /// The places for handshakes that are under way.
@@ -73,7 +86,7 @@ impl TlsListener {
         stream: S,
         limit: Duration,
         counters: &Counters,
-    ) -> Result<TlsStream<S>, Failure>
+    ) -> Result<Accepted<S>, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -86,7 +99,9 @@ impl TlsListener {
         }
         let place = self.places().take(deadline, counters).await;
         let _place = place.ok_or(Failure::NoPlace)?;
-        in_time(deadline, start.into_stream(Arc::clone(&setup.config))).await
+        let stream = in_time(deadline, start.into_stream(Arc::clone(&setup.config))).await?;
+        let certificate = self.certificate(stream.get_ref().1, &setup)?;
+        Ok(Accepted { certificate, stream })
     }
 }
 

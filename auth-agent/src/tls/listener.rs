@@ -4,17 +4,19 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use tracing::{info, warn};
 
 use super::TlsError;
-use super::handshake::Places;
+use super::client::ClientCertificate;
+use super::handshake::{Failure, Places};
 use super::pair::Pair;
-use super::status::CertificateStatus;
+use super::status::{CertificateStatus, TrustStatus};
 use super::table::Table;
+use super::trust::{Acceptance, Trust, TrustFiles};
 use crate::clock::UnixTime;
 use crate::config::{CertificateFiles, Listener, TlsVersion};
 use crate::stamp::Stamps;
@@ -30,8 +32,9 @@ pub struct TlsListener {
     places: Arc<Places>,
     provider: Arc<CryptoProvider>,
     setup: ArcSwap<Setup>,
-    /// Tickets outlive changes of the certificates: they say nothing of those.
+    /// Tickets outlive changes of the certificates: they say nothing of ours, and those of clients are looked at again.
     tickets: Arc<dyn ProducesTickets>,
+    trust: Option<TrustFiles>,
 }
 
 /// What handshakes are made with, all of one moment.
@@ -39,6 +42,7 @@ pub struct TlsListener {
 pub(super) struct Setup {
     pub config: Arc<ServerConfig>,
     pub table: Arc<Table>,
+    trust: Option<Arc<Trust>>,
 }
 
 /// A pair and its files.
@@ -58,7 +62,10 @@ impl TlsListener {
         let open = |files: &CertificateFiles| PairFiles::open(files, now);
         let files: Vec<_> = config.certificates.iter().map(open).collect::<Result<_, _>>()?;
         let tickets = aws_lc_rs::Ticketer::new()?;
-        let setup = Setup::new(config, &files, &provider, &tickets)?;
+        let trust =
+            config.client_certificates.as_ref().map(|wanted| TrustFiles::open(wanted, now)).transpose()?;
+        let latest = trust.as_ref().map(|trust| trust.latest().load_full());
+        let setup = Setup::new(config, &files, latest, &provider, &tickets)?;
         Ok(Self {
             config: config.clone(),
             files: Mutex::new(files),
@@ -66,6 +73,7 @@ impl TlsListener {
             provider,
             setup: ArcSwap::from_pointee(setup),
             tickets,
+            trust,
         })
     }
 
@@ -78,18 +86,53 @@ impl TlsListener {
         &self.places
     }
 
-    /// Reads what changed of the files, and shows it from the next handshake on. Blocks.
-    pub(super) fn look(&self, now: UnixTime) {
+    /// Reads what changed of the files, and goes by it from the next handshake on; says whether other client certificates
+    /// are accepted now. Blocks.
+    pub(super) fn look(&self, now: UnixTime) -> bool {
         let mut files = self.files();
         // Each is to be looked at, also behind one that changed.
         let changed = files.iter_mut().fold(false, |changed, files| files.look(now) || changed);
-        if !changed {
-            return;
+        let trusts_others = self.trust.as_ref().is_some_and(|trust| trust.look(now));
+        if !changed && !trusts_others {
+            return false;
         }
-        match Setup::new(&self.config, &files, &self.provider, &self.tickets) {
+        let trust = self.trust.as_ref().map(|trust| trust.latest().load_full());
+        match Setup::new(&self.config, &files, trust, &self.provider, &self.tickets) {
             Ok(setup) => self.setup.store(Arc::new(setup)),
             Err(error) => tracing::error!(%error, "the new certificates are not in use"),
         }
+        trusts_others
+    }
+
+    /// What the client showed. A resumed session brings what it began with: that is looked at anew.
+    pub(super) fn certificate(
+        &self,
+        session: &ServerConnection,
+        setup: &Setup,
+    ) -> Result<Option<Arc<ClientCertificate>>, Failure> {
+        let (Some(trust), Some(wanted)) = (&self.trust, &self.config.client_certificates) else {
+            return Ok(None);
+        };
+        let Some(chain) = session.peer_certificates() else { return Ok(None) };
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let known = setup.trust.as_deref().filter(|_| !resumed);
+        let acceptance = Acceptance::new(known, Arc::clone(trust.latest()));
+        let certificate = ClientCertificate::new(chain, acceptance, wanted.authenticates.as_ref());
+        let certificate = certificate.ok_or(Failure::Certificate)?;
+        if resumed {
+            certificate.check(UnixTime::now()).map_err(|_| Failure::Certificate)?;
+        }
+        Ok(Some(Arc::new(certificate)))
+    }
+
+    /// Whether a client certificate may be a credential here.
+    pub(super) fn authenticates(&self) -> bool {
+        self.config.client_certificates.as_ref().is_some_and(|wanted| wanted.authenticates.is_some())
+    }
+
+    /// Whose client certificates are believed.
+    pub(super) fn trust_status(&self) -> Option<TrustStatus> {
+        self.trust.as_ref().map(|trust| trust.status(self.config.address))
     }
 
     /// Each certificate as it is now.
@@ -106,6 +149,7 @@ impl Setup {
     fn new(
         listener: &Listener,
         files: &[PairFiles],
+        trust: Option<Arc<Trust>>,
         provider: &Arc<CryptoProvider>,
         tickets: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, TlsError> {
@@ -117,7 +161,10 @@ impl Setup {
         };
         let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(versions)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(match &trust {
+                Some(trust) => Arc::clone(&trust.verifier),
+                None => WebPkiClientVerifier::no_client_auth(),
+            })
             .with_cert_resolver(Arc::clone(&table) as _);
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         config.max_early_data_size = 0;
@@ -127,7 +174,7 @@ impl Setup {
         config.ticketer = Arc::clone(tickets);
         // Each costs an encryption and 200 bytes, and a client that opens connections one by one gets one with each.
         config.send_tls13_tickets = 1;
-        Ok(Self { config: Arc::new(config), table })
+        Ok(Self { config: Arc::new(config), table, trust })
     }
 }
 

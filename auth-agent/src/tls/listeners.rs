@@ -7,11 +7,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::TlsError;
+use super::client::ClientCertificate;
 use super::handshake::Places;
 use super::listener::TlsListener;
-use super::status::CertificateStatus;
+use super::status::{CertificateStatus, TrustStatus};
 use crate::clock::UnixTime;
 use crate::config::Config;
+use crate::connections::{Connections, End};
 
 /// Between two looks at the files.
 const LOOK: Duration = Duration::from_secs(1);
@@ -41,17 +43,35 @@ impl TlsListeners {
         self.0.iter().flat_map(|listener| listener.status()).collect()
     }
 
-    /// Reads what changed. Blocks.
-    pub fn look(&self, now: UnixTime) {
-        self.0.iter().for_each(|listener| listener.look(now));
+    /// Whose client certificates are believed, by listener.
+    pub fn trust_status(&self) -> Vec<TrustStatus> {
+        self.0.iter().filter_map(|listener| listener.trust_status()).collect()
+    }
+
+    /// Whether a client certificate may be a credential anywhere.
+    pub fn authenticate(&self) -> bool {
+        self.0.iter().any(|listener| listener.authenticates())
+    }
+
+    /// Reads what changed, and ends the connections whose client certificate is no longer accepted. Blocks.
+    pub fn look(&self, connections: &Connections, now: UnixTime) {
+        let changed = self.0.iter().fold(false, |changed, listener| listener.look(now) || changed);
+        if changed {
+            let refused = |certificate: &ClientCertificate| certificate.check(now).is_err();
+            let ended = connections.end(|open| open.certificate().is_some_and(refused), End::Revoked);
+            if ended > 0 {
+                tracing::info!(ended, "connections whose client certificate is no longer accepted");
+            }
+        }
     }
 
     /// Looks at the files for as long as the agent runs.
-    pub async fn watch(self: Arc<Self>) {
+    pub async fn watch(self: Arc<Self>, connections: Arc<Connections>) {
         loop {
             sleep(LOOK).await;
-            let listeners = Arc::clone(&self);
-            if let Err(error) = spawn_blocking(move || listeners.look(UnixTime::now())).await {
+            let (listeners, connections) = (Arc::clone(&self), Arc::clone(&connections));
+            let look = move || listeners.look(&connections, UnixTime::now());
+            if let Err(error) = spawn_blocking(look).await {
                 tracing::error!(%error, "looking at the certificates broke off; it is tried again");
             }
         }

@@ -76,3 +76,41 @@ impl CertificateStatus {
         }
     }
 }
+
+/// Whose client certificates a listener believes.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TrustStatus {
+    /// How many authorities.
+    pub authorities: usize,
+    /// Why what is in the files now is not in use; absent: it is.
+    pub error: Option<String>,
+    /// Revocation lists.
+    pub lists: Vec<ListStatus>,
+    /// The listener that asks for them.
+    pub listener: SocketAddr,
+    /// When they were read.
+    pub loaded: UnixTime,
+    /// The bundle's file.
+    pub source: String,
+}
+
+/// A revocation list.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ListStatus {
+    /// By when there is a newer one; from then on, no certificate of its issuer is accepted.
+    pub next_update: Option<UnixTime>,
+    /// Its file.
+    pub source: String,
+}
+
+impl TrustStatus {
+    /// What an operator should do something about.
+    pub fn warnings(&self, now: UnixTime) -> Vec<String> {
+        let error = self.error.iter().map(|error| format!("{error}; the last good ones stay in use"));
+        let overdue = self.lists.iter().filter(|list| list.next_update.is_some_and(|next| next < now));
+        let overdue = overdue.map(|list| {
+            format!("{} is overdue: no client certificate of its issuer is accepted; renew it", list.source)
+        });
+        error.chain(overdue).collect()
+    }
+}

@@ -1,4 +1,5 @@
-mod authority;
+pub(crate) mod authority;
+mod clients;
 mod files;
 mod handshakes;
 mod names;

@@ -1,5 +1,7 @@
 //! `[[listener]]`
 
+mod client_certificates;
+
 use std::net::{IpAddr, SocketAddr};
 
 use super::Earlier;
@@ -23,6 +25,8 @@ fn listener(
 ) -> Option<Listener> {
     let address = section.required("address", values::address, r#"address = "[::]:443""#);
     let certificates = certificates(&mut section);
+    let client_certificates =
+        client_certificates::client_certificates(section.section("client_certificates"));
     let tls_min = section.or("tls_min", values::tls_version, Default::default());
     let unknown_name = section.or("unknown_name", values::unknown_name, Default::default());
     if let Some(address) = address {
@@ -30,13 +34,22 @@ fn listener(
         earlier.check(&section, "address", address, overlap);
     }
     section.finish();
-    Some(Listener { address: address?, certificates: certificates?, tls_min, unknown_name })
+    Some(Listener {
+        address: address?,
+        certificates: certificates?,
+        client_certificates,
+        tls_min,
+        unknown_name,
+    })
 }
 
 /// The listener's own pair, and those listed besides it or in its place.
 fn certificates(section: &mut Section<'_>) -> Option<Vec<CertificateFiles>> {
-    let own = [section.has("certificate"), section.has("key")].contains(&true);
-    let own = if own || !section.has("certificates") { pair(section) } else { None };
+    let has_own = [section.has("certificate"), section.has("key")].contains(&true);
+    let own = if has_own || !section.has("certificates") { pair(section) } else { None };
+    if !has_own {
+        section.refuse_empty("certificates", &format!("certificates = [{{ {CERTIFICATE}, {KEY} }}]"));
+    }
     let mut found: Vec<_> = own.into_iter().collect();
     for mut more in section.sections("certificates") {
         let pair = pair(&mut more);

@@ -40,6 +40,7 @@ use crate::issuers::MissingKey;
 use crate::limits::tests::Fake;
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
+use crate::thumbprint::Thumbprint;
 use crate::token::TokenError;
 
 pub const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -90,6 +91,10 @@ impl Verify for FakeVerify {
         if let Some(subject) = token.strip_prefix("good-") {
             let expires = (subject == "short").then_some(UnixTime(SHORT_UNTIL));
             return Ok(Identity::verified(Facts { expires, ..Facts::new(By::Jwt, subject) }));
+        }
+        if let Some(thumbprint) = token.strip_prefix("bound-") {
+            let certificate = Thumbprint::parse(thumbprint);
+            return Ok(Identity::verified(Facts { certificate, ..Facts::new(By::Jwt, "bound") }));
         }
         let scopes: &[&str] = match token {
             "good" => &["read"],
@@ -190,17 +195,22 @@ impl Edge {
         self.shutdown.take().unwrap().send(()).unwrap();
     }
 
+    /// What a client trusts.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        roots
+    }
+
     pub async fn connect(
         &self,
         server_name: Option<&str>,
         alpn: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         config.enable_sni = server_name.is_some();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertificateRevocationList, CertificateRevocationListParams,
+    CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams,
+    SignatureAlgorithm, date_time_ymd,
 };
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,10 +24,15 @@ use crate::clock::UnixTime;
 use crate::config::{CertificateFiles, Listener};
 use crate::counters::Counters;
 use crate::tls::handshake::Places;
-use crate::tls::{Failure, TlsListener};
+use crate::tls::{Accepted, ClientCertificate, Failure, TlsListener};
 
 pub const NOW: UnixTime = UnixTime(1_800_000_000);
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct ClientIdentity {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
 
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -74,6 +81,53 @@ impl Authority {
             .with_no_client_auth()
     }
 
+    /// Its own certificate.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A certificate of a client.
+    pub fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> ClientIdentity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.serial_number = Some(7.into());
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let chain = vec![params.signed_by(&key, &self.issuer).unwrap().der().clone()];
+        ClientIdentity { chain, key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
+    }
+
+    /// A revocation list that is good until the first day of that year.
+    pub fn list(&self, serials: &[u64], year: i32) -> CertificateRevocationList {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: date_time_ymd(2020, 1, 2),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap()
+    }
+
+    /// A client that shows this certificate, and resumes.
+    pub fn client_showing(&self, identity: &ClientIdentity) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+            .unwrap()
+    }
+
     /// A client that begins each connection anew: who resumes is shown nothing.
     pub fn client(&self) -> ClientConfig {
         let mut config = self.client_with(aws_lc_rs::default_provider(), rustls::DEFAULT_VERSIONS);
@@ -112,6 +166,10 @@ impl Shown {
     /// The next connection's handshake.
     pub async fn accept(&self, limit: Duration) -> Result<server::TlsStream<TcpStream>, Failure> {
         let (stream, _) = self.socket.accept().await.unwrap();
+        self.shaken(stream, limit).await.map(|accepted| accepted.stream)
+    }
+
+    async fn shaken(&self, stream: TcpStream, limit: Duration) -> Result<Accepted<TcpStream>, Failure> {
         self.tls.accept(stream, limit, &self.counters).await
     }
 
@@ -126,19 +184,26 @@ impl Shown {
             std::io::Result::Ok(stream)
         };
         let server = async {
-            let mut stream = self.accept(PATIENCE).await?;
+            let (stream, _) = self.socket.accept().await.unwrap();
+            let Accepted { certificate, mut stream } = self.shaken(stream, PATIENCE).await?;
             // What the client refuses is its to tell.
             if stream.read_exact(&mut [0]).await.is_ok() {
                 stream.write_all(b"!").await.unwrap();
             }
-            Ok(stream)
+            Ok((stream, certificate))
         };
         let (client, server) = tokio::join!(client, server);
-        Met { client, server }
+        let (server, certificate) = match server {
+            Ok((server, certificate)) => (Ok(server), certificate),
+            Err(failure) => (Err(failure), None),
+        };
+        Met { certificate, client, server }
     }
 }
 
 pub struct Met {
+    /// The client's.
+    pub certificate: Option<Arc<ClientCertificate>>,
     pub client: std::io::Result<client::TlsStream<TcpStream>>,
     pub server: Result<server::TlsStream<TcpStream>, Failure>,
 }
