@@ -9,6 +9,7 @@ mod endings;
 mod http2;
 mod issuer;
 mod requests;
+mod resting;
 mod revocation;
 mod smuggling;
 mod streaming;

@@ -6,12 +6,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
@@ -19,6 +19,7 @@ use tracing::debug;
 use super::client::ClientCertificate;
 use super::listener::TlsListener;
 use crate::counters::{Counters, count};
+use crate::deadline::Deadline;
 
 /// Why there is no TLS connection.
 #[derive(Debug)]
@@ -54,25 +55,32 @@ pub struct Accepted<S> {
     /// What the client showed, where it was asked to.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The connection.
-    pub stream: TlsStream<S>,
+    pub stream: Box<TlsStream<S>>,
 }
 
 /// The places for handshakes that are under way.
 #[derive(Debug)]
-pub(super) struct Places(Semaphore);
+pub(super) struct Places {
+    free: Semaphore,
+    /// In all.
+    pub places: usize,
+}
 
 impl Places {
     pub fn new(places: usize) -> Self {
-        Self(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))
+        Self { free: Semaphore::new(places.min(Semaphore::MAX_PERMITS)), places }
     }
 
-    /// `None`: there was none in time.
-    async fn take(&self, deadline: Instant, counters: &Counters) -> Option<SemaphorePermit<'_>> {
-        if let Ok(place) = self.0.try_acquire() {
+    /// `delayed` says whether it has to be waited for.
+    async fn take(&self, delayed: &AtomicBool, counters: &Counters) -> Option<SemaphorePermit<'_>> {
+        if let Ok(place) = self.free.try_acquire() {
             return Some(place);
         }
         count(&counters.handshakes_delayed);
-        timeout_at(deadline, self.0.acquire()).await.ok()?.ok()
+        delayed.store(true, Relaxed);
+        let place = self.free.acquire().await.ok();
+        delayed.store(false, Relaxed);
+        place
     }
 }
 
@@ -90,41 +98,49 @@ impl TlsListener {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let deadline = Instant::now() + limit;
+        let delayed = AtomicBool::new(false);
+        tokio::select! {
+            biased;
+            accepted = self.shake_hands(stream, &delayed, counters) => {
+                accepted.inspect_err(|failure| debug!(?failure, "no TLS connection"))
+            }
+            () = Deadline::after(limit) => {
+                Err(if delayed.load(Relaxed) { Failure::NoPlace } else { Failure::Timeout })
+            }
+        }
+    }
+
+    async fn shake_hands<S>(
+        &self,
+        stream: S,
+        delayed: &AtomicBool,
+        counters: &Counters,
+    ) -> Result<Accepted<S>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let start = in_time(deadline, hello).await?;
+        let start = hello.await.map_err(Failure::Failed)?;
         let setup = self.setup();
         if !setup.table.knows(start.client_hello().server_name()) {
-            return Err(refuse(start.io, deadline).await);
+            return Err(refuse(start.io).await);
         }
-        let place = self.places().take(deadline, counters).await;
-        let _place = place.ok_or(Failure::NoPlace)?;
-        let stream = in_time(deadline, start.into_stream(Arc::clone(&setup.config))).await?;
+        let _place = self.places().take(delayed, counters).await.ok_or(Failure::NoPlace)?;
+        let stream = start.into_stream(Arc::clone(&setup.config)).await.map_err(Failure::Failed)?;
         let certificate = self.certificate(stream.get_ref().1, &setup)?;
-        Ok(Accepted { certificate, stream })
-    }
-}
-
-async fn in_time<T>(deadline: Instant, step: impl Future<Output = io::Result<T>>) -> Result<T, Failure> {
-    match timeout_at(deadline, step).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => {
-            debug!(%error, "handshake failed");
-            Err(Failure::Failed(error))
-        }
-        Err(_) => Err(Failure::Timeout),
+        Ok(Accepted { certificate, stream: Box::new(stream) })
     }
 }
 
 /// A fatal alert, `unrecognized_name` (RFC 8446 6.2, RFC 6066 3), in a record of its own: rustls has no way to send it.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-async fn refuse(mut stream: impl AsyncWrite + Unpin, deadline: Instant) -> Failure {
+async fn refuse(mut stream: impl AsyncWrite + Unpin) -> Failure {
     let told = async {
         stream.write_all(&UNRECOGNIZED_NAME).await?;
         stream.shutdown().await
     };
     // Whoever does not hear it, does without.
-    let _ = timeout_at(deadline, told).await;
+    let _ = told.await;
     Failure::UnknownName
 }

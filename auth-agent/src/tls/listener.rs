@@ -1,5 +1,6 @@
 //! The TLS side of one listener: what is shown and asked for there now, and what it is made of.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -56,12 +57,23 @@ struct PairFiles {
 }
 
 impl TlsListener {
-    /// Reads the files of a listener. Blocks.
-    pub(super) fn open(config: &Listener, places: Arc<Places>, now: UnixTime) -> Result<Self, TlsError> {
+    /// Reads the files of a listener. One that was there before, and asks the same of clients, leaves it its tickets.
+    /// Blocks.
+    pub(super) fn open(
+        config: &Listener,
+        earlier: Option<&Self>,
+        places: Arc<Places>,
+        now: UnixTime,
+    ) -> Result<Self, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let open = |files: &CertificateFiles| PairFiles::open(files, now);
         let files: Vec<_> = config.certificates.iter().map(open).collect::<Result<_, _>>()?;
-        let tickets = aws_lc_rs::Ticketer::new()?;
+        let earlier =
+            earlier.filter(|earlier| earlier.config.client_certificates == config.client_certificates);
+        let tickets = match earlier {
+            Some(earlier) => Arc::clone(&earlier.tickets),
+            None => aws_lc_rs::Ticketer::new()?,
+        };
         let trust =
             config.client_certificates.as_ref().map(|wanted| TrustFiles::open(wanted, now)).transpose()?;
         let latest = trust.as_ref().map(|trust| trust.latest().load_full());
@@ -82,8 +94,13 @@ impl TlsListener {
         self.setup.load_full()
     }
 
-    pub(super) fn places(&self) -> &Places {
+    pub(super) fn places(&self) -> &Arc<Places> {
         &self.places
+    }
+
+    /// As configured.
+    pub fn address(&self) -> SocketAddr {
+        self.config.address
     }
 
     /// Reads what changed of the files, and goes by it from the next handshake on; says whether other client certificates

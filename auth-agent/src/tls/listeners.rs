@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -12,50 +13,64 @@ use super::handshake::Places;
 use super::listener::TlsListener;
 use super::status::{CertificateStatus, TrustStatus};
 use crate::clock::UnixTime;
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::connections::{Connections, End};
 
 /// Between two looks at the files.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// All listeners, in the order of the configuration.
+/// All listeners, in the order of the configuration. Another configuration puts others in their place.
 #[derive(Debug, Default)]
-pub struct TlsListeners(Vec<Arc<TlsListener>>);
+pub struct TlsListeners(ArcSwap<Vec<Arc<TlsListener>>>);
 
 impl TlsListeners {
-    /// Reads every file. Blocks.
+    /// Reads every file that a configuration names; nothing changes yet. Blocks.
     ///
     /// # Errors
     /// The first that can't be used.
-    pub fn open(config: &Config, now: UnixTime) -> Result<Self, TlsError> {
-        let places = Arc::new(Places::new(config.sizes.handshakes.get()));
-        let open = |listener| TlsListener::open(listener, Arc::clone(&places), now).map(Arc::new);
-        config.listeners.iter().map(open).collect::<Result<_, _>>().map(Self)
+    pub fn prepare(&self, config: &Config, now: UnixTime) -> Result<Vec<Arc<TlsListener>>, TlsError> {
+        let earlier = self.all();
+        let (handshakes, same) = (config.sizes.handshakes.get(), earlier.first().map(|first| first.places()));
+        let places = match same.filter(|places| places.places == handshakes) {
+            Some(places) => Arc::clone(places),
+            None => Arc::new(Places::new(handshakes)),
+        };
+        let open = |listener: &Listener| {
+            let earlier = earlier.iter().find(|earlier| earlier.address() == listener.address);
+            TlsListener::open(listener, earlier.map(|earlier| &**earlier), Arc::clone(&places), now)
+                .map(Arc::new)
+        };
+        config.listeners.iter().map(open).collect()
+    }
+
+    /// Puts these in place of what there was.
+    pub fn replace(&self, listeners: Vec<Arc<TlsListener>>) {
+        self.0.store(Arc::new(listeners));
     }
 
     /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<TlsListener>> {
-        self.0.iter()
+    pub fn all(&self) -> Arc<Vec<Arc<TlsListener>>> {
+        self.0.load_full()
     }
 
     /// Every certificate, by listener.
     pub fn status(&self) -> Vec<CertificateStatus> {
-        self.0.iter().flat_map(|listener| listener.status()).collect()
+        self.all().iter().flat_map(|listener| listener.status()).collect()
     }
 
     /// Whose client certificates are believed, by listener.
     pub fn trust_status(&self) -> Vec<TrustStatus> {
-        self.0.iter().filter_map(|listener| listener.trust_status()).collect()
+        self.all().iter().filter_map(|listener| listener.trust_status()).collect()
     }
 
     /// Whether a client certificate may be a credential anywhere.
     pub fn authenticate(&self) -> bool {
-        self.0.iter().any(|listener| listener.authenticates())
+        self.all().iter().any(|listener| listener.authenticates())
     }
 
     /// Reads what changed, and ends the connections whose client certificate is no longer accepted. Blocks.
     pub fn look(&self, connections: &Connections, now: UnixTime) {
-        let changed = self.0.iter().fold(false, |changed, listener| listener.look(now) || changed);
+        let changed = self.all().iter().fold(false, |changed, listener| listener.look(now) || changed);
         if changed {
             let refused = |certificate: &ClientCertificate| certificate.check(now).is_err();
             let ended = connections.end(|open| open.certificate().is_some_and(refused), End::Revoked);

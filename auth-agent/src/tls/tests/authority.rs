@@ -154,7 +154,7 @@ impl Shown {
         Self {
             counters: Counters::default(),
             folder,
-            tls: TlsListener::open(listener, places, NOW).unwrap(),
+            tls: TlsListener::open(listener, None, places, NOW).unwrap(),
             socket: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         }
     }
@@ -164,7 +164,7 @@ impl Shown {
     }
 
     /// The next connection's handshake.
-    pub async fn accept(&self, limit: Duration) -> Result<server::TlsStream<TcpStream>, Failure> {
+    pub async fn accept(&self, limit: Duration) -> Result<Box<server::TlsStream<TcpStream>>, Failure> {
         let (stream, _) = self.socket.accept().await.unwrap();
         self.shaken(stream, limit).await.map(|accepted| accepted.stream)
     }
@@ -205,7 +205,7 @@ pub struct Met {
     /// The client's.
     pub certificate: Option<Arc<ClientCertificate>>,
     pub client: std::io::Result<client::TlsStream<TcpStream>>,
-    pub server: Result<server::TlsStream<TcpStream>, Failure>,
+    pub server: Result<Box<server::TlsStream<TcpStream>>, Failure>,
 }
 
 impl Met {

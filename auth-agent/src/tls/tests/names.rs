@@ -146,6 +146,6 @@ fn a_listener_needs_every_pair_that_it_names() {
     let good = authority.write(folder.path(), "a", &["a.example"], &PKCS_ECDSA_P256_SHA256);
     let bad = CertificateFiles { key: folder.path().join("none.key"), ..good.clone() };
     let places = Arc::new(Places::new(1));
-    let error = TlsListener::open(&listener(vec![good, bad]), places, NOW).unwrap_err();
+    let error = TlsListener::open(&listener(vec![good, bad]), None, places, NOW).unwrap_err();
     assert!(error.to_string().contains("none.key: No such file"), "{error}");
 }
