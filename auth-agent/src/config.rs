@@ -33,7 +33,7 @@ use crate::https_url::HttpsUrl;
 
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::listener::{
-    CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
+    Acme, CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
     UnknownName,
 };
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
@@ -51,6 +51,8 @@ pub const LONGEST_LEEWAY: Duration = Duration::from_secs(30);
 /// The whole configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
+    /// Where certificates are got, where any are.
+    pub acme: Option<Acme>,
     /// How an API key is sent.
     pub api_keys: ApiKeys,
     /// The built-in issuer, where there is one.

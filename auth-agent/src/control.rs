@@ -48,7 +48,7 @@ use crate::edge::{Action, Edge, EdgeError, Rule};
 use crate::issuers::Issuers;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
-use crate::tls::TlsListeners;
+use crate::tls::{Acme, TlsListeners};
 use crate::token::Verifier;
 
 /// Ten years: who means longer means for ever.
@@ -57,6 +57,8 @@ const REMARK_CHARACTERS: usize = 256;
 
 /// What the control API is put together from.
 pub struct Parts {
+    /// What gets certificates.
+    pub acme: Option<Arc<Acme>>,
     /// Who passes every limit and ban.
     pub allowlist: Arc<Allowlist>,
     /// The limits that the configuration states.
@@ -85,6 +87,7 @@ pub struct Parts {
 
 /// What the control API works on.
 pub struct Control {
+    acme: Option<Arc<Acme>>,
     allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
     classes: Classes,
@@ -107,6 +110,7 @@ impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
     pub fn new(parts: Parts, started: UnixTime) -> Self {
         let Parts {
+            acme,
             allowlist,
             classes,
             connections,
@@ -122,6 +126,7 @@ impl Control {
         } = parts;
         let (changing, rules_error) = Default::default();
         Self {
+            acme,
             allowlist,
             changing,
             classes,

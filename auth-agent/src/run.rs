@@ -36,6 +36,7 @@ use crate::limits::{Charge, SourceDebts};
 use crate::revocation::Revocations;
 use crate::serve::Server;
 use crate::store::Store;
+use crate::tls::{Acme, Vault};
 use crate::token::Verifier;
 
 /// How long a source counts as known after it authenticated (promise P16): long enough for a client that
@@ -88,7 +89,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let started = UnixTime::now();
-    let (store, keys, sealer) = open_store(&config, started)?;
+    let (store, keys, sealer, vault) = open_store(&config, started)?;
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
@@ -103,7 +104,9 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let filter = Arc::new(filter);
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
+    let acme = Arc::new(Acme::new(server.tls().challenges(), vault));
     let parts = control::Parts {
+        acme: Some(Arc::clone(&acme)),
         allowlist: Arc::clone(&allowlist),
         classes: Classes::new(&config),
         connections: server.connections(),
@@ -147,7 +150,10 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     }));
     let addresses = server.addresses()?;
 
+    let tls = server.tls();
     let serving = server.start(&config, gateway, allowlist);
+    // Challenges come to the listeners.
+    let got_certificates = tokio::spawn(acme.keep(tls));
     tracing::info!(listeners = ?addresses, "serving");
     tokio::select! {
         _ = terminate.recv() => {}
@@ -158,6 +164,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     drop(stop_control);
     drop(fresh_keys);
     fresh_certificates.abort();
+    got_certificates.abort();
     watch.abort();
     heartbeat.abort();
     samples.abort();
@@ -165,14 +172,16 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     finish(control, upkeep, control_server).await
 }
 
-/// The store, the ring of the keys in it, and what seals signing keys.
-fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>, Sealer)> {
+/// The store, the ring of the keys in it, what seals signing keys, and where those of certificates are.
+fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>, Sealer, Vault)> {
     let store = Store::open(&config.store.directory, now)?;
     let pepper = Pepper::open(&config.store.directory, store.needs_secret()?)?;
     let sealer = Sealer::new(&pepper).context("the crypto library failed")?;
+    let vault = Sealer::for_acme(&pepper).context("the crypto library failed")?;
+    let vault = Vault::new(&config.store.directory, vault);
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
-    Ok((Arc::new(store), Arc::new(ring), sealer))
+    Ok((Arc::new(store), Arc::new(ring), sealer, vault))
 }
 
 /// The built-in issuer, where one is configured.

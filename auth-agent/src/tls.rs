@@ -4,6 +4,7 @@
 //! ECDHE with AEAD alone, and X25519MLKEM768 comes first among its groups. Early data stays off, since it can be
 //! replayed. A change of the files counts for new handshakes; connections that are open never learn of it.
 
+mod acme;
 mod client;
 mod error;
 mod handshake;
@@ -17,6 +18,7 @@ mod table;
 pub(crate) mod tests;
 mod trust;
 
+pub use self::acme::{Acme, Challenges, Vault};
 pub use self::client::ClientCertificate;
 pub use self::error::TlsError;
 pub use self::handshake::{Accepted, Failure};
@@ -24,4 +26,4 @@ pub use self::leaf::{Leaf, Validity};
 pub use self::listener::TlsListener;
 pub use self::listeners::TlsListeners;
 pub use self::pair::Pair;
-pub use self::status::{CertificateStatus, ListStatus, SOON_SECONDS, TrustStatus};
+pub use self::status::{AcmeStatus, CertificateStatus, ListStatus, SOON_SECONDS, TrustStatus};

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::clock::UnixTime;
-use crate::duration::relative;
-use crate::tls::{CertificateStatus, TrustStatus};
+use crate::duration::{relative, relative_or};
+use crate::tls::{AcmeStatus, CertificateStatus, TrustStatus};
 
 /// Names that are shown of one certificate.
 const SHOWN: usize = 4;
@@ -50,6 +50,27 @@ pub(super) fn trust(trust: &[TrustStatus], now: UnixTime) -> String {
             lists.len()
         );
         out.extend(trust.warnings(now).into_iter().map(|warning| format!("warning    {warning}\n")));
+    }
+    out
+}
+
+/// A line for each certificate that is got, and one where that fails.
+pub(super) fn acme(acme: &[AcmeStatus], now: UnixTime) -> String {
+    let mut out = String::new();
+    for AcmeStatus { directory, error, failures, names, next, not_after, .. } in acme {
+        let names = names.join(", ");
+        let next = relative_or("soon", *next, now);
+        // Writing to a String can't fail.
+        let _ = match not_after {
+            Some(_) => writeln!(out, "acme       {names} from {directory}, next time {next}"),
+            None => writeln!(
+                out,
+                "warning    {names}: no certificate yet from {directory}, tried again {next}: clients are refused"
+            ),
+        };
+        if let Some(error) = error {
+            let _ = writeln!(out, "warning    {names}: {failures} attempts brought no certificate: {error}");
+        }
     }
     out
 }

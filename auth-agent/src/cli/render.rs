@@ -13,6 +13,7 @@ use crate::edge::{Debt, Detached, FilterStatus, FlowsStatus, Interface, SourceVi
 
 pub(super) fn status(status: &Status, now: UnixTime) -> String {
     let Status {
+        acme,
         certificates,
         client_trust,
         filter,
@@ -30,6 +31,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
     let mut out = format!("auth-agent {version}, pid {pid}, up {}\n", text(*uptime_seconds));
     out += &interfaces(filter);
     out += &certificate::lines(certificates, now);
+    out += &certificate::acme(acme, now);
     out += &certificate::trust(client_trust, now);
     // Writing to a String can't fail.
     let _ = writeln!(out, "rules      {} banned, {} allowed", rules.banned, rules.allowed);

@@ -2,13 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::https_url::HttpsUrl;
 
 /// `[[listener]]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listener {
+    /// Names that a certificate is got for from an ACME server, in lower case.
+    pub acme: Vec<String>,
     /// Address and port; `[::]:443` takes IPv4 too.
     pub address: SocketAddr,
-    /// What it shows, the default first; at least one.
+    /// What it shows from files, the default first; at least one where none is got by ACME.
     pub certificates: Vec<CertificateFiles>,
     /// What clients may show, or have to.
     pub client_certificates: Option<ClientCertificates>,
@@ -22,6 +27,7 @@ impl Listener {
     /// With one certificate and the defaults.
     pub fn new(address: SocketAddr, certificate: CertificateFiles) -> Self {
         Self {
+            acme: Vec::new(),
             address,
             certificates: vec![certificate],
             client_certificates: None,
@@ -75,6 +81,19 @@ pub enum CertificateName {
     SanUri,
     /// The common name of the subject.
     Subject,
+}
+
+/// `[acme]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Acme {
+    /// PEM bundle of the authorities that the server's certificate may come from, in place of the host's own.
+    pub ca: Option<PathBuf>,
+    /// How the authority reaches the operator: `mailto:` addresses.
+    pub contact: Vec<String>,
+    /// The server's directory (RFC 8555 7.1.1).
+    pub directory: HttpsUrl,
+    /// How long before its end a certificate is got anew.
+    pub renew_before: Duration,
 }
 
 /// `listener.tls_min`

@@ -1,5 +1,6 @@
 //! The sections of the file, and what must hold between their fields.
 
+mod acme;
 mod authorization_server;
 mod bounds;
 mod earlier;
@@ -22,6 +23,7 @@ use super::{ApiKeys, Config, Control, IdentityHeaders, Kernel, Store, Tokens, va
 pub(super) fn config(mut root: Section<'_>) -> Config {
     let kernel = kernel(root.section("kernel"));
     let listeners = listeners::listeners(&mut root, &kernel);
+    let acme = acme::acme(root.section("acme"), &listeners);
     let (names, upstreams) = upstreams::upstreams(&mut root);
     let routes = routes::routes(&mut root, &names);
     let mut issuers = issuers::issuers(&mut root);
@@ -38,6 +40,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let control = control(root.section("control"));
     root.finish();
     Config {
+        acme,
         api_keys,
         authorization_server,
         classes,

@@ -220,6 +220,36 @@ fn is_host_name(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(is_label)
 }
 
+/// A name that an ACME server can validate on port 443, in lower case.
+pub(super) fn host_name(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write a name such as \"api.example.com\"";
+    let text = string(value, CURE)?;
+    if text.starts_with("*.") {
+        return wrong(
+            format!("\"{}\" is a wildcard, which takes DNS records to validate", shown(text)),
+            "write each name, or name a certificate file",
+        );
+    }
+    let is_name =
+        is_host_name(text) && text.contains('.') && !text.contains('_') && text.parse::<IpAddr>().is_err();
+    if is_name {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        wrong(format!("\"{}\" is not a name that a certificate can be got for", shown(text)), CURE)
+    }
+}
+
+/// `"mailto:ops@example.com"`
+pub(super) fn contact(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write \"mailto:\" and an address, such as \"mailto:ops@example.com\"";
+    let text = text(value)?;
+    if text.strip_prefix("mailto:").is_some_and(|address| address.contains('@')) {
+        Ok(text)
+    } else {
+        wrong(format!("\"{}\" is not a contact", shown(&text)), CURE)
+    }
+}
+
 /// A header field that this edge may claim for itself, in lower case.
 pub(super) fn header(value: &DeValue<'_>) -> Checked<HeaderName> {
     const CURE: &str = "write letters, digits and hyphens, such as \"x-auth-subject\"";

@@ -25,11 +25,14 @@ use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
 use crate::issuers::IssuerStatus;
 use crate::network::as_text;
-use crate::tls::{CertificateStatus, TrustStatus};
+use crate::tls::{AcmeStatus, CertificateStatus, TrustStatus};
 
 /// `GET /v1/status`
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Status {
+    /// Certificates that are got from an ACME server.
+    #[serde(default)]
+    pub acme: Vec<AcmeStatus>,
     /// What the listeners show, in the order of the configuration.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,

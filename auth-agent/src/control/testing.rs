@@ -225,6 +225,7 @@ impl Desk {
         let connections = Arc::<Connections>::default();
         let revocations = Arc::<Revocations>::default();
         let parts = Parts {
+            acme: None,
             allowlist: Arc::new(Allowlist::new(allow)),
             classes: Classes::new(&config),
             connections: Arc::clone(&connections),

@@ -12,10 +12,11 @@ use std::time::Duration;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::debug;
 
+use super::acme::Challenges;
 use super::client::ClientCertificate;
 use super::listener::TlsListener;
 use crate::counters::{Counters, count};
@@ -24,6 +25,8 @@ use crate::deadline::Deadline;
 /// Why there is no TLS connection.
 #[derive(Debug)]
 pub enum Failure {
+    /// It was an ACME server that looked whether a name is ours: there is nothing to say after the handshake.
+    AcmeChallenge,
     /// The session that the client resumed began with a certificate that is no longer accepted.
     Certificate,
     /// It broke off, or either side refused it.
@@ -40,6 +43,7 @@ impl Failure {
     /// The name that the end of the connection is counted under.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::AcmeChallenge => "acme-challenge",
             Self::Certificate => "certificate-invalid",
             Self::Failed(_) => "handshake-failed",
             Self::NoPlace => "handshakes",
@@ -121,6 +125,9 @@ impl TlsListener {
     {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let start = hello.await.map_err(Failure::Failed)?;
+        if Challenges::asks(&start.client_hello()) {
+            return Err(self.answer_challenge(start).await);
+        }
         let setup = self.setup();
         if !setup.table.knows(start.client_hello().server_name()) {
             return Err(refuse(start.io).await);
@@ -129,6 +136,24 @@ impl TlsListener {
         let stream = start.into_stream(Arc::clone(&setup.config)).await.map_err(Failure::Failed)?;
         let certificate = self.certificate(stream.get_ref().1, &setup)?;
         Ok(Accepted { certificate, stream: Box::new(stream) })
+    }
+}
+
+impl TlsListener {
+    async fn answer_challenge<S>(&self, start: StartHandshake<S>) -> Failure
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = start.client_hello().server_name().and_then(|name| self.challenges().find(name));
+        let Some(config) = config else { return refuse(start.io).await };
+        match start.into_stream(config).await {
+            Ok(mut stream) => {
+                // It has seen what it wants.
+                let _ = stream.shutdown().await;
+                Failure::AcmeChallenge
+            }
+            Err(error) => Failure::Failed(error),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use tracing::{info, warn};
 
 use super::TlsError;
+use super::acme::{Challenges, Wanted};
 use super::client::ClientCertificate;
 use super::handshake::{Failure, Places};
 use super::pair::Pair;
@@ -19,7 +20,7 @@ use super::status::{CertificateStatus, TrustStatus};
 use super::table::Table;
 use super::trust::{Acceptance, Trust, TrustFiles};
 use crate::clock::UnixTime;
-use crate::config::{CertificateFiles, Listener, TlsVersion};
+use crate::config::{Acme, CertificateFiles, Listener, TlsVersion};
 use crate::stamp::Stamps;
 
 /// HTTP/2 first, for clients that leave it to us.
@@ -28,14 +29,39 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// One listener's certificates, kept as their files are.
 #[derive(Debug)]
 pub struct TlsListener {
+    challenges: Arc<Challenges>,
     config: Listener,
-    files: Mutex<Vec<PairFiles>>,
     places: Arc<Places>,
     provider: Arc<CryptoProvider>,
     setup: ArcSwap<Setup>,
+    shown: Mutex<Shown>,
     /// Tickets outlive changes of the certificates: they say nothing of ours, and those of clients are looked at again.
     tickets: Arc<dyn ProducesTickets>,
-    trust: Option<TrustFiles>,
+    trust: Option<Arc<TrustFiles>>,
+    wanted: Option<Wanted>,
+}
+
+/// What listeners share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub acme: Option<Acme>,
+    pub challenges: Arc<Challenges>,
+    pub places: Arc<Places>,
+}
+
+/// What clients may be shown.
+#[derive(Debug)]
+struct Shown {
+    files: Vec<PairFiles>,
+    /// Got from an ACME server.
+    managed: Option<Arc<Pair>>,
+}
+
+impl Shown {
+    /// Those in files first.
+    fn pairs(&self) -> Vec<Arc<Pair>> {
+        self.files.iter().map(|files| &files.pair).chain(&self.managed).cloned().collect()
+    }
 }
 
 /// What handshakes are made with, all of one moment.
@@ -62,30 +88,39 @@ impl TlsListener {
     pub(super) fn open(
         config: &Listener,
         earlier: Option<&Self>,
-        places: Arc<Places>,
+        shared: &Shared,
         now: UnixTime,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let open = |files: &CertificateFiles| PairFiles::open(files, now);
         let files: Vec<_> = config.certificates.iter().map(open).collect::<Result<_, _>>()?;
+        let settings = shared.acme.clone().filter(|_| !config.acme.is_empty());
+        let wanted = settings.map(|settings| Wanted { names: config.acme.clone(), settings });
+        let before = earlier.filter(|earlier| earlier.wanted == wanted);
+        let shown = Shown { files, managed: before.and_then(|before| before.shown().managed.clone()) };
         let earlier =
             earlier.filter(|earlier| earlier.config.client_certificates == config.client_certificates);
         let tickets = match earlier {
             Some(earlier) => Arc::clone(&earlier.tickets),
             None => aws_lc_rs::Ticketer::new()?,
         };
-        let trust =
-            config.client_certificates.as_ref().map(|wanted| TrustFiles::open(wanted, now)).transpose()?;
+        let trust = match (&config.client_certificates, earlier.and_then(|earlier| earlier.trust.clone())) {
+            (Some(_), Some(trust)) => Some(trust),
+            (Some(wanted), None) => Some(Arc::new(TrustFiles::open(wanted, now)?)),
+            (None, _) => None,
+        };
         let latest = trust.as_ref().map(|trust| trust.latest().load_full());
-        let setup = Setup::new(config, &files, latest, &provider, &tickets)?;
+        let setup = Setup::new(config, &shown.pairs(), latest, &provider, &tickets)?;
         Ok(Self {
+            challenges: Arc::clone(&shared.challenges),
             config: config.clone(),
-            files: Mutex::new(files),
-            places,
+            places: Arc::clone(&shared.places),
             provider,
             setup: ArcSwap::from_pointee(setup),
+            shown: Mutex::new(shown),
             tickets,
             trust,
+            wanted,
         })
     }
 
@@ -106,19 +141,54 @@ impl TlsListener {
     /// Reads what changed of the files, and goes by it from the next handshake on; says whether other client certificates
     /// are accepted now. Blocks.
     pub(super) fn look(&self, now: UnixTime) -> bool {
-        let mut files = self.files();
+        let mut shown = self.shown();
         // Each is to be looked at, also behind one that changed.
-        let changed = files.iter_mut().fold(false, |changed, files| files.look(now) || changed);
+        let changed = shown.files.iter_mut().fold(false, |changed, files| files.look(now) || changed);
         let trusts_others = self.trust.as_ref().is_some_and(|trust| trust.look(now));
-        if !changed && !trusts_others {
-            return false;
+        if changed || trusts_others {
+            self.set_up(&shown);
         }
+        trusts_others
+    }
+
+    /// Takes the place of a listener: what is believed of clients here counts for its connections, too.
+    pub(super) fn succeed(&self, earlier: &Self) {
+        if let (Some(trust), Some(earlier)) = (&self.trust, &earlier.trust)
+            && !Arc::ptr_eq(trust, earlier)
+        {
+            trust.lead(earlier.latest());
+        }
+    }
+
+    /// Shows this certificate from the next handshake on, besides those in files.
+    pub(super) fn manage(&self, pair: Option<Arc<Pair>>) {
+        let mut shown = self.shown();
+        let same = match (&shown.managed, &pair) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            shown.managed = pair;
+            self.set_up(&shown);
+        }
+    }
+
+    fn set_up(&self, shown: &Shown) {
         let trust = self.trust.as_ref().map(|trust| trust.latest().load_full());
-        match Setup::new(&self.config, &files, trust, &self.provider, &self.tickets) {
+        match Setup::new(&self.config, &shown.pairs(), trust, &self.provider, &self.tickets) {
             Ok(setup) => self.setup.store(Arc::new(setup)),
             Err(error) => tracing::error!(%error, "the new certificates are not in use"),
         }
-        trusts_others
+    }
+
+    /// What it wants of an ACME server.
+    pub(super) fn wanted(&self) -> Option<&Wanted> {
+        self.wanted.as_ref()
+    }
+
+    pub(super) fn challenges(&self) -> &Challenges {
+        &self.challenges
     }
 
     /// What the client showed. A resumed session brings what it began with: that is looked at anew.
@@ -154,24 +224,27 @@ impl TlsListener {
 
     /// Each certificate as it is now.
     pub(super) fn status(&self) -> Vec<CertificateStatus> {
-        self.files().iter().map(|files| files.status(&self.config)).collect()
+        let shown = self.shown();
+        let files = shown.files.iter().map(|files| files.status(&self.config));
+        let managed = shown.managed.iter();
+        let managed = managed.map(|pair| CertificateStatus::new(pair, self.config.address, "acme"));
+        files.chain(managed).collect()
     }
 
-    fn files(&self) -> MutexGuard<'_, Vec<PairFiles>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Setup {
     fn new(
         listener: &Listener,
-        files: &[PairFiles],
+        pairs: &[Arc<Pair>],
         trust: Option<Arc<Trust>>,
         provider: &Arc<CryptoProvider>,
         tickets: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, TlsError> {
-        let pairs: Vec<_> = files.iter().map(|files| Arc::clone(&files.pair)).collect();
-        let table = Arc::new(Table::new(&pairs, listener.unknown_name));
+        let table = Arc::new(Table::new(pairs, listener.unknown_name));
         let versions = match listener.tls_min {
             TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
             TlsVersion::Tls13 => &[&TLS13],

@@ -8,9 +8,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::TlsError;
+use super::acme::Challenges;
 use super::client::ClientCertificate;
 use super::handshake::Places;
-use super::listener::TlsListener;
+use super::listener::{Shared, TlsListener};
 use super::status::{CertificateStatus, TrustStatus};
 use crate::clock::UnixTime;
 use crate::config::{Config, Listener};
@@ -21,7 +22,10 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// All listeners, in the order of the configuration. Another configuration puts others in their place.
 #[derive(Debug, Default)]
-pub struct TlsListeners(ArcSwap<Vec<Arc<TlsListener>>>);
+pub struct TlsListeners {
+    challenges: Arc<Challenges>,
+    current: ArcSwap<Vec<Arc<TlsListener>>>,
+}
 
 impl TlsListeners {
     /// Reads every file that a configuration names; nothing changes yet. Blocks.
@@ -35,22 +39,31 @@ impl TlsListeners {
             Some(places) => Arc::clone(places),
             None => Arc::new(Places::new(handshakes)),
         };
+        let shared = Shared { acme: config.acme.clone(), challenges: Arc::clone(&self.challenges), places };
         let open = |listener: &Listener| {
             let earlier = earlier.iter().find(|earlier| earlier.address() == listener.address);
-            TlsListener::open(listener, earlier.map(|earlier| &**earlier), Arc::clone(&places), now)
-                .map(Arc::new)
+            TlsListener::open(listener, earlier.map(|earlier| &**earlier), &shared, now).map(Arc::new)
         };
         config.listeners.iter().map(open).collect()
     }
 
     /// Puts these in place of what there was.
     pub fn replace(&self, listeners: Vec<Arc<TlsListener>>) {
-        self.0.store(Arc::new(listeners));
+        for earlier in self.all().iter() {
+            let next = listeners.iter().find(|next| next.address() == earlier.address());
+            next.into_iter().for_each(|next| next.succeed(earlier));
+        }
+        self.current.store(Arc::new(listeners));
     }
 
     /// Each of them.
     pub fn all(&self) -> Arc<Vec<Arc<TlsListener>>> {
-        self.0.load_full()
+        self.current.load_full()
+    }
+
+    /// The challenges that they answer.
+    pub fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.challenges)
     }
 
     /// Every certificate, by listener.

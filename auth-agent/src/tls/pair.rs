@@ -34,8 +34,7 @@ impl Pair {
         let path = &files.certificate;
         let chain = certificates(path)?;
         let invalid = |reason| TlsError::CertificateInvalid { path: path.clone(), reason };
-        ParsedCertificate::try_from(&chain[0]).map_err(|error| invalid(error.to_string()))?;
-        let leaf = Leaf::read(&chain[0]).map_err(invalid)?;
+        let leaf = leaf(&chain).map_err(invalid)?;
         let signing = aws_lc_rs::default_provider()
             .key_provider
             .load_private_key(private_key(&files.key)?)
@@ -47,6 +46,19 @@ impl Pair {
             }
             _ => Ok(Self { certified: Arc::new(certified), leaf }),
         }
+    }
+
+    /// The same of what is in memory: a PEM chain, and a key in PKCS#8.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn parse(chain: &str, key: Vec<u8>) -> Result<Self, String> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+        let chain = chain.map_err(|error| error.to_string())?;
+        let leaf = leaf(&chain)?;
+        let key = PrivateKeyDer::Pkcs8(key.into());
+        let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+        Ok(Self { certified: Arc::new(certified.map_err(|error| error.to_string())?), leaf })
     }
 
     /// What will keep clients from accepting it.
@@ -64,6 +76,12 @@ impl Pair {
     pub fn is(&self, other: &Self) -> bool {
         self.certified.cert == other.certified.cert
     }
+}
+
+fn leaf(chain: &[CertificateDer<'_>]) -> Result<Leaf, String> {
+    let first = chain.first().ok_or("there is none")?;
+    ParsedCertificate::try_from(first).map_err(|error| error.to_string())?;
+    Leaf::read(first)
 }
 
 /// At least one.

@@ -114,3 +114,22 @@ impl TrustStatus {
         error.chain(overdue).collect()
     }
 }
+
+/// A certificate that is got from an ACME server.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AcmeStatus {
+    /// The server's directory.
+    pub directory: String,
+    /// Why the last attempt brought none; absent: it did, or there was none.
+    pub error: Option<String>,
+    /// Attempts in a row that brought none.
+    pub failures: u32,
+    /// The listener that shows it.
+    pub listener: SocketAddr,
+    /// Names that it is for.
+    pub names: Vec<String>,
+    /// When it is got anew, or tried again.
+    pub next: Option<UnixTime>,
+    /// Its last second; absent: there is none yet.
+    pub not_after: Option<UnixTime>,
+}

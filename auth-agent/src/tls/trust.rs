@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -126,6 +126,8 @@ impl Acceptance {
 #[derive(Debug)]
 pub(super) struct TrustFiles {
     config: ClientCertificates,
+    /// Places of listeners that this one succeeded, while connections look there.
+    followers: Mutex<Vec<Weak<ArcSwap<Trust>>>>,
     latest: Arc<ArcSwap<Trust>>,
     state: Mutex<State>,
 }
@@ -145,7 +147,26 @@ impl TrustFiles {
         let (stamps, contents) = (stamps(config), contents(config)?);
         let latest = Arc::new(ArcSwap::from_pointee(Trust::read(config)?));
         let state = Mutex::new(State { contents, error: None, loaded: now, stamps });
-        Ok(Self { config: config.clone(), latest, state })
+        Ok(Self { config: config.clone(), followers: Mutex::default(), latest, state })
+    }
+
+    /// Has another place, where connections of before look, say the same from now on.
+    pub fn lead(&self, follower: &Arc<ArcSwap<Trust>>) {
+        follower.store(self.latest.load_full());
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(follower));
+    }
+
+    fn store(&self, trust: Trust) {
+        let trust = Arc::new(trust);
+        self.latest.store(Arc::clone(&trust));
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.retain(|follower| match follower.upgrade() {
+            Some(follower) => {
+                follower.store(Arc::clone(&trust));
+                true
+            }
+            None => false,
+        });
     }
 
     /// What is in force.
@@ -175,7 +196,7 @@ impl TrustFiles {
                 }
                 let Some(trust) = trust else { return false };
                 state.loaded = now;
-                self.latest.store(Arc::new(trust));
+                self.store(trust);
                 true
             }
             Err(error) => {

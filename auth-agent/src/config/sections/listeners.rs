@@ -15,16 +15,23 @@ const KEY: &str = r#"key = "edge.key""#;
 pub(super) fn listeners(root: &mut Section<'_>, kernel: &Kernel) -> Vec<Listener> {
     let mut earlier = Earlier::default();
     let sections = root.required_sections("listener", "[[listener]] with address, certificate and key");
-    sections.into_iter().filter_map(|section| listener(section, kernel, &mut earlier)).collect()
+    let has_acme = root.has("acme");
+    sections.into_iter().filter_map(|section| listener(section, kernel, has_acme, &mut earlier)).collect()
 }
 
 fn listener(
     mut section: Section<'_>,
     kernel: &Kernel,
+    has_acme: bool,
     earlier: &mut Earlier<SocketAddr>,
 ) -> Option<Listener> {
     let address = section.required("address", values::address, r#"address = "[::]:443""#);
-    let certificates = certificates(&mut section);
+    let acme = section.list("acme", values::host_name).unwrap_or_default();
+    if !acme.is_empty() && !has_acme {
+        let cure = "write [acme] with directory and terms_of_service_agreed";
+        section.check("acme", wrong("there is no section that says where certificates are got", cure));
+    }
+    let certificates = certificates(&mut section, !acme.is_empty());
     let client_certificates =
         client_certificates::client_certificates(section.section("client_certificates"));
     let tls_min = section.or("tls_min", values::tls_version, Default::default());
@@ -35,6 +42,7 @@ fn listener(
     }
     section.finish();
     Some(Listener {
+        acme,
         address: address?,
         certificates: certificates?,
         client_certificates,
@@ -44,10 +52,10 @@ fn listener(
 }
 
 /// The listener's own pair, and those listed besides it or in its place.
-fn certificates(section: &mut Section<'_>) -> Option<Vec<CertificateFiles>> {
+fn certificates(section: &mut Section<'_>, gets_one: bool) -> Option<Vec<CertificateFiles>> {
     let has_own = [section.has("certificate"), section.has("key")].contains(&true);
-    let own = if has_own || !section.has("certificates") { pair(section) } else { None };
-    if !has_own {
+    let own = if has_own || !(gets_one || section.has("certificates")) { pair(section) } else { None };
+    if !has_own && !gets_one {
         section.refuse_empty("certificates", &format!("certificates = [{{ {CERTIFICATE}, {KEY} }}]"));
     }
     let mut found: Vec<_> = own.into_iter().collect();
@@ -61,7 +69,7 @@ fn certificates(section: &mut Section<'_>) -> Option<Vec<CertificateFiles>> {
         }
         more.finish();
     }
-    (!found.is_empty()).then_some(found)
+    (gets_one || !found.is_empty()).then_some(found)
 }
 
 fn pair(section: &mut Section<'_>) -> Option<CertificateFiles> {

@@ -316,6 +316,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     let dead: Uri = "http://127.0.0.1:1".parse().unwrap();
     let group = |name: &str, endpoints: Vec<Uri>| Group { endpoints, name: name.into() };
     Config {
+        acme: None,
         api_keys: ApiKeys { allow_browsers: false, header: HeaderName::from_static("x-api-key") },
         authorization_server: None,
         classes: vec![],

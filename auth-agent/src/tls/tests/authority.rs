@@ -24,6 +24,7 @@ use crate::clock::UnixTime;
 use crate::config::{CertificateFiles, Listener};
 use crate::counters::Counters;
 use crate::tls::handshake::Places;
+use crate::tls::listener::Shared;
 use crate::tls::{Accepted, ClientCertificate, Failure, TlsListener};
 
 pub const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -150,11 +151,11 @@ impl Shown {
     }
 
     pub async fn with_places(folder: TempDir, listener: &Listener, places: usize) -> Self {
-        let places = Arc::new(Places::new(places));
+        let shared = Shared { acme: None, challenges: Arc::default(), places: Arc::new(Places::new(places)) };
         Self {
             counters: Counters::default(),
             folder,
-            tls: TlsListener::open(listener, None, places, NOW).unwrap(),
+            tls: TlsListener::open(listener, None, &shared, NOW).unwrap(),
             socket: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         }
     }

@@ -9,6 +9,7 @@ use rustls::crypto::aws_lc_rs;
 use super::authority::{Authority, NOW, Shown, listener};
 use crate::config::{CertificateFiles, Listener, UnknownName};
 use crate::tls::handshake::Places;
+use crate::tls::listener::Shared;
 use crate::tls::table::Table;
 use crate::tls::{Failure, Pair, TlsListener};
 
@@ -145,7 +146,7 @@ fn a_listener_needs_every_pair_that_it_names() {
     let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
     let good = authority.write(folder.path(), "a", &["a.example"], &PKCS_ECDSA_P256_SHA256);
     let bad = CertificateFiles { key: folder.path().join("none.key"), ..good.clone() };
-    let places = Arc::new(Places::new(1));
-    let error = TlsListener::open(&listener(vec![good, bad]), None, places, NOW).unwrap_err();
+    let shared = Shared { acme: None, challenges: Arc::default(), places: Arc::new(Places::new(1)) };
+    let error = TlsListener::open(&listener(vec![good, bad]), None, &shared, NOW).unwrap_err();
     assert!(error.to_string().contains("none.key: No such file"), "{error}");
 }
