@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod key_server;
 pub mod listener;
 pub mod netns;
+pub mod pebble;
 pub mod pki;
 pub mod privilege;
 pub mod raw;

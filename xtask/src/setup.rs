@@ -37,6 +37,7 @@ pub fn run() -> Result<()> {
     tools()?;
     guest();
     libraries();
+    acme_server();
     Ok(())
 }
 
@@ -63,11 +64,20 @@ pub fn tools() -> Result<()> {
 
 /// What a benchmark compares with: installed if it can be, else the benchmark says what it went without.
 pub fn competitor(program: &str, package: &str) {
+    optional(program, package);
+}
+
+fn optional(program: &str, package: &str) {
     if process::on_path(program).is_none()
         && let Err(error) = apt::install(&[package])
     {
         eprintln!("{program}: not installed: {error:#}");
     }
+}
+
+/// What certificates are got from in tests. Where it can't be had, that test says that it was skipped.
+pub fn acme_server() {
+    optional("pebble", "pebble");
 }
 
 /// The machine that tests run in on an older kernel. Where it can't be had, they say that they were skipped.
