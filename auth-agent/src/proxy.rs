@@ -74,7 +74,7 @@ impl Proxy {
             body_idle: config.timeouts.body_idle,
             client,
             response: config.timeouts.response,
-            rules: Rules::new(&config.identity_headers, &config.api_keys.header),
+            rules: Rules::new(config),
             upstreams: config.upstreams.iter().map(Endpoints::new).collect(),
         }
     }

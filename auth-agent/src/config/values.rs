@@ -23,7 +23,7 @@ pub(super) use self::token::{claim, sensitive_claims, token_type};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
+use super::{Forwarding, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -262,6 +262,11 @@ pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
 
 pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {
     choice(value, &[("filter", WhenAgentGone::Filter), ("pass", WhenAgentGone::Pass)])
+}
+
+/// `"x-forwarded"` or `"forwarded"`
+pub(super) fn forwarding(value: &DeValue<'_>) -> Checked<Forwarding> {
+    choice(value, &[("forwarded", Forwarding::Forwarded), ("x-forwarded", Forwarding::XForwarded)])
 }
 
 /// A short name that is safe in a log line and a metric label.

@@ -323,6 +323,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             ..Limits::default()
         },
         listeners: vec![Listener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), certificate, key }],
+        proxies: Proxies::default(),
         routes: vec![
             route(Auth::Required, "/api", &[], 0),
             route(Auth::Required, "/admin", &["read", "admin"], 0),
