@@ -7,6 +7,7 @@ mod args;
 mod certificate;
 mod check;
 mod client;
+mod configuration;
 mod connections;
 mod events;
 mod issuer;

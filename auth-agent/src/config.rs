@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod listener;
 mod overrides;
+mod proxies;
 mod route;
 mod sections;
 #[cfg(test)]
@@ -37,11 +38,17 @@ pub use self::listener::{
     UnknownName,
 };
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
-pub use self::route::{Auth, Route};
+pub use self::proxies::{Forwarding, Proxies};
+pub use self::route::{
+    Auth, HeaderChanges, HostPattern, PathPattern, Retries, Rewrite, Route, RouteTimeouts, Segment, Template,
+};
 pub use self::upstream::Upstream;
 
 /// A configuration that names every field, with its default where it has one.
 pub const EXAMPLE: &str = include_str!("config/example.toml");
+
+/// No template names more segments.
+pub const MAX_TEMPLATE_NAMES: usize = 8;
 
 /// No issuer's `max_lifetime` is longer.
 pub const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -71,7 +78,9 @@ pub struct Config {
     pub limits: Limits,
     /// Public TLS listeners; at least one.
     pub listeners: Vec<Listener>,
-    /// Where requests go; the longest matching prefix wins.
+    /// Proxies in front of this edge, and what upstreams are told of a request's way.
+    pub proxies: Proxies,
+    /// Where requests go; [`RouteTable`](crate::routes::RouteTable) finds the one for a request.
     pub routes: Vec<Route>,
     /// Size and count limits.
     pub sizes: Sizes,
@@ -88,22 +97,21 @@ pub struct Config {
 impl Config {
     /// Reads a file. All problems are found at once, as far as one does not hide another.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::load_with_text(path).map(|(config, _)| config)
+    }
+
+    /// Reads a file, and gives its text, too.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigErrors> {
         let text = document::read(path)?;
-        Self::parse(&text, path)
+        Ok((Self::parse(&text, path)?, text))
     }
 
     /// Reads a text. `file` names it in messages, and its folder is where relative paths start.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigErrors> {
         document::parse(text, file, sections::config)
-    }
-
-    /// The route with the longest prefix of `path`, on segment boundaries.
-    pub fn route(&self, path: &str) -> Option<&Route> {
-        let covers = |prefix: &str| match path.strip_prefix(prefix) {
-            Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
-            None => false,
-        };
-        self.routes.iter().filter(|route| covers(&route.path)).max_by_key(|route| route.path.len())
     }
 }
 
@@ -189,6 +197,13 @@ pub struct IdentityHeaders {
     pub subject: HeaderName,
     /// The tenant that a token names.
     pub tenant: HeaderName,
+}
+
+impl IdentityHeaders {
+    /// All of them.
+    pub fn names(&self) -> [&HeaderName; 6] {
+        [&self.client, &self.issuer, &self.method, &self.scopes, &self.subject, &self.tenant]
+    }
 }
 
 /// `[[issuer]]`

@@ -26,7 +26,7 @@ use crate::websocket;
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Someone who talks to the edge.
-#[derive(Clone)]
+#[derive(Clone, Clone)]
 pub struct Client {
     authority: String,
     edge: SocketAddr,
@@ -80,6 +80,12 @@ impl Client {
             .with_no_client_auth();
         let authority = format!("localhost:{}", edge.port());
         Ok(Self { authority, edge, source, tls: Arc::new(tls) })
+    }
+
+    /// The same client of another port of the edge.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Self {
+        Self { edge: SocketAddr::new(self.edge.ip(), port), ..self.clone() }
     }
 
     /// Its address.

@@ -26,6 +26,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod refusals;
+mod reload;
 mod reset;
 mod revocation;
 mod rules;
