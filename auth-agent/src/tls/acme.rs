@@ -8,6 +8,8 @@ mod challenge;
 mod http;
 mod order;
 mod schedule;
+#[cfg(test)]
+mod tests;
 mod vault;
 
 use std::collections::HashMap;

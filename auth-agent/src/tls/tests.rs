@@ -1,4 +1,5 @@
 pub(crate) mod authority;
+mod challenges;
 mod clients;
 mod files;
 mod handshakes;

@@ -50,7 +50,8 @@ impl Challenges {
         let chain = vec![params.self_signed(&key)?.der().clone()];
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let certified = CertifiedKey::from_der(chain, key, &provider)?;
+        // Not held against each other: the verifier knows nothing of the extension, which is critical.
+        let certified = CertifiedKey::new(chain, provider.key_provider.load_private_key(key)?);
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
             .with_no_client_auth()

@@ -25,7 +25,7 @@ use crate::config::{CertificateFiles, Listener};
 use crate::counters::Counters;
 use crate::tls::handshake::Places;
 use crate::tls::listener::Shared;
-use crate::tls::{Accepted, ClientCertificate, Failure, TlsListener};
+use crate::tls::{Accepted, Challenges, ClientCertificate, Failure, TlsListener};
 
 pub const NOW: UnixTime = UnixTime(1_800_000_000);
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -139,9 +139,10 @@ impl Authority {
 
 /// A listener on a socket of its own.
 pub struct Shown {
+    pub challenges: Arc<Challenges>,
     pub counters: Counters,
     pub folder: TempDir,
-    pub tls: TlsListener,
+    pub tls: Arc<TlsListener>,
     socket: TcpListener,
 }
 
@@ -151,11 +152,14 @@ impl Shown {
     }
 
     pub async fn with_places(folder: TempDir, listener: &Listener, places: usize) -> Self {
-        let shared = Shared { acme: None, challenges: Arc::default(), places: Arc::new(Places::new(places)) };
+        let challenges = Arc::<Challenges>::default();
+        let places = Arc::new(Places::new(places));
+        let shared = Shared { acme: None, challenges: Arc::clone(&challenges), places };
         Self {
+            challenges,
             counters: Counters::default(),
             folder,
-            tls: TlsListener::open(listener, None, &shared, NOW).unwrap(),
+            tls: Arc::new(TlsListener::open(listener, None, &shared, NOW).unwrap()),
             socket: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         }
     }
@@ -172,6 +176,17 @@ impl Shown {
 
     async fn shaken(&self, stream: TcpStream, limit: Duration) -> Result<Accepted<TcpStream>, Failure> {
         self.tls.accept(stream, limit, &self.counters).await
+    }
+
+    /// Both sides of a handshake, and no more.
+    pub async fn look(&self, client: &Arc<ClientConfig>, name: &str) -> Met {
+        let client = async {
+            let stream = TcpStream::connect(self.address()).await.unwrap();
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            TlsConnector::from(Arc::clone(client)).connect(name, stream).await
+        };
+        let (client, server) = tokio::join!(client, self.accept(PATIENCE));
+        Met { certificate: None, client, server }
     }
 
     /// Both sides of a handshake, after which a byte went each way.

@@ -1,14 +1,19 @@
 //! Files that change while they are in use.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::PKCS_ECDSA_P256_SHA256;
+use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::authority::{Authority, NOW, Shown, listener};
 use crate::clock::UnixTime;
-use crate::tls::CertificateStatus;
+use crate::config::tests::MINIMAL;
+use crate::config::{ClientCertificates, Config, UnknownName};
+use crate::refusal::Refusal;
+use crate::tls::{CertificateStatus, TlsListeners};
 
 /// A listener with two certificates.
 async fn shown() -> (Authority, Shown) {
@@ -82,6 +87,43 @@ async fn a_pair_that_can_not_be_used_changes_nothing_and_is_said_until_it_can() 
     shown.tls.look(NOW);
     assert_eq!(statuses(&shown)[1].error, None);
     assert_ne!(shown.meet(&client, "b.example").await.shown(), before);
+}
+
+#[tokio::test]
+async fn another_configuration_keeps_the_tickets_and_what_is_believed_of_open_connections() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let files = authority.write(folder.path(), "a", &["a.example"], &PKCS_ECDSA_P256_SHA256);
+    let (ca, list) = (folder.path().join("ca.pem"), folder.path().join("list"));
+    fs::write(&ca, authority.pem()).unwrap();
+    fs::write(&list, authority.list(&[], 2090).der()).unwrap();
+    let mut config = Config::parse(MINIMAL, Path::new("/edge.toml")).unwrap();
+    config.listeners = vec![listener(vec![files])];
+    let wanted = ClientCertificates { authenticates: None, ca, crl: vec![list.clone()], required: true };
+    config.listeners[0].client_certificates = Some(wanted.clone());
+
+    let listeners = TlsListeners::default();
+    listeners.replace(listeners.prepare(&config, NOW).unwrap());
+    let mut shown = Shown::new(folder, &config.listeners[0]).await;
+    shown.tls = Arc::clone(&listeners.all()[0]);
+    let client = Arc::new(authority.client_showing(&authority.issue(|_| ())));
+    let open = shown.meet(&client, "a.example").await.certificate.unwrap();
+
+    config.listeners[0].unknown_name = UnknownName::Default;
+    listeners.replace(listeners.prepare(&config, NOW).unwrap());
+    shown.tls = Arc::clone(&listeners.all()[0]);
+    let resumed = shown.meet(&client, "a.example").await.server.unwrap();
+    assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+
+    // Others are asked for: nobody resumes, and the list goes on counting for who is connected.
+    config.listeners[0].client_certificates = Some(ClientCertificates { required: false, ..wanted });
+    listeners.replace(listeners.prepare(&config, NOW).unwrap());
+    shown.tls = Arc::clone(&listeners.all()[0]);
+    let again = shown.meet(&client, "a.example").await.server.unwrap();
+    assert_eq!(again.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+    assert_eq!(open.check(NOW), Ok(()));
+    fs::write(&list, authority.list(&[7], 2090).der()).unwrap();
+    listeners.look(&Arc::default(), NOW);
+    assert_eq!(open.check(NOW), Err(Refusal::CertificateInvalid));
 }
 
 #[tokio::test]
