@@ -26,7 +26,7 @@ use crate::websocket;
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Someone who talks to the edge.
-#[derive(Clone, Clone)]
+#[derive(Clone)]
 pub struct Client {
     authority: String,
     edge: SocketAddr,
