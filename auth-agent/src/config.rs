@@ -35,7 +35,9 @@ pub use self::error::{ConfigError, ConfigErrors};
 pub use self::listener::Listener;
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 pub use self::route::{Auth, Route};
-pub use self::upstream::Upstream;
+pub use self::upstream::{
+    Address, Balance, Ejection, HealthCheck, NotAnAddress, Place, Protocol, Scheme, Upstream, UpstreamTls,
+};
 
 /// A configuration that names every field, with its default where it has one.
 pub const EXAMPLE: &str = include_str!("config/example.toml");

@@ -15,7 +15,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
 /// RFC 9110, 15.2.2.
-const SWITCHING_PROTOCOLS: u16 = 101;
+pub(super) const SWITCHING_PROTOCOLS: u16 = 101;
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 /// The client's side of an offer to switch.
