@@ -28,6 +28,7 @@ use crate::policy::{self, Permit};
 use crate::proxy::{Proxy, RequestBody, ResponseBody};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::{self, Canonical};
+use crate::routes::RouteTable;
 use crate::token::TokenError;
 
 /// The body of a response: ours, or the upstream's.
@@ -51,6 +52,7 @@ pub struct Gateway {
     counters: Arc<Counters>,
     debts: Arc<dyn SourceDebts>,
     proxy: Proxy,
+    routes: RouteTable,
     verify: Arc<dyn Verify>,
 }
 
@@ -62,8 +64,8 @@ impl Gateway {
         debts: Arc<dyn SourceDebts>,
         counters: Arc<Counters>,
     ) -> Self {
-        let proxy = Proxy::new(&config);
-        Self { authorization_server: None, config, counters, debts, proxy, verify }
+        let (proxy, routes) = (Proxy::new(&config), RouteTable::new(&config.routes));
+        Self { authorization_server: None, config, counters, debts, proxy, routes, verify }
     }
 
     /// With a built-in issuer.
@@ -132,15 +134,19 @@ impl Gateway {
         now: Now,
     ) -> Result<Judged<'_>, Refused<'_>> {
         let admitted = limits::admit(&*self.debts, peer.source, now.monotonic)?;
-        let canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
+        let mut canonical = request::canonicalise(request, peer.server_name.as_deref(), &self.config.sizes)?;
         let own = self.authorization_server.as_ref();
         if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
         {
             return Ok(Judged::Own(server, endpoint));
         }
-        let route = policy::route(&self.config, &canonical)?;
+        let matched = policy::route(&self.routes, &request.method, &canonical)?;
+        let (route, rewritten) = (matched.route, matched.rewritten(canonical.path()));
         let identity = self.identify((peer, open), request, &canonical, route, now).await?;
         let permit = policy::authorize(admitted, route, identity)?;
+        if let Some(path) = rewritten {
+            canonical.rewrite(path)?;
+        }
         Ok(Judged::Permitted(canonical, permit))
     }
 

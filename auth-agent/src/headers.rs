@@ -11,8 +11,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use crate::config::IdentityHeaders;
+use crate::config::{HeaderChanges, IdentityHeaders};
 use crate::identity::Identity;
+use crate::policy::Permit;
 use crate::request::Canonical;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -81,7 +82,7 @@ impl Rules {
         version: Version,
         request: &Canonical,
         source: IpAddr,
-        identity: Option<&Identity>,
+        permit: &Permit<'_>,
     ) {
         let accepts_trailers = headers.get_all(TE).iter().any(is_trailers);
         remove_hop_by_hop(headers);
@@ -100,19 +101,23 @@ impl Rules {
             headers.insert(X_FORWARDED_FOR, source);
         }
         headers.append(VIA, via(version));
-        if let Some(identity) = identity {
+        apply(headers, &permit.route().request_headers);
+        if let Some(identity) = permit.identity() {
             self.add_identity(headers, identity);
         }
+    }
+
+    /// Turns the upstream's header fields into those for the client.
+    pub fn to_client(&self, headers: &mut HeaderMap, version: Version, permit: &Permit<'_>) {
+        remove_hop_by_hop(headers);
+        headers.append(VIA, via(version));
+        apply(headers, &permit.route().response_headers);
     }
 
     fn remove_not_from_clients(&self, headers: &mut HeaderMap) {
         let goes = |name: &HeaderName| {
             let name = name.as_str();
-            NOT_FROM_CLIENTS.iter().any(|known| is_spelling_of(name, known))
-                || self.ours.iter().any(|known| is_spelling_of(name, known))
-                || NOT_FROM_CLIENTS_PREFIXES
-                    .iter()
-                    .any(|prefix| name.get(..prefix.len()).is_some_and(|start| is_spelling_of(start, prefix)))
+            says_where_it_came_from(name) || self.ours.iter().any(|known| is_spelling_of(name, known))
         };
         while let Some(name) = headers.keys().find(|name| goes(name)).cloned() {
             headers.remove(name);
@@ -135,6 +140,27 @@ impl Rules {
             }
         }
     }
+}
+
+/// What an operator wants changed. Whoever reads a field that goes does not find it in another spelling.
+fn apply(headers: &mut HeaderMap, changes: &HeaderChanges) {
+    let set = changes.set.iter().map(|(name, _)| name);
+    for name in changes.remove.iter().chain(set) {
+        let is = |present: &&HeaderName| is_spelling_of(present.as_str(), name.as_str());
+        while let Some(present) = headers.keys().find(is).cloned() {
+            headers.remove(present);
+        }
+    }
+    for (name, value) in &changes.set {
+        headers.insert(name, value.clone());
+    }
+}
+
+/// Whether upstreams may believe this of a request's way when they read it in a header field of that name.
+pub fn says_where_it_came_from(name: &str) -> bool {
+    let starts = |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| is_spelling_of(start, prefix));
+    NOT_FROM_CLIENTS.iter().any(|known| is_spelling_of(name, known))
+        || NOT_FROM_CLIENTS_PREFIXES.iter().any(starts)
 }
 
 /// Removes what concerns one connection only (RFC 9110, 7.6.1).
@@ -163,7 +189,7 @@ pub fn has_plain_framing(headers: &HeaderMap) -> bool {
 
 /// Whether a gateway in front of a CGI-like server would take `name` for `folded`: such servers see no
 /// difference between `-`, `_` and `.`. Header names are in lower case already.
-fn is_spelling_of(name: &str, folded: &str) -> bool {
+pub fn is_spelling_of(name: &str, folded: &str) -> bool {
     let fold = |byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
     name.len() == folded.len() && name.bytes().map(fold).eq(folded.bytes())
 }

@@ -33,6 +33,7 @@ pub mod proxy;
 pub mod refusal;
 pub mod request;
 pub mod revocation;
+pub mod routes;
 pub mod run;
 pub mod serve;
 pub mod store;

@@ -72,7 +72,7 @@ pub enum Refusal {
     HostMisdirected,
     /// The built-in issuer could not sign, or could not store a revocation.
     IssuerFailed,
-    /// CONNECT, TRACE, or a method that this edge does not forward.
+    /// CONNECT, TRACE, or a method that no route of this host and path takes.
     MethodNotAllowed,
     /// The path has no single canonical form.
     PathInvalid(PathError),
@@ -237,10 +237,10 @@ impl Refusal {
             Self::HostInvalid => "the host is missing, repeated, malformed or unlike the request target",
             Self::HostMisdirected => "the host is not the one this connection was made for",
             Self::IssuerFailed => "the issuer failed, try again later",
-            Self::MethodNotAllowed => "the method is not forwarded",
+            Self::MethodNotAllowed => "the method is not allowed here",
             Self::PathInvalid(error) => error.description(),
             Self::RequestLimit { .. } => "too many requests from this address",
-            Self::RouteNotFound => "no route matches the path",
+            Self::RouteNotFound => "no route matches the host and the path",
             Self::ScopeInvalid => "the client lacks one of these scopes, or they are too many for one token",
             Self::ScopeMissing => "the credential lacks a scope that this route needs",
             Self::Token(error) => error.description(),

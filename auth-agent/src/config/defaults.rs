@@ -9,8 +9,8 @@ use http::HeaderName;
 
 use super::upstream::{Address, Balance, Ejection, Protocol, Upstream, UpstreamTls};
 use super::{
-    ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer, Rate, Sizes,
-    SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
+    ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer, Rate, Retries,
+    RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -83,6 +83,20 @@ pub(super) const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) const REFRESH_DEFAULT: Duration = Duration::from_secs(10 * 60);
 pub(super) const REFRESH_MAX: Duration = HOUR;
 pub(super) const REFRESH_MIN: Duration = MINUTE;
+
+impl Default for Retries {
+    /// One more try where the first could not be sent or was lost, none for an answer.
+    fn default() -> Self {
+        Self { attempts: 1, statuses: Vec::new() }
+    }
+}
+
+impl RouteTimeouts {
+    /// Of a route that says nothing.
+    pub(crate) fn within(timeouts: &Timeouts) -> Self {
+        Self { body_idle: timeouts.body_idle, request: None, response: timeouts.response }
+    }
+}
 
 impl Default for SourceLimits {
     fn default() -> Self {

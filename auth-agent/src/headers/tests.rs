@@ -5,7 +5,7 @@ use http::Request;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Sizes;
+use crate::config::{Auth, Route, Sizes};
 use crate::identity::tests::someone;
 use crate::identity::{Facts, Method};
 use crate::request;
@@ -38,14 +38,16 @@ fn target() -> Canonical {
     request::canonicalise(&request.into_parts().0, None, &sizes).unwrap()
 }
 
-fn forward(fields: &[(&str, &str)], identity: Option<&Identity>) -> HeaderMap {
+fn forward(fields: &[(&str, &str)], identity: Option<&Arc<Identity>>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
     }
     let source = IpAddr::from([192, 0, 2, 9]);
-    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), source, identity);
+    let route = Route::under("/", Auth::Required, &[], 0);
+    let permit = Permit::of(&route, identity.cloned());
+    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), source, &permit);
     headers
 }
 

@@ -19,6 +19,8 @@ const FORWARDED_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 /// A refusal, and what the response to it needs to know of the route.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused<'r> {
+    /// The methods that the route takes, where it was another one.
+    pub allow: Option<&'r HeaderValue>,
     /// The reason.
     pub refusal: Refusal,
     /// The scopes that the route needs; empty where that does not matter.
@@ -27,7 +29,7 @@ pub struct Refused<'r> {
 
 impl From<Refusal> for Refused<'_> {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, scopes: &[] }
+        Self { allow: None, refusal, scopes: &[] }
     }
 }
 
@@ -62,7 +64,8 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
             headers.insert(RETRY_AFTER, HeaderValue::from(KEYS_RETRY_SECONDS));
         }
         Refusal::MethodNotAllowed => {
-            headers.insert(ALLOW, HeaderValue::from_static(FORWARDED_METHODS));
+            let forwarded = || HeaderValue::from_static(FORWARDED_METHODS);
+            headers.insert(ALLOW, refused.allow.cloned().unwrap_or_else(forwarded));
         }
         _ => {}
     }
@@ -141,8 +144,8 @@ mod tests {
     #[test]
     fn the_challenge_says_what_rfc_6750_says() {
         let scopes = ["orders:read".to_owned(), "orders:write".to_owned()];
-        let challenge = |refusal, scopes: &[String]| {
-            let response = respond(Refused { refusal, scopes });
+        let challenge = |refusal: Refusal, scopes: &[String]| {
+            let response = respond(Refused { scopes, ..refusal.into() });
             response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned())
         };
         let description = TokenError::Expired.description();

@@ -292,12 +292,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     let some = |number| NonZeroUsize::new(number).unwrap();
     let rate = Rate { burst: NonZeroU32::MIN, events: NonZeroU32::MIN, period: Duration::from_secs(1) };
     let http = HttpLimit { drop_after: NonZeroU32::MIN, drop_for: Duration::from_secs(1), rate };
-    let route = |auth, path: &str, scopes: &[&str], upstream| Route {
-        auth,
-        path: path.to_owned(),
-        scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
-        upstream,
-    };
+    let route = |auth, path, scopes, upstream| Route::under(path, auth, scopes, upstream);
     let live: Uri = format!("http://{}", upstream.address).parse().unwrap();
     // Reserved: nothing listens there.
     let dead: Uri = "http://127.0.0.1:1".parse().unwrap();
