@@ -25,7 +25,7 @@ use crate::identity::{Identity, Method as By};
 use crate::issuers::MissingKey;
 use crate::limits::{self, Charge, SourceDebts};
 use crate::policy::{self, Permit};
-use crate::proxy::{Proxy, RequestBody, ResponseBody};
+use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::{self, Canonical};
 use crate::routes::RouteTable;
@@ -57,15 +57,20 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway for one configuration.
+    /// A gateway for one configuration. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// An upstream's certificates or authorities can't be used.
     pub fn new(
         config: Arc<Config>,
         verify: Arc<dyn Verify>,
         debts: Arc<dyn SourceDebts>,
         counters: Arc<Counters>,
-    ) -> Self {
-        let (proxy, routes) = (Proxy::new(&config), RouteTable::new(&config.routes));
-        Self { authorization_server: None, config, counters, debts, proxy, routes, verify }
+    ) -> Result<Self, UpstreamTlsError> {
+        let (proxy, routes) = (Proxy::new(&config)?, RouteTable::new(&config.routes));
+        // The first one stays: the proxies that come next write on the same.
+        let _ = counters.upstreams.set(proxy.board());
+        Ok(Self { authorization_server: None, config, counters, debts, proxy, routes, verify })
     }
 
     /// With a built-in issuer.

@@ -172,8 +172,7 @@ fn written(duration: Duration) -> String {
 
 /// `"http://host:port"` and its like.
 pub(super) fn endpoint(value: &DeValue<'_>) -> Checked<Address> {
-    const CURE: &str =
-        "write \"http://host:port\", \"https://host:port\" or \"h2c://host:port\", without a path, or \"unix:/path\"";
+    const CURE: &str = "write \"http://host:port\", \"https://host:port\" or \"h2c://host:port\", without a path, or \"unix:/path\"";
     let text = string(value, CURE)?;
     // Before anything is shown: what stands before the @ may be a password.
     if text.contains('@') && !text.starts_with("unix:") {
@@ -196,7 +195,8 @@ pub(super) fn server_name(value: &DeValue<'_>) -> Checked<String> {
 pub(super) fn check_path(value: &DeValue<'_>) -> Checked<String> {
     const CURE: &str = "write a path, such as \"/health\"";
     let text = string(value, CURE)?;
-    let right = text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok() && !text.contains('#');
+    let right =
+        text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok() && !text.contains('#');
     if right { Ok(text.to_owned()) } else { wrong(format!("\"{}\" is not a path", shown(text)), CURE) }
 }
 

@@ -73,7 +73,11 @@ mod tests {
 
     fn fakes(in_flight: &[usize]) -> Vec<Fake> {
         let mark = |index: usize| hash(format!("http://10.0.0.{index}:80").as_bytes());
-        in_flight.iter().enumerate().map(|(index, &in_flight)| Fake { in_flight, mark: mark(index) }).collect()
+        in_flight
+            .iter()
+            .enumerate()
+            .map(|(index, &in_flight)| Fake { in_flight, mark: mark(index) })
+            .collect()
     }
 
     #[test]
@@ -86,9 +90,13 @@ mod tests {
 
     #[test]
     fn the_least_busy_one_is_taken_and_equals_in_turn() {
-        for (in_flight, turn, expected) in
-            [(&[3, 1, 2][..], 0, 1), (&[1, 1, 1], 0, 0), (&[1, 1, 1], 1, 1), (&[1, 1, 1], 5, 2), (&[2, 1, 1], 0, 1)]
-        {
+        for (in_flight, turn, expected) in [
+            (&[3, 1, 2][..], 0, 1),
+            (&[1, 1, 1], 0, 0),
+            (&[1, 1, 1], 1, 1),
+            (&[1, 1, 1], 5, 2),
+            (&[2, 1, 1], 0, 1),
+        ] {
             let chosen = choose(Balance::LeastRequests, &fakes(in_flight), turn, 0, |_| true);
             assert_eq!(chosen, Some(expected), "{in_flight:?} {turn}");
         }

@@ -20,15 +20,16 @@ pub(super) async fn check(endpoint: &Endpoint, check: &HealthCheck) -> Result<()
 }
 
 async fn ask(endpoint: &Endpoint, path: &str) -> Result<u16, String> {
-    let stream = endpoint.connect().await.map_err(|error| error.to_string())?;
+    let stream = endpoint.connect(endpoint.speaks).await.map_err(|error| error.to_string())?;
     let http2 = stream.agreed_to_http2().unwrap_or(endpoint.speaks == Speaks::Http2);
     let broken = |error: hyper::Error| error_chain(&error);
-    let host = endpoint.host();
+    let host = endpoint.host.as_str();
     let mut request = Request::new(RequestBody::empty());
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("auth-agent health check"));
     let response = if http2 {
         *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = format!("http://{host}{path}").parse::<Uri>().map_err(|error| error.to_string())?;
+        *request.uri_mut() =
+            format!("http://{host}{path}").parse::<Uri>().map_err(|error| error.to_string())?;
         let (mut sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(broken)?;
         // It ends with the sender.

@@ -12,9 +12,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-use super::tls::ClientTls;
 
 /// Finds endpoints that are gone without a word.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -52,13 +51,13 @@ impl ConnectError {
 /// Connects, within the time that there is for it.
 pub(super) async fn connect(
     target: &Target,
-    tls: Option<(&ClientTls, &ServerName<'static>)>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
     limit: Duration,
 ) -> Result<Stream, ConnectError> {
     let stream = async {
         match (target, tls) {
             (Target::Socket(address), Some((tls, name))) => {
-                let stream = tls.connector().connect(name.clone(), tcp(*address).await?).await?;
+                let stream = tls.connect(name, tcp(*address).await?).await?;
                 Ok(Stream::Tls(Box::new(stream)))
             }
             (Target::Socket(address), None) => Ok(Stream::Tcp(tcp(*address).await?)),

@@ -113,7 +113,11 @@ mod tests {
     fn what_fails_while_it_is_out_changes_nothing() {
         let mut record = Record { failures: 2, ..Record::default() };
         assert_eq!(record.fail(Failure::Connect, false, &LIMITS, at(10)), Some(at(11)));
-        assert_eq!(record.fail(Failure::Connect, false, &LIMITS, at(10)), None, "a request that was under way");
+        assert_eq!(
+            record.fail(Failure::Connect, false, &LIMITS, at(10)),
+            None,
+            "a request that was under way"
+        );
     }
 
     #[test]
@@ -124,7 +128,11 @@ mod tests {
             let mut record = Record { failures: 9, ..Record::default() };
             assert_eq!(record.fail(failure, true, &LIMITS, at(0)), expected, "{failure:?}");
             let mut record = Record { ejections: 9, ..Record::default() };
-            assert_eq!(record.fail(failure, true, &LIMITS, at(0)), expected, "{failure:?}: no longer than at first");
+            assert_eq!(
+                record.fail(failure, true, &LIMITS, at(0)),
+                expected,
+                "{failure:?}: no longer than at first"
+            );
         }
     }
 

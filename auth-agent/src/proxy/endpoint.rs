@@ -45,6 +45,8 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub counts: Counts,
+    /// What health checks name as their host.
+    pub host: String,
     in_flight: AtomicUsize,
     /// Until when it is ejected; 0: it is not.
     ejected_until: AtomicU64,
@@ -52,6 +54,8 @@ pub(super) struct Endpoint {
     /// The failures in a row are not 0.
     is_failing: AtomicBool,
     is_healthy: AtomicBool,
+    /// TLS did not agree to HTTP/2 when it was last asked.
+    is_http1: AtomicBool,
     /// As the configuration names it, and the address where that is not all of it.
     pub label: String,
     mark: u64,
@@ -66,6 +70,8 @@ pub(super) struct Endpoint {
 /// What happened at one endpoint since it was first configured.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    /// Responses that were not whole.
+    pub broken: AtomicU64,
     pub connects: AtomicU64,
     pub ejections: AtomicU64,
     pub failures: AtomicU64,
@@ -96,11 +102,17 @@ impl Endpoint {
         };
         Self {
             counts: Counts::default(),
+            host: match &address.place {
+                Place::Name(name, port) => format!("{name}:{port}"),
+                Place::Socket(socket) => socket.to_string(),
+                Place::Unix(_) => "localhost".to_owned(),
+            },
             in_flight: AtomicUsize::new(0),
             ejected_until: AtomicU64::new(0),
             idle: ThreadLocal::new(),
             is_failing: AtomicBool::new(false),
             is_healthy: AtomicBool::new(true),
+            is_http1: AtomicBool::new(false),
             mark: balance::hash(label.as_bytes()),
             label,
             multiplexed: ThreadLocal::new(),
@@ -117,12 +129,22 @@ impl Endpoint {
         self.target == *target && self.label.starts_with(&address.to_string())
     }
 
-    /// What health checks name as their host.
-    pub fn host(&self) -> String {
-        match &self.target {
-            Target::Socket(socket) => socket.to_string(),
-            Target::Unix(_) => "localhost".to_owned(),
+    /// What is spoken to it, now that TLS may have told; a request that `offers` to switch protocols needs HTTP/1.1.
+    pub fn speaks(&self, offers: bool) -> Speaks {
+        match self.speaks {
+            Speaks::Either if offers || self.is_http1.load(Relaxed) => Speaks::Http1,
+            speaks => speaks,
         }
+    }
+
+    /// Notes that TLS does not agree to HTTP/2.
+    pub fn learn_http1(&self) {
+        self.is_http1.store(true, Relaxed);
+    }
+
+    /// Whether it is connected to by TLS.
+    pub fn is_tls(&self) -> bool {
+        self.server_name.is_some()
     }
 
     /// Whether requests may be sent to it.
@@ -177,10 +199,11 @@ impl Endpoint {
         }
     }
 
-    /// A new connection.
-    pub async fn connect(&self) -> Result<Stream, ConnectError> {
+    /// A new connection, for what is to be spoken over it.
+    pub async fn connect(&self, speaks: Speaks) -> Result<Stream, ConnectError> {
         let settings = &self.settings;
         let tls = settings.tls.as_ref().zip(self.server_name.as_ref());
+        let tls = tls.map(|(tls, name)| (tls.connector(speaks), name.clone()));
         self.counts.connects.fetch_add(1, Relaxed);
         connect(&self.target, tls, settings.connect).await
     }
@@ -189,6 +212,8 @@ impl Endpoint {
     pub fn failed(&self, failure: Failure, why: String, last: bool, now: Monotonic) -> bool {
         self.counts.failures.fetch_add(1, Relaxed);
         self.is_failing.store(true, Relaxed);
+        // What comes back may be another server.
+        self.is_http1.store(false, Relaxed);
         let mut state = self.state();
         state.last_error = Some((why, UnixTime::now()));
         let ejected = state.record.fail(failure, last, &self.settings.upstream.ejection, now);
@@ -197,6 +222,12 @@ impl Endpoint {
             self.ejected_until.store(until.0, Relaxed);
         }
         ejected.is_some()
+    }
+
+    /// Notes that a response was not whole.
+    pub fn broke_off(&self, why: &dyn std::error::Error) {
+        self.counts.broken.fetch_add(1, Relaxed);
+        self.state().last_error = Some((why.to_string(), UnixTime::now()));
     }
 
     /// Notes an answer.
@@ -233,7 +264,8 @@ impl Endpoint {
 
     /// Connections that are open and have nothing to do.
     pub fn idle_connections(&self) -> usize {
-        let shelves = self.idle.iter().map(|shelf| shelf.lock().unwrap_or_else(PoisonError::into_inner).len());
+        let shelves =
+            self.idle.iter().map(|shelf| shelf.lock().unwrap_or_else(PoisonError::into_inner).len());
         shelves.sum::<usize>() + self.multiplexed.iter().map(Multiplexed::idle).sum::<usize>()
     }
 

@@ -123,7 +123,10 @@ impl Group {
     /// Until one of them may be back.
     fn down_for(&self, members: &[Arc<Endpoint>]) -> Duration {
         let upstream = &self.settings.upstream;
-        let ejected = members.iter().filter(|endpoint| endpoint.is_healthy()).filter_map(|endpoint| endpoint.ejection());
+        let ejected = members
+            .iter()
+            .filter(|endpoint| endpoint.is_healthy())
+            .filter_map(|endpoint| endpoint.ejection());
         let checked = upstream.health_check.as_ref().map(|check| check.interval);
         let resolved = members.is_empty().then_some(upstream.resolve_every);
         ejected.chain(checked).chain(resolved).min().unwrap_or_default().max(LEAST_RETRY_AFTER)
@@ -266,10 +269,8 @@ async fn look_up(group: Arc<Group>, resolver: Arc<dyn Resolve>) {
             group.renew(&known);
         }
         let news = problem.clone();
-        let old = std::mem::replace(
-            &mut *group.unresolved.lock().unwrap_or_else(PoisonError::into_inner),
-            problem,
-        );
+        let old =
+            std::mem::replace(&mut *group.unresolved.lock().unwrap_or_else(PoisonError::into_inner), problem);
         if let Some(why) = news.filter(|news| old.as_ref() != Some(news)) {
             warn!(upstream = %upstream.name, "{why}; the addresses as they were stay in use");
         }
@@ -284,7 +285,8 @@ async fn watch_health(group: Arc<Group>) {
     let Some(health) = group.settings.upstream.health_check.clone() else { return };
     loop {
         let began = Instant::now();
-        let checks = group.members().iter().map(|endpoint| {
+        let members = group.members();
+        let checks = members.iter().map(|endpoint| {
             let (endpoint, health) = (Arc::clone(endpoint), health.clone());
             tokio::spawn(async move {
                 let outcome = check::check(&endpoint, &health).await;

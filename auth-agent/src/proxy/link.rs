@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -45,10 +46,8 @@ pub(super) enum Sent {
 impl Link {
     /// Over a connection that was just made.
     pub async fn new(stream: Stream) -> hyper::Result<Self> {
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(READ_BUFFER_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await?;
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(READ_BUFFER_BYTES).handshake(TokioIo::new(stream)).await?;
         Ok(Self(Box::new(Inner { connection, sender })))
     }
 
@@ -121,30 +120,26 @@ fn is_switch(response: &Response<Incoming>) -> bool {
     response.status() == SWITCHING_PROTOCOLS
 }
 
-/// Reads a body that comes over `link`; its end, a link that has become idle or is over, is told apart by the caller.
+/// Reads a body that comes over `link`, which is gone when the connection is over.
 pub(super) fn poll_body(
     body: &mut Incoming,
     link: &mut Option<Link>,
     context: &mut Context<'_>,
-) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
-    use http_body::Body;
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
     let quiet = &mut Context::from_waker(Waker::noop());
-    let frame = Pin::new(&mut *body).poll_frame(quiet);
-    if frame.is_ready() {
-        return frame;
-    }
-    for waker in [Waker::noop(), context.waker()] {
-        let Some(some) = link else { break };
-        if some.poll(&mut Context::from_waker(waker)).is_ready() {
+    // As with the head: what is there already is taken without leaving a waker behind.
+    let mut wakers = [Waker::noop(), context.waker()].into_iter();
+    while let Some(driven) = link {
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(quiet) {
+            return Poll::Ready(frame);
+        }
+        let Some(waker) = wakers.next() else { return Poll::Pending };
+        if driven.poll(&mut Context::from_waker(waker)).is_ready() {
+            // All that will come has come.
             *link = None;
         }
-        let frame = Pin::new(&mut *body).poll_frame(quiet);
-        if frame.is_ready() {
-            return frame;
-        }
     }
-    // Without a link, all that will come has come.
-    if link.is_none() { Pin::new(body).poll_frame(context) } else { Poll::Pending }
+    Pin::new(body).poll_frame(context)
 }
 
 impl std::fmt::Debug for Link {

@@ -1,12 +1,13 @@
 //! HTTP/2 connections to an endpoint, each with many requests in flight, driven by a task of its own.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Request;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Mutex as Turn;
@@ -39,6 +40,8 @@ struct Connection {
     in_flight: Arc<AtomicU32>,
     rounds: u32,
     sender: SendRequest<RequestBody>,
+    /// How many requests the endpoint takes at a time, as far as it has said.
+    theirs: Arc<AtomicU32>,
 }
 
 impl Multiplexed {
@@ -51,7 +54,7 @@ impl Multiplexed {
 
     /// A place on a connection that was just made.
     pub async fn open(&self, stream: Stream, most: u32) -> hyper::Result<Place> {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .initial_connection_window_size(STREAM_WINDOW_BYTES.saturating_mul(most.min(1 << 10)))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .keep_alive_interval(PING_INTERVAL)
@@ -61,14 +64,21 @@ impl Multiplexed {
             .timer(Coarse)
             .handshake(TokioIo::new(stream))
             .await?;
+        let theirs = Arc::new(AtomicU32::new(u32::MAX));
+        let told = Arc::clone(&theirs);
+        let driven = poll_fn(move |context| {
+            let polled = Pin::new(&mut connection).poll(context);
+            told.store(u32::try_from(connection.current_max_send_streams()).unwrap_or(u32::MAX), Relaxed);
+            polled
+        });
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = driven.await {
                 debug!(%error, "connection to an upstream failed");
             }
         });
         let in_flight = Arc::new(AtomicU32::new(1));
         let place = Place { _in_flight: InFlight(Arc::clone(&in_flight)), sender: sender.clone() };
-        self.connections().push(Connection { in_flight, rounds: 0, sender });
+        self.connections().push(Connection { in_flight, rounds: 0, sender, theirs });
         Ok(place)
     }
 
@@ -94,8 +104,7 @@ impl Multiplexed {
 
 impl Connection {
     fn enter(&mut self, most: u32) -> Option<Place> {
-        let theirs = u32::try_from(self.sender.current_max_send_streams()).unwrap_or(u32::MAX);
-        if self.in_flight.load(Relaxed) >= most.min(theirs) {
+        if self.in_flight.load(Relaxed) >= most.min(self.theirs.load(Relaxed)) {
             return None;
         }
         self.in_flight.fetch_add(1, Relaxed);
@@ -143,4 +152,3 @@ pub(super) fn was_refused(error: &hyper::Error) -> bool {
                 || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
     })
 }
-

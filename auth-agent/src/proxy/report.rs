@@ -15,8 +15,6 @@ use crate::clock::UnixTime;
 /// What happened at one upstream since it was first configured.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// Response bodies that broke off, or stopped coming.
-    pub broken: AtomicU64,
     /// Requests that were sent once more.
     pub retries: AtomicU64,
     /// Retries that there was no budget for.
@@ -39,10 +37,8 @@ impl Board {
 }
 
 /// How one upstream is doing.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct UpstreamStatus {
-    /// Response bodies that broke off, or stopped coming.
-    pub broken: u64,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
     /// Its name.
@@ -61,7 +57,6 @@ impl UpstreamStatus {
     fn of(group: &Group) -> Self {
         let counts = &group.report;
         Self {
-            broken: counts.broken.load(Relaxed),
             endpoints: group.members().iter().map(EndpointStatus::of).collect(),
             name: group.settings.upstream.name.to_string(),
             retries: counts.retries.load(Relaxed),
@@ -78,8 +73,10 @@ impl UpstreamStatus {
 }
 
 /// How one endpoint is doing.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct EndpointStatus {
+    /// Responses that broke off, or stopped coming.
+    pub broken: u64,
     /// Connections that were opened.
     pub connects: u64,
     /// For how much longer it is ejected; absent: it is not.
@@ -132,6 +129,7 @@ impl EndpointStatus {
         let (counts, ejection) = (&endpoint.counts, endpoint.ejection());
         let (last_error, last_error_at) = endpoint.last_error().unzip();
         Self {
+            broken: counts.broken.load(Relaxed),
             connects: counts.connects.load(Relaxed),
             ejected_for_seconds: ejection.map(|left| left.as_secs_f64()),
             ejections: counts.ejections.load(Relaxed),

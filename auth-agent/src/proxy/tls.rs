@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use tokio_rustls::TlsConnector;
 
+use super::endpoint::Speaks;
 use crate::config::{Protocol, Upstream, UpstreamTls};
 use crate::issuers::{TrustError, trusted};
 
@@ -24,7 +25,9 @@ use crate::issuers::{TrustError, trusted};
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamTlsError {
     /// The key does not belong to the certificate, or is of a kind that TLS does not take.
-    #[error("{certificate} and {key} can't be used together: {source}; name the pair that was issued together")]
+    #[error(
+        "{certificate} and {key} can't be used together: {source}; name the pair that was issued together"
+    )]
     Certificate {
         /// The certificate file.
         certificate: PathBuf,
@@ -57,10 +60,18 @@ pub enum UpstreamTlsError {
     },
 }
 
+/// What is offered to the endpoints of one upstream.
+#[derive(Debug)]
+struct Configs {
+    /// HTTP/1.1 alone, for what can only be said in it.
+    http1: Arc<ClientConfig>,
+    usual: Arc<ClientConfig>,
+}
+
 /// The TLS side of one upstream.
 #[derive(Debug)]
 pub(super) struct ClientTls {
-    config: ArcSwap<ClientConfig>,
+    configs: ArcSwap<Configs>,
     protocol: Protocol,
     settings: UpstreamTls,
     stamp: Mutex<Stamp>,
@@ -70,9 +81,9 @@ impl ClientTls {
     /// Blocks.
     pub fn new(upstream: &Upstream) -> Result<Self, UpstreamTlsError> {
         let stamp = stamp(&upstream.tls);
-        let config = client_config(&upstream.tls, upstream.protocol)?;
+        let configs = Configs::new(&upstream.tls, upstream.protocol)?;
         Ok(Self {
-            config: ArcSwap::from_pointee(config),
+            configs: ArcSwap::from_pointee(configs),
             protocol: upstream.protocol,
             settings: upstream.tls.clone(),
             stamp: Mutex::new(stamp),
@@ -80,8 +91,9 @@ impl ClientTls {
     }
 
     /// For one connection.
-    pub fn connector(&self) -> TlsConnector {
-        TlsConnector::from(self.config.load_full())
+    pub fn connector(&self, speaks: Speaks) -> TlsConnector {
+        let configs = self.configs.load();
+        TlsConnector::from(Arc::clone(if speaks == Speaks::Http1 { &configs.http1 } else { &configs.usual }))
     }
 
     /// Whether anything could change.
@@ -98,7 +110,7 @@ impl ClientTls {
         }
         *known = now;
         drop(known);
-        self.config.store(Arc::new(client_config(&self.settings, self.protocol)?));
+        self.configs.store(Arc::new(Configs::new(&self.settings, self.protocol)?));
         Ok(())
     }
 }
@@ -114,6 +126,18 @@ fn stamp(settings: &UpstreamTls) -> Stamp {
     let pair = settings.certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
     settings.ca.iter().chain(pair).map(of).collect()
 }
+
+impl Configs {
+    fn new(settings: &UpstreamTls, protocol: Protocol) -> Result<Self, UpstreamTlsError> {
+        let usual = client_config(settings, protocol)?;
+        let mut http1 = usual.clone();
+        http1.alpn_protocols = vec![HTTP1.to_vec()];
+        Ok(Self { http1: Arc::new(http1), usual: Arc::new(usual) })
+    }
+}
+
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
 
 fn client_config(settings: &UpstreamTls, protocol: Protocol) -> Result<ClientConfig, UpstreamTlsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -131,9 +155,9 @@ fn client_config(settings: &UpstreamTls, protocol: Protocol) -> Result<ClientCon
         None => builder.with_no_client_auth(),
     };
     let offered: &[&[u8]] = match protocol {
-        Protocol::Auto => &[b"h2", b"http/1.1"],
-        Protocol::Http1 => &[b"http/1.1"],
-        Protocol::Http2 => &[b"h2"],
+        Protocol::Auto => &[HTTP2, HTTP1],
+        Protocol::Http1 => &[HTTP1],
+        Protocol::Http2 => &[HTTP2],
     };
     config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)

@@ -5,9 +5,9 @@ use std::net::Ipv6Addr;
 use toml::de::DeValue;
 
 use super::{route_path, string};
-use crate::config::upstream::is_host_name;
 use crate::config::IssuerUrl;
 use crate::config::document::{Checked, shown, wrong};
+use crate::config::upstream::is_host_name;
 use crate::https_url::{HttpsUrl, UrlError};
 
 /// `"https://id.example.com/keys"`
