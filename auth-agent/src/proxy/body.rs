@@ -298,7 +298,10 @@ mod tests {
     #[tokio::test]
     async fn trailers_end_a_request_body_without_being_part_of_it() {
         let request = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Auth-Subject: root\r\n\r\n";
-        let client = async |mut stream: DuplexStream| stream.write_all(request).await.unwrap();
+        let client = async |mut stream: DuplexStream| {
+            stream.write_all(request).await.unwrap();
+            std::future::pending().await
+        };
         let body = read(LIMITS, client).await.unwrap();
         assert_eq!(body.trailers(), None);
         assert_eq!(&body.to_bytes()[..], b"ab");

@@ -38,6 +38,7 @@ use crate::identity::tests::someone;
 use crate::identity::{Facts, Identity, Method as By};
 use crate::issuers::MissingKey;
 use crate::limits::tests::Fake;
+use crate::proxy::UpstreamStatus;
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
 use crate::token::TokenError;
@@ -176,6 +177,11 @@ impl Edge {
 
     pub fn counts(&self) -> Snapshot {
         self.counters.snapshot()
+    }
+
+    /// How the upstreams are doing.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.counters.upstreams.get().unwrap().upstreams()
     }
 
     /// Waits until `reason` ended `count` connections.
