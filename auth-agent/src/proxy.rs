@@ -43,7 +43,7 @@ use group::Kept;
 pub use report::{Board, EndpointState, EndpointStatus, UpstreamStatus};
 use resolve::{Resolve, System};
 pub use response::{ResponseBody, ResponseError};
-pub use tls::UpstreamTlsError;
+pub use tls::{UpstreamTlsError, check_files};
 use upgrade::Offer;
 pub use upgrade::{Tunnel, UpstreamEnd};
 

@@ -18,7 +18,7 @@ use rustls::version::{TLS12, TLS13};
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::Speaks;
-use crate::config::{Protocol, Upstream, UpstreamTls};
+use crate::config::{Protocol, Scheme, Upstream, UpstreamTls};
 use crate::issuers::{TrustError, trusted};
 
 /// Why an upstream can't be connected to by TLS.
@@ -58,6 +58,15 @@ pub enum UpstreamTlsError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+/// Whether the files that `upstream` names can be used, where it is connected to by TLS. Blocks.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_files(upstream: &Upstream) -> Result<(), UpstreamTlsError> {
+    let needs_tls = upstream.endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
+    if needs_tls { ClientTls::new(upstream).map(drop) } else { Ok(()) }
 }
 
 /// What is offered to the endpoints of one upstream.

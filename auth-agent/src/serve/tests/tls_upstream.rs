@@ -20,7 +20,8 @@ use tokio_rustls::TlsAcceptor;
 use super::edge::{PATIENCE, get};
 use super::pool::{edge_before, reason};
 use super::upstream::{empty, websocket};
-use crate::config::{Address, Protocol, UpstreamTls};
+use crate::config::{Address, Protocol, Upstream, UpstreamTls};
+use crate::proxy::check_files;
 
 struct Authority(Issuer<'static, KeyPair>, CertificateDer<'static>, String);
 
@@ -133,13 +134,13 @@ async fn an_upstream_must_be_who_it_is_taken_for() {
             Ok("h2 localhost false"),
         ),
         (format!("https://127.0.0.1:{by_address}"), &ca, None, Protocol::Auto, Ok("h2 - false")),
-        (format!("https://127.0.0.1:{by_name}"), &ca, None, Protocol::Auto, Err("NotValidForName")),
+        (format!("https://127.0.0.1:{by_name}"), &ca, None, Protocol::Auto, Err("not valid for name")),
         (
             format!("https://localhost:{by_name}"),
             &ca,
             Some("app.internal"),
             Protocol::Auto,
-            Err("NotValidForName"),
+            Err("not valid for name"),
         ),
         (format!("https://localhost:{by_name}"), &others, None, Protocol::Auto, Err("")),
     ] {
@@ -235,4 +236,39 @@ async fn a_websocket_goes_over_http1_where_the_upstream_speaks_both() {
     let response = edge.send(Version::HTTP_11, get(Version::HTTP_11, "/api")).await;
     assert_eq!(response.headers()["said"], "h2 localhost false");
     super::upgrade::websocket(&edge, "alice").await;
+}
+
+#[test]
+fn files_that_cannot_be_used_are_told_before_the_start() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (_, key, certificate) = authority.issue("edge");
+    let (_, other, _) = authority.issue("edge");
+    let ca = write(folder.path(), "ca.pem", &authority.2);
+    let certificate = write(folder.path(), "edge.pem", &certificate);
+    let key = write(folder.path(), "edge.key", &key.serialize_pem());
+    let other = write(folder.path(), "other.key", &other.serialize_pem());
+    let absent = folder.path().join("absent.pem");
+    for (ca, pair, expected) in [
+        (&ca, Some((&certificate, &key)), ""),
+        (&ca, None, ""),
+        (&absent, None, "absent.pem: No such file"),
+        (&key, None, "edge.key holds no certificate"),
+        (&ca, Some((&absent, &key)), "absent.pem: No such file"),
+        (&ca, Some((&certificate, &absent)), "absent.pem: No such file"),
+        (&ca, Some((&key, &key)), "edge.key can't be used: no items found; it must be PEM"),
+        (&ca, Some((&certificate, &certificate)), "edge.pem can't be used: no items found; it must be PEM"),
+        (&ca, Some((&certificate, &other)), "can't be used together"),
+    ] {
+        let mut upstream = Upstream::new("app", vec!["https://app:1".parse().unwrap()]);
+        let certificate = pair.map(|(certificate, key)| (certificate.clone(), key.clone()));
+        upstream.tls = UpstreamTls { ca: Some(ca.clone()), certificate, server_name: None };
+        let problem = check_files(&upstream).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(
+            problem.contains(expected) && problem.is_empty() == expected.is_empty(),
+            "{expected}: {problem}"
+        );
+        upstream.endpoints = vec!["http://app:1".parse().unwrap()];
+        assert!(check_files(&upstream).is_ok(), "nothing is read that is not needed");
+    }
 }
