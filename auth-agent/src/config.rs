@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod listener;
 mod overrides;
+mod proxies;
 mod route;
 mod sections;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::https_url::HttpsUrl;
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::listener::Listener;
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
+pub use self::proxies::{Forwarding, Proxies};
 pub use self::route::{
     Auth, HeaderChanges, HostPattern, PathPattern, Retries, Rewrite, Route, RouteTimeouts, Segment, Template,
 };
@@ -73,6 +75,8 @@ pub struct Config {
     pub limits: Limits,
     /// Public TLS listeners; at least one.
     pub listeners: Vec<Listener>,
+    /// Proxies in front of this edge, and what upstreams are told of a request's way.
+    pub proxies: Proxies,
     /// Where requests go; [`RouteTable`](crate::routes::RouteTable) finds the one for a request.
     pub routes: Vec<Route>,
     /// Size and count limits.

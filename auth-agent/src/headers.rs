@@ -6,12 +6,13 @@
 use std::net::IpAddr;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use crate::config::{HeaderChanges, IdentityHeaders};
+use crate::client_address::forwarded;
+use crate::config::{Config, Forwarding, HeaderChanges, IdentityHeaders};
 use crate::identity::Identity;
 use crate::policy::Permit;
 use crate::request::Canonical;
@@ -65,14 +66,18 @@ pub struct Rules {
     identity: IdentityHeaders,
     /// Names that only we may send to the upstream, and those of credentials, folded.
     ours: [String; 8],
+    send: Vec<Forwarding>,
 }
 
 impl Rules {
-    /// Rules for these names.
-    pub fn new(identity: &IdentityHeaders, api_key: &HeaderName) -> Self {
-        let IdentityHeaders { client, issuer, method, scopes, subject, tenant } = identity;
+    /// The rules of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let identity = config.identity_headers.clone();
+        let IdentityHeaders { client, issuer, method, scopes, subject, tenant } = &identity;
+        let api_key = &config.api_keys.header;
         let names = [client, issuer, method, scopes, subject, tenant, api_key, &AUTHORIZATION];
-        Self { identity: identity.clone(), ours: names.map(|name| name.as_str().replace(['_', '.'], "-")) }
+        let ours = names.map(|name| name.as_str().replace(['_', '.'], "-"));
+        Self { identity, ours, send: config.proxies.send.clone() }
     }
 
     /// Turns the client's header fields into those for the upstream.
@@ -95,11 +100,7 @@ impl Rules {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
         headers.insert(HOST, request.host().clone());
-        headers.insert(X_FORWARDED_HOST, request.host().clone());
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-        if let Ok(source) = HeaderValue::try_from(source.to_string()) {
-            headers.insert(X_FORWARDED_FOR, source);
-        }
+        self.add_way(headers, request, source);
         headers.append(VIA, via(version));
         apply(headers, &permit.route().request_headers);
         if let Some(identity) = permit.identity() {
@@ -121,6 +122,24 @@ impl Rules {
         };
         while let Some(name) = headers.keys().find(|name| goes(name)).cloned() {
             headers.remove(name);
+        }
+    }
+
+    /// Where the request came from, in the fields that are wanted. One address and no more: nobody has to find the
+    /// client's among others.
+    fn add_way(&self, headers: &mut HeaderMap, request: &Canonical, source: IpAddr) {
+        for form in &self.send {
+            match form {
+                Forwarding::Forwarded => {
+                    headers.extend(forwarded(source, request.host()).map(|value| (FORWARDED, value)));
+                }
+                Forwarding::XForwarded => {
+                    headers.insert(X_FORWARDED_HOST, request.host().clone());
+                    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+                    let source = HeaderValue::try_from(source.to_string());
+                    headers.extend(source.ok().map(|value| (X_FORWARDED_FOR, value)));
+                }
+            }
         }
     }
 

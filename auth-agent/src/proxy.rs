@@ -96,7 +96,7 @@ impl Proxy {
         Ok(Self {
             board,
             resolver,
-            rules: Rules::new(&config.identity_headers, &config.api_keys.header),
+            rules: Rules::new(config),
             sizes: config.sizes,
             timeouts: config.timeouts,
             upstreams,

@@ -10,6 +10,7 @@ use crate::path::PathError;
 use crate::token::TokenError;
 
 mod endpoint;
+mod proxy_status;
 mod response;
 
 pub use endpoint::{EndpointRefused, respond_endpoint};
@@ -46,6 +47,8 @@ pub enum Refusal {
     BodySlow,
     /// No body bytes came for `timeouts.body_idle`.
     BodyTimeout,
+    /// A trusted proxy names a client without an address.
+    ClientAddressInvalid,
     /// A request to the built-in issuer without a client's credentials.
     ClientMissing,
     /// More than one credential.
@@ -127,6 +130,7 @@ impl Refusal {
             Self::BodySlow => "body-slow",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
+            Self::ClientAddressInvalid => "client-address-invalid",
             Self::ClientMissing => "client-missing",
             Self::CredentialAmbiguous => "credential-ambiguous",
             Self::CredentialExpired => "credential-expired",
@@ -179,6 +183,7 @@ impl Refusal {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodySlow | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyInvalid
+            | Self::ClientAddressInvalid
             | Self::FormInvalid
             | Self::FramingInvalid
             | Self::GrantUnsupported
@@ -221,6 +226,7 @@ impl Refusal {
             Self::BodySlow => "the request body comes too slowly",
             Self::BodyTooLarge => "the request body is too large",
             Self::BodyTimeout => "the request body stopped coming",
+            Self::ClientAddressInvalid => "the proxy in front does not say where the request comes from",
             Self::ClientMissing => "the request carries no client credentials",
             Self::CredentialAmbiguous => "the request carries more than one credential",
             Self::CredentialExpired => "the credential ran out while the request was under way",

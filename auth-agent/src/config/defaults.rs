@@ -9,8 +9,9 @@ use http::HeaderName;
 
 use super::upstream::{Address, Balance, Ejection, Protocol, Upstream, UpstreamTls};
 use super::{
-    ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer, Rate, Retries,
-    RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
+    ApiKeys, ByteRate, Control, Forwarding, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer,
+    Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens, WhenAgentGone,
+    XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -84,6 +85,13 @@ pub(super) const REFRESH_DEFAULT: Duration = Duration::from_secs(10 * 60);
 pub(super) const REFRESH_MAX: Duration = HOUR;
 pub(super) const REFRESH_MIN: Duration = MINUTE;
 
+impl Default for Proxies {
+    /// Nobody's word counts.
+    fn default() -> Self {
+        Self { read: Forwarding::XForwarded, send: vec![Forwarding::XForwarded], trusted: Vec::new() }
+    }
+}
+
 impl Default for Retries {
     /// One more try where the first could not be sent or was lost, none for an answer.
     fn default() -> Self {
@@ -130,6 +138,7 @@ impl Default for Sizes {
             streams: nonzero(100),
             token_bytes: size(8 << 10),
             uri_bytes: size(8 << 10),
+            workers: None,
         }
     }
 }
@@ -150,6 +159,7 @@ impl Default for Timeouts {
             drain: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(15),
+            idle: Duration::from_secs(60),
             response: Duration::from_secs(30),
             upgraded_idle: Duration::from_secs(300),
             upstream_idle: Duration::from_secs(300),

@@ -5,7 +5,7 @@ mod token;
 mod url;
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) use self::token::{claim, sensitive_claims, token_type};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Address, Balance, PlaintextAnswer, Protocol, Rate, WhenAgentGone, XdpMode};
+use super::{Address, Balance, Forwarding, PlaintextAnswer, Protocol, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -128,6 +128,17 @@ pub(super) fn count<T: TryFrom<NonZeroU32>>(
             format!("{} is not a number in range", described(value)),
             format!("write {} to {}", range.start(), range.end()),
         ),
+    }
+}
+
+/// `"auto"`, or a number.
+pub(super) fn workers(value: &DeValue<'_>) -> Checked<Option<NonZeroUsize>> {
+    match value {
+        DeValue::String(text) if text == "auto" => Ok(None),
+        DeValue::Integer(_) => count(1..=1_024)(value).map(Some),
+        other => {
+            wrong(format!("{} is no number of threads", described(other)), "write \"auto\", or 1 to 1024")
+        }
     }
 }
 
@@ -289,6 +300,11 @@ pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
 
 pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {
     choice(value, &[("filter", WhenAgentGone::Filter), ("pass", WhenAgentGone::Pass)])
+}
+
+/// `"x-forwarded"` or `"forwarded"`
+pub(super) fn forwarding(value: &DeValue<'_>) -> Checked<Forwarding> {
+    choice(value, &[("forwarded", Forwarding::Forwarded), ("x-forwarded", Forwarding::XForwarded)])
 }
 
 /// A short name that is safe in a log line and a metric label.

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
 use super::Refusal;
+use super::proxy_status::proxy_status;
 use crate::token::TokenError;
 
 /// Keys that are missing are fetched within seconds, where the issuer can be reached.
 const KEYS_RETRY_SECONDS: u64 = 5;
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const REALM: &str = "auth-agent";
 const FORWARDED_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
@@ -51,6 +53,7 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PROXY_STATUS, proxy_status(&refusal));
     add_challenge(headers, refused);
     match refusal {
         Refusal::ApiKeyLimit { retry_after }
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
     use crate::path::PathError;
 
-    fn header(refusal: Refusal, name: http::HeaderName) -> Option<String> {
+    fn header(refusal: Refusal, name: HeaderName) -> Option<String> {
         let response = respond(refusal.into());
         response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
     }

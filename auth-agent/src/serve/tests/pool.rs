@@ -1,5 +1,6 @@
 //! Connections to upstreams over HTTP/1.1: which are used again, and which never.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -22,6 +23,8 @@ const HTTP1: Version = Version::HTTP_11;
 pub async fn edge_before(endpoints: Vec<Address>, change: impl FnOnce(&mut Config)) -> Edge {
     Edge::with(Fake::new(1_000_000, 1_000_000), |config| {
         config.upstreams[0].endpoints = endpoints;
+        // Each thread has connections of its own.
+        config.sizes.workers = NonZeroUsize::new(1);
         change(config);
     })
     .await
@@ -266,7 +269,7 @@ async fn requests_beyond_what_an_endpoint_takes_wait_their_turn_or_are_told_to_c
     });
     let edge = edge_before(vec![address], |config| {
         let upstream = &mut config.upstreams[0];
-        upstream.connections = std::num::NonZeroUsize::MIN;
+        upstream.connections = NonZeroUsize::MIN;
         upstream.queue = 1;
     })
     .await;
@@ -304,7 +307,7 @@ async fn who_waits_too_long_is_told_to_come_back() {
     let raw = Raw::start(|_, _, _| Some("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome".into())).await;
     let edge = edge_before(vec![raw.address.clone()], |config| {
         let upstream = &mut config.upstreams[0];
-        upstream.connections = std::num::NonZeroUsize::MIN;
+        upstream.connections = NonZeroUsize::MIN;
         upstream.queue_timeout = Duration::from_millis(50);
     })
     .await;
