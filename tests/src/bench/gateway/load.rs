@@ -83,7 +83,9 @@ impl Load {
             tasks.spawn_local(async move { load.ask(&tally).await });
         }
         let measured = async {
-            tally.warm(load.connections as u64, time / 4).await?;
+            // What can be used up is not spent on warming up.
+            let least = if matches!(load.requests, Requests::Each(_)) { Duration::ZERO } else { time / 4 };
+            tally.warm(load.connections as u64, least).await?;
             let (start, before) = (Instant::now(), cpu()?);
             tally.recording.set(true);
             // Where the requests are at an end, so is the measurement.
