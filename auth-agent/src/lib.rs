@@ -13,6 +13,7 @@ pub mod control;
 pub mod counters;
 pub mod credential;
 pub mod credentials;
+pub mod deadline;
 pub mod doctor;
 mod duration;
 pub mod edge;
