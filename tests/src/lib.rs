@@ -11,6 +11,7 @@ pub mod foreign;
 pub mod frames;
 pub mod guest;
 pub mod host;
+pub mod http2;
 pub mod issuer;
 pub mod kernel;
 pub mod key_server;
