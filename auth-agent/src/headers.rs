@@ -6,13 +6,15 @@
 use std::net::IpAddr;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use crate::config::IdentityHeaders;
+use crate::client_address::forwarded;
+use crate::config::{Config, Forwarding, HeaderChanges, IdentityHeaders};
 use crate::identity::Identity;
+use crate::policy::Permit;
 use crate::request::Canonical;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -64,14 +66,18 @@ pub struct Rules {
     identity: IdentityHeaders,
     /// Names that only we may send to the upstream, and those of credentials, folded.
     ours: [String; 8],
+    send: Vec<Forwarding>,
 }
 
 impl Rules {
-    /// Rules for these names.
-    pub fn new(identity: &IdentityHeaders, api_key: &HeaderName) -> Self {
-        let IdentityHeaders { client, issuer, method, scopes, subject, tenant } = identity;
+    /// The rules of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let identity = config.identity_headers.clone();
+        let IdentityHeaders { client, issuer, method, scopes, subject, tenant } = &identity;
+        let api_key = &config.api_keys.header;
         let names = [client, issuer, method, scopes, subject, tenant, api_key, &AUTHORIZATION];
-        Self { identity: identity.clone(), ours: names.map(|name| name.as_str().replace(['_', '.'], "-")) }
+        let ours = names.map(|name| name.as_str().replace(['_', '.'], "-"));
+        Self { identity, ours, send: config.proxies.send.clone() }
     }
 
     /// Turns the client's header fields into those for the upstream.
@@ -81,7 +87,7 @@ impl Rules {
         version: Version,
         request: &Canonical,
         source: IpAddr,
-        identity: Option<&Identity>,
+        permit: &Permit<'_>,
     ) {
         let accepts_trailers = headers.get_all(TE).iter().any(is_trailers);
         remove_hop_by_hop(headers);
@@ -94,28 +100,46 @@ impl Rules {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
         headers.insert(HOST, request.host().clone());
-        headers.insert(X_FORWARDED_HOST, request.host().clone());
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-        if let Ok(source) = HeaderValue::try_from(source.to_string()) {
-            headers.insert(X_FORWARDED_FOR, source);
-        }
+        self.add_way(headers, request, source);
         headers.append(VIA, via(version));
-        if let Some(identity) = identity {
+        apply(headers, &permit.route().request_headers);
+        if let Some(identity) = permit.identity() {
             self.add_identity(headers, identity);
         }
+    }
+
+    /// Turns the upstream's header fields into those for the client.
+    pub fn to_client(&self, headers: &mut HeaderMap, version: Version, permit: &Permit<'_>) {
+        remove_hop_by_hop(headers);
+        headers.append(VIA, via(version));
+        apply(headers, &permit.route().response_headers);
     }
 
     fn remove_not_from_clients(&self, headers: &mut HeaderMap) {
         let goes = |name: &HeaderName| {
             let name = name.as_str();
-            NOT_FROM_CLIENTS.iter().any(|known| is_spelling_of(name, known))
-                || self.ours.iter().any(|known| is_spelling_of(name, known))
-                || NOT_FROM_CLIENTS_PREFIXES
-                    .iter()
-                    .any(|prefix| name.get(..prefix.len()).is_some_and(|start| is_spelling_of(start, prefix)))
+            says_where_it_came_from(name) || self.ours.iter().any(|known| is_spelling_of(name, known))
         };
         while let Some(name) = headers.keys().find(|name| goes(name)).cloned() {
             headers.remove(name);
+        }
+    }
+
+    /// Where the request came from, in the fields that are wanted. One address and no more: nobody has to find the
+    /// client's among others.
+    fn add_way(&self, headers: &mut HeaderMap, request: &Canonical, source: IpAddr) {
+        for form in &self.send {
+            match form {
+                Forwarding::Forwarded => {
+                    headers.extend(forwarded(source, request.host()).map(|value| (FORWARDED, value)));
+                }
+                Forwarding::XForwarded => {
+                    headers.insert(X_FORWARDED_HOST, request.host().clone());
+                    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+                    let source = HeaderValue::try_from(source.to_string());
+                    headers.extend(source.ok().map(|value| (X_FORWARDED_FOR, value)));
+                }
+            }
         }
     }
 
@@ -135,6 +159,27 @@ impl Rules {
             }
         }
     }
+}
+
+/// What an operator wants changed. Whoever reads a field that goes does not find it in another spelling.
+fn apply(headers: &mut HeaderMap, changes: &HeaderChanges) {
+    let set = changes.set.iter().map(|(name, _)| name);
+    for name in changes.remove.iter().chain(set) {
+        let is = |present: &&HeaderName| is_spelling_of(present.as_str(), name.as_str());
+        while let Some(present) = headers.keys().find(is).cloned() {
+            headers.remove(present);
+        }
+    }
+    for (name, value) in &changes.set {
+        headers.insert(name, value.clone());
+    }
+}
+
+/// Whether upstreams may believe this of a request's way when they read it in a header field of that name.
+pub fn says_where_it_came_from(name: &str) -> bool {
+    let starts = |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| is_spelling_of(start, prefix));
+    NOT_FROM_CLIENTS.iter().any(|known| is_spelling_of(name, known))
+        || NOT_FROM_CLIENTS_PREFIXES.iter().any(starts)
 }
 
 /// Removes what concerns one connection only (RFC 9110, 7.6.1).
@@ -163,7 +208,7 @@ pub fn has_plain_framing(headers: &HeaderMap) -> bool {
 
 /// Whether a gateway in front of a CGI-like server would take `name` for `folded`: such servers see no
 /// difference between `-`, `_` and `.`. Header names are in lower case already.
-fn is_spelling_of(name: &str, folded: &str) -> bool {
+pub fn is_spelling_of(name: &str, folded: &str) -> bool {
     let fold = |byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
     name.len() == folded.len() && name.bytes().map(fold).eq(folded.bytes())
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::config::{Auth, Config, Route};
+use http::Method;
+
+use crate::config::{Auth, Route};
 use crate::identity::Identity;
 use crate::limits::Admitted;
 use crate::refusal::{Refusal, Refused};
 use crate::request::Canonical;
+use crate::routes::{Matched, Miss, RouteTable};
 
 /// Leave to forward one request. Only [`authorize`] makes one, from a request that was charged.
 #[derive(Debug)]
@@ -25,11 +28,23 @@ impl<'r> Permit<'r> {
     pub fn route(&self) -> &'r Route {
         self.route
     }
+
+    #[cfg(test)]
+    pub(crate) fn of(route: &'r Route, identity: Option<Arc<Identity>>) -> Self {
+        Self { identity, route }
+    }
 }
 
 /// The route of a request. There is no other way on: what matches no route is refused.
-pub fn route<'r>(config: &'r Config, request: &Canonical) -> Result<&'r Route, Refusal> {
-    config.route(request.path()).ok_or(Refusal::RouteNotFound)
+pub fn route<'t, 'p>(
+    routes: &'t RouteTable,
+    method: &Method,
+    request: &'p Canonical,
+) -> Result<Matched<'t, 'p>, Refused<'t>> {
+    routes.find(request.host_name(), method, request.path()).map_err(|miss| match miss {
+        Miss::Method { allow } => Refused { allow: Some(allow), ..Refusal::MethodNotAllowed.into() },
+        Miss::Path => Refusal::RouteNotFound.into(),
+    })
 }
 
 /// Checks that the route is open or `identity` has every scope that it needs.
@@ -42,7 +57,7 @@ pub fn authorize<'r>(
         let identity = identity.as_ref().ok_or(Refusal::CredentialMissing)?;
         let has = |scope: &String| identity.scopes().iter().any(|held| **held == **scope);
         if !route.scopes.iter().all(has) {
-            return Err(Refused { refusal: Refusal::ScopeMissing, scopes: &route.scopes });
+            return Err(Refused { scopes: &route.scopes, ..Refusal::ScopeMissing.into() });
         }
     }
     Ok(Permit { identity, route })
@@ -59,12 +74,7 @@ mod tests {
     use crate::limits;
 
     fn outcome(auth: Auth, needed: &[&str], held: Option<&[&str]>) -> Option<Refusal> {
-        let route = Route {
-            auth,
-            path: "/".into(),
-            scopes: needed.iter().map(|scope| (*scope).to_owned()).collect(),
-            upstream: 0,
-        };
+        let route = Route::under("/", auth, needed, 0);
         let identity = held.map(|held| someone(Method::Jwt, "alice", held));
         let source = IpAddr::from([192, 0, 2, 1]);
         let admitted = limits::admit(&limits::tests::Fake::new(1, 1), source, Monotonic(0)).unwrap();

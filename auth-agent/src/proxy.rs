@@ -74,7 +74,7 @@ impl Proxy {
             body_idle: config.timeouts.body_idle,
             client,
             response: config.timeouts.response,
-            rules: Rules::new(&config.identity_headers, &config.api_keys.header),
+            rules: Rules::new(config),
             upstreams: config.upstreams.iter().map(Endpoints::new).collect(),
         }
     }
@@ -98,8 +98,10 @@ impl Proxy {
             return Err(Refusal::BodyTooLarge);
         }
         let stated_empty = body.is_end_stream() && parts.headers.contains_key(CONTENT_LENGTH);
-        let offer = Offer::take(&mut parts).filter(|_| body.is_end_stream());
-        self.rules.to_upstream(&mut parts.headers, parts.version, canonical, source, permit.identity());
+        let upgrades = &permit.route().upgrades;
+        let may_switch = body.is_end_stream() && upgrades.iter().any(|name| name == "websocket");
+        let offer = Offer::take(&mut parts).filter(|_| may_switch);
+        self.rules.to_upstream(&mut parts.headers, parts.version, canonical, source, permit);
         if offer.is_some() {
             Offer::pass_on(&mut parts.headers);
         }
@@ -123,10 +125,11 @@ impl Proxy {
         {
             return Err(Refusal::UpstreamInvalid);
         }
+        let version = response.version();
         let mut response = response.map(ResponseBody::new);
         // What the upstream speaks concerns its connection only.
         *response.version_mut() = Version::HTTP_11;
-        headers::remove_hop_by_hop(response.headers_mut());
+        self.rules.to_client(response.headers_mut(), version, permit);
         response.extensions_mut().clear();
         if let Some(tunnel) = tunnel {
             Offer::pass_on(response.headers_mut());

@@ -10,6 +10,7 @@ use crate::path::PathError;
 use crate::token::TokenError;
 
 mod endpoint;
+mod proxy_status;
 mod response;
 
 pub use endpoint::{EndpointRefused, respond_endpoint};
@@ -44,6 +45,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// No body bytes came for `timeouts.body_idle`.
     BodyTimeout,
+    /// A trusted proxy names a client without an address.
+    ClientAddressInvalid,
     /// A request to the built-in issuer without a client's credentials.
     ClientMissing,
     /// More than one credential.
@@ -70,7 +73,7 @@ pub enum Refusal {
     HostMisdirected,
     /// The built-in issuer could not sign, or could not store a revocation.
     IssuerFailed,
-    /// CONNECT, TRACE, or a method that this edge does not forward.
+    /// CONNECT, TRACE, or a method that no route of this host and path takes.
     MethodNotAllowed,
     /// The path has no single canonical form.
     PathInvalid(PathError),
@@ -113,6 +116,7 @@ impl Refusal {
             Self::BodyInvalid => "body-invalid",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
+            Self::ClientAddressInvalid => "client-address-invalid",
             Self::ClientMissing => "client-missing",
             Self::CredentialAmbiguous => "credential-ambiguous",
             Self::CredentialExpired => "credential-expired",
@@ -163,6 +167,7 @@ impl Refusal {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyInvalid
+            | Self::ClientAddressInvalid
             | Self::FormInvalid
             | Self::FramingInvalid
             | Self::GrantUnsupported
@@ -203,6 +208,7 @@ impl Refusal {
             Self::BodyInvalid => "the request body broke off or is not framed correctly",
             Self::BodyTooLarge => "the request body is too large",
             Self::BodyTimeout => "the request body stopped coming",
+            Self::ClientAddressInvalid => "the proxy in front does not say where the request comes from",
             Self::ClientMissing => "the request carries no client credentials",
             Self::CredentialAmbiguous => "the request carries more than one credential",
             Self::CredentialExpired => "the credential ran out while the request was under way",
@@ -219,10 +225,10 @@ impl Refusal {
             Self::HostInvalid => "the host is missing, repeated, malformed or unlike the request target",
             Self::HostMisdirected => "the host is not the one this connection was made for",
             Self::IssuerFailed => "the issuer failed, try again later",
-            Self::MethodNotAllowed => "the method is not forwarded",
+            Self::MethodNotAllowed => "the method is not allowed here",
             Self::PathInvalid(error) => error.description(),
             Self::RequestLimit { .. } => "too many requests from this address",
-            Self::RouteNotFound => "no route matches the path",
+            Self::RouteNotFound => "no route matches the host and the path",
             Self::ScopeInvalid => "the client lacks one of these scopes, or they are too many for one token",
             Self::ScopeMissing => "the credential lacks a scope that this route needs",
             Self::Token(error) => error.description(),

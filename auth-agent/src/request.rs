@@ -17,6 +17,8 @@ use crate::refusal::Refusal;
 #[derive(Clone, Debug)]
 pub struct Canonical {
     host: HeaderValue,
+    /// What the upstream gets in place of `target`.
+    rewritten: Option<PathAndQuery>,
     target: PathAndQuery,
 }
 
@@ -24,6 +26,11 @@ impl Canonical {
     /// The host, with its port where the client gave one.
     pub fn host(&self) -> &HeaderValue {
         &self.host
+    }
+
+    /// The name or the address in [`Self::host`], as the client spelled it.
+    pub fn host_name(&self) -> &str {
+        self.host.to_str().ok().and_then(host_name).unwrap_or_default()
     }
 
     /// The canonical path.
@@ -36,9 +43,19 @@ impl Canonical {
         self.target.query()
     }
 
-    /// Path and query.
+    /// Path and query for the upstream: those of the request, unless its route rewrites them.
     pub fn target(&self) -> &PathAndQuery {
-        &self.target
+        self.rewritten.as_ref().unwrap_or(&self.target)
+    }
+
+    /// With another path for the upstream, itself canonical. The query stays.
+    pub fn rewrite(&mut self, path: String) -> Result<(), Refusal> {
+        let rewritten = match self.target.query() {
+            Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+            None => PathAndQuery::try_from(path),
+        };
+        self.rewritten = Some(rewritten.map_err(|_| Refusal::UriTooLong)?);
+        Ok(())
     }
 }
 
@@ -51,7 +68,7 @@ pub fn canonicalise(request: &Parts, server_name: Option<&str>, sizes: &Sizes) -
     }
     let host = canonical_host(request, server_name)?;
     let target = canonical_target(request)?;
-    Ok(Canonical { host, target })
+    Ok(Canonical { host, rewritten: None, target })
 }
 
 /// CONNECT would make a tunnel; TRACE and TRACK would show what we add.
@@ -111,8 +128,10 @@ fn host_name(host: &str) -> Option<&str> {
             None => (host, None),
         },
     };
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let named = !name.is_empty() && (host.starts_with('[') || name.bytes().all(is_name));
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    // An empty label would be a second spelling of a name: `api.example.` is `api.example`.
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_name);
+    let named = host.starts_with('[') || name.split('.').all(is_label);
     let ported = port.is_none_or(|port| {
         port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
@@ -158,6 +177,7 @@ mod tests {
             streams: NonZeroU32::MIN,
             token_bytes: some(1),
             uri_bytes: some(64),
+            workers: None,
         }
     }
 
@@ -195,6 +215,9 @@ mod tests {
             ("/", &["a,b"], None),
             ("/", &["user@a"], None),
             ("/", &["a/b"], None),
+            ("/", &["api.example."], None),
+            ("/", &["a..b"], None),
+            ("/", &[".a"], None),
             ("/", &["a:"], None),
             ("/", &["a:0"], None),
             ("/", &["a:65536"], None),

@@ -7,8 +7,9 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{
-    ApiKeys, ByteRate, Control, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer, Rate, Sizes,
-    SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
+    ApiKeys, ByteRate, Control, Forwarding, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer,
+    Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens, WhenAgentGone,
+    XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -82,6 +83,27 @@ pub(super) const REFRESH_DEFAULT: Duration = Duration::from_secs(10 * 60);
 pub(super) const REFRESH_MAX: Duration = HOUR;
 pub(super) const REFRESH_MIN: Duration = MINUTE;
 
+impl Default for Proxies {
+    /// Nobody's word counts.
+    fn default() -> Self {
+        Self { read: Forwarding::XForwarded, send: vec![Forwarding::XForwarded], trusted: Vec::new() }
+    }
+}
+
+impl Default for Retries {
+    /// One more try where the first could not be sent or was lost, none for an answer.
+    fn default() -> Self {
+        Self { attempts: 1, statuses: Vec::new() }
+    }
+}
+
+impl RouteTimeouts {
+    /// Of a route that says nothing.
+    pub(crate) fn within(timeouts: &Timeouts) -> Self {
+        Self { body_idle: timeouts.body_idle, request: None, response: timeouts.response }
+    }
+}
+
 impl Default for SourceLimits {
     fn default() -> Self {
         Self {
@@ -113,6 +135,7 @@ impl Default for Sizes {
             streams: nonzero(100),
             token_bytes: size(8 << 10),
             uri_bytes: size(8 << 10),
+            workers: None,
         }
     }
 }
@@ -132,6 +155,7 @@ impl Default for Timeouts {
             drain: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(15),
+            idle: Duration::from_secs(60),
             response: Duration::from_secs(30),
             upgraded_idle: Duration::from_secs(300),
         }

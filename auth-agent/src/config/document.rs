@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors};
 
@@ -251,6 +251,21 @@ impl<'d> Section<'d> {
     ) -> Option<Vec<T>> {
         self.require(key, write);
         self.filled_list(key, parse, write)
+    }
+
+    /// The fields of a table whose names are the operator's own. Wrong ones are noted.
+    pub(super) fn entries<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str, &DeValue<'_>) -> Checked<T>,
+    ) -> Vec<T> {
+        let table = self.section(key);
+        let fields = table.table.into_iter().flatten();
+        let entry = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+            let place = Place { field: table.name(&shown(name.get_ref())), offset: name.span().start };
+            parse(name.get_ref(), value.get_ref()).map_err(|problem| self.document.note(&place, problem)).ok()
+        };
+        fields.filter_map(entry).collect()
     }
 
     /// The table `[key]`; an absent one has no fields.

@@ -14,16 +14,18 @@ use std::num::{NonZeroU8, NonZeroU32};
 use http::HeaderName;
 
 use self::earlier::Earlier;
+use self::routes::Given;
 use super::defaults::{HOUR, SECOND};
 use super::document::{Checked, Section, wrong};
-use super::{ApiKeys, Config, Control, IdentityHeaders, Kernel, Store, Tokens, values};
+use super::{ApiKeys, Config, Control, IdentityHeaders, Kernel, Proxies, Store, Tokens, values};
 
 /// Reads the whole file.
 pub(super) fn config(mut root: Section<'_>) -> Config {
     let kernel = kernel(root.section("kernel"));
     let listeners = listeners::listeners(&mut root, &kernel);
     let (names, upstreams) = upstreams::upstreams(&mut root);
-    let routes = routes::routes(&mut root, &names);
+    let route_sections = root.required_sections("route", "[[route]] with path, auth and upstream");
+    let proxies = proxies(root.section("proxies"));
     let mut issuers = issuers::issuers(&mut root);
     let authorization_server =
         authorization_server::authorization_server(root.section("authorization_server"), &mut issuers);
@@ -36,6 +38,11 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let tokens = tokens(root.section("tokens"));
     let store = store(root.section("store"));
     let control = control(root.section("control"));
+    let identity = identity_headers.names();
+    let identity: Vec<_> = identity.into_iter().chain([&api_keys.header]).collect();
+    let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
+    let routes = routes::routes(route_sections, &given);
+    root.check("route", routes::are_quick_to_find(&routes));
     root.finish();
     Config {
         api_keys,
@@ -47,6 +54,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         kernel,
         limits,
         listeners,
+        proxies,
         routes,
         sizes,
         store,
@@ -136,6 +144,17 @@ fn identity_headers(mut section: Section<'_>, api_keys: &ApiKeys) -> IdentityHea
     };
     section.finish();
     identity_headers
+}
+
+fn proxies(mut section: Section<'_>) -> Proxies {
+    let default = Proxies::default();
+    let proxies = Proxies {
+        trusted: section.list("trusted", values::network).unwrap_or(default.trusted),
+        read: section.or("read", values::forwarding, default.read),
+        send: section.list("send", values::forwarding).unwrap_or(default.send),
+    };
+    section.finish();
+    proxies
 }
 
 fn tokens(mut section: Section<'_>) -> Tokens {

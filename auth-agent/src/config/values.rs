@@ -1,10 +1,11 @@
 //! Single values: from what TOML says to a closed type, or to what is wrong with it.
 
+mod route;
 mod token;
 mod url;
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,13 +15,16 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
+pub(super) use self::route::{
+    Match, auth, exact_path, header_value, host, method, path_match, retried_status, route_path, template,
+    upgrade,
+};
 pub(super) use self::token::{claim, sensitive_claims, token_type};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Auth, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
+use super::{Forwarding, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
-use crate::path::is_plain;
 
 /// Linux's IFNAMSIZ without the final NUL.
 const MAX_INTERFACE_BYTES: usize = 15;
@@ -66,11 +70,6 @@ pub(super) fn algorithm(value: &DeValue<'_>) -> Checked<Algorithm> {
         Ok(algorithm) => Ok(algorithm),
         Err(_) => wrong(format!("\"{}\" is not a signature algorithm that can be used", shown(text)), CURE),
     }
-}
-
-/// `"required"` or `"none"`
-pub(super) fn auth(value: &DeValue<'_>) -> Checked<Auth> {
-    choice(value, &[("none", Auth::None), ("required", Auth::Required)])
 }
 
 /// `"ES256"` or `"EdDSA"`
@@ -129,6 +128,25 @@ pub(super) fn count<T: TryFrom<NonZeroU32>>(
             format!("{} is not a number in range", described(value)),
             format!("write {} to {}", range.start(), range.end()),
         ),
+    }
+}
+
+/// `"auto"`, or a number.
+pub(super) fn workers(value: &DeValue<'_>) -> Checked<Option<NonZeroUsize>> {
+    match value {
+        DeValue::String(text) if text == "auto" => Ok(None),
+        DeValue::Integer(_) => count(1..=1_024)(value).map(Some),
+        other => {
+            wrong(format!("{} is no number of threads", described(other)), "write \"auto\", or 1 to 1024")
+        }
+    }
+}
+
+/// A whole number up to `most`, 0 included.
+pub(super) fn small(most: u32) -> impl Fn(&DeValue<'_>) -> Checked<u8> {
+    move |value| match integer(value).and_then(|number| u8::try_from(number).ok()) {
+        Some(number) if u32::from(number) <= most => Ok(number),
+        _ => wrong(format!("{} is not a number in range", described(value)), format!("write 0 to {most}")),
     }
 }
 
@@ -257,6 +275,11 @@ pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {
     choice(value, &[("filter", WhenAgentGone::Filter), ("pass", WhenAgentGone::Pass)])
 }
 
+/// `"x-forwarded"` or `"forwarded"`
+pub(super) fn forwarding(value: &DeValue<'_>) -> Checked<Forwarding> {
+    choice(value, &[("forwarded", Forwarding::Forwarded), ("x-forwarded", Forwarding::XForwarded)])
+}
+
 /// A short name that is safe in a log line and a metric label.
 pub(super) fn name(value: &DeValue<'_>) -> Checked<String> {
     const CURE: &str = "write up to 32 letters, digits, - and _";
@@ -368,26 +391,6 @@ pub(super) fn rate(value: &DeValue<'_>) -> Checked<Rate> {
         ),
         None => wrong(format!("\"{}\" is not a rate above 0", shown(text)), CURE),
     }
-}
-
-/// A path prefix in the one form in which requests are matched.
-pub(super) fn route_path(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write it plainly, such as \"/api\"";
-    let text = string(value, CURE)?;
-    let refused = |why: &str| wrong(format!("\"{}\" {why}", shown(text)), CURE);
-    let Some(rest) = text.strip_prefix('/') else { return refused("does not start with /") };
-    // A character with two spellings in canonical paths would let requests past the route in the other one.
-    let has_place = |c: char| c == '/' || u8::try_from(c).is_ok_and(is_plain);
-    if let Some(odd) = rest.chars().find(|c| !has_place(*c)) {
-        return refused(&format!("holds {odd:?}, which has no place in a prefix"));
-    }
-    if !rest.is_empty() && rest.split('/').any(str::is_empty) {
-        return refused("has an empty segment or ends in /");
-    }
-    if rest.split('/').any(|segment| segment == "." || segment == "..") {
-        return refused("has a dot segment");
-    }
-    Ok(text.to_owned())
 }
 
 /// RFC 6749, 3.3: printable ASCII without space, quote and backslash.

@@ -1,25 +1,19 @@
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::Path;
 use std::sync::Arc;
 
 use http::Request;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Sizes;
+use crate::config::tests::MINIMAL;
+use crate::config::{Auth, HeaderChanges, Route, Sizes};
 use crate::identity::tests::someone;
 use crate::identity::{Facts, Method};
 use crate::request;
 
 fn rules() -> Rules {
-    let names = IdentityHeaders {
-        issuer: HeaderName::from_static("x-auth-issuer"),
-        method: HeaderName::from_static("x-auth-method"),
-        scopes: HeaderName::from_static("x-auth-scopes"),
-        subject: HeaderName::from_static("x-auth-subject"),
-        tenant: HeaderName::from_static("x-auth-tenant"),
-        client: HeaderName::from_static("x-auth-client"),
-    };
-    Rules::new(&names, &HeaderName::from_static("x-api-key"))
+    Rules::new(&Config::parse(MINIMAL, Path::new("edge.toml")).unwrap())
 }
 
 fn target() -> Canonical {
@@ -33,19 +27,22 @@ fn target() -> Canonical {
         streams: NonZeroU32::MIN,
         token_bytes: some(1),
         uri_bytes: some(64),
+        workers: None,
     };
     let request = Request::get("/").header("host", "api.example").body(()).unwrap();
     request::canonicalise(&request.into_parts().0, None, &sizes).unwrap()
 }
 
-fn forward(fields: &[(&str, &str)], identity: Option<&Identity>) -> HeaderMap {
+fn forward(fields: &[(&str, &str)], identity: Option<&Arc<Identity>>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
     }
     let source = IpAddr::from([192, 0, 2, 9]);
-    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), source, identity);
+    let route = Route::under("/", Auth::Required, &[], 0);
+    let permit = Permit::of(&route, identity.cloned());
+    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), source, &permit);
     headers
 }
 
@@ -191,6 +188,66 @@ fn te_keeps_trailers_and_via_is_appended() {
     let headers = forward(&[("te", "gzip, Trailers;q=1"), ("te", "trailers"), ("via", "1.1 edge")], None);
     assert_eq!(headers.get_all("te").iter().collect::<Vec<_>>(), ["trailers"]);
     assert_eq!(headers.get_all("via").iter().collect::<Vec<_>>(), ["1.1 edge", "1.1 auth-agent"]);
+}
+
+#[test]
+fn a_route_changes_fields_in_every_spelling_whatever_the_client_nominates() {
+    let name = HeaderName::from_static;
+    let changes = HeaderChanges {
+        remove: vec![name("x-debug"), name("x-absent")],
+        set: vec![(name("x-edge"), HeaderValue::from_static("1"))],
+    };
+    let route = Route {
+        request_headers: changes.clone(),
+        response_headers: changes,
+        ..Route::under("/", Auth::None, &[], 0)
+    };
+    let permit = Permit::of(&route, None);
+    let sent = [
+        ("connection", "x-edge"),
+        ("x_edge", "0"),
+        ("x-edge", "0"),
+        ("x.debug", "1"),
+        ("x-debug", "1"),
+        ("accept", "*/*"),
+    ];
+    let (mut headers, source) = (map(&sent), IpAddr::from([192, 0, 2, 9]));
+    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), source, &permit);
+    let mut expected = map(&ALWAYS);
+    expected.extend(map(&[("accept", "*/*"), ("x-edge", "1")]));
+    assert_eq!(headers, expected);
+
+    let mut headers =
+        map(&[("connection", "close, x-gone"), ("x-gone", "1"), ("x-debug", "1"), ("server", "s")]);
+    rules().to_client(&mut headers, Version::HTTP_2, &permit);
+    assert_eq!(headers, map(&[("server", "s"), ("via", "2 auth-agent"), ("x-edge", "1")]));
+}
+
+#[test]
+fn the_way_of_a_request_is_told_in_the_fields_that_are_wanted() {
+    let x = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+    let all = ["forwarded", x[0], x[1], x[2]];
+    for (send, expected) in [
+        ("[]", &[][..]),
+        ("[\"x-forwarded\"]", &x),
+        ("[\"forwarded\"]", &all[..1]),
+        ("[\"forwarded\", \"x-forwarded\"]", &all),
+    ] {
+        let config = format!("{MINIMAL}[proxies]\nsend = {send}\n");
+        let rules = Rules::new(&Config::parse(&config, Path::new("edge.toml")).unwrap());
+        let route = Route::under("/", Auth::None, &[], 0);
+        let mut headers = map(&[("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "1.1.1.1")]);
+        let source = "2001:db8::9".parse().unwrap();
+        rules.to_upstream(&mut headers, Version::HTTP_11, &target(), source, &Permit::of(&route, None));
+        let mut names: Vec<_> =
+            headers.keys().map(HeaderName::as_str).filter(|name| name.contains("forwarded")).collect();
+        names.sort_unstable();
+        assert_eq!(names, expected, "{send}");
+        let told = headers.get("forwarded").map(|value| value.to_str().unwrap().to_owned());
+        let wanted = "for=\"[2001:db8::9]\";by=_auth-agent;host=api.example;proto=https";
+        assert_eq!(told.as_deref(), send.contains("\"forwarded").then_some(wanted));
+        assert!(headers.get("x-forwarded-for").is_none_or(|value| value == "2001:db8::9"));
+    }
 }
 
 #[test]

@@ -4,21 +4,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
 use super::Refusal;
+use super::proxy_status::proxy_status;
 use crate::token::TokenError;
 
 /// Keys that are missing are fetched within seconds, where the issuer can be reached.
 const KEYS_RETRY_SECONDS: u64 = 5;
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const REALM: &str = "auth-agent";
 const FORWARDED_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
 /// A refusal, and what the response to it needs to know of the route.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused<'r> {
+    /// The methods that the route takes, where it was another one.
+    pub allow: Option<&'r HeaderValue>,
     /// The reason.
     pub refusal: Refusal,
     /// The scopes that the route needs; empty where that does not matter.
@@ -27,7 +31,7 @@ pub struct Refused<'r> {
 
 impl From<Refusal> for Refused<'_> {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, scopes: &[] }
+        Self { allow: None, refusal, scopes: &[] }
     }
 }
 
@@ -49,6 +53,7 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PROXY_STATUS, proxy_status(&refusal));
     add_challenge(headers, refused);
     match refusal {
         Refusal::ApiKeyLimit { retry_after }
@@ -60,7 +65,8 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
             headers.insert(RETRY_AFTER, HeaderValue::from(KEYS_RETRY_SECONDS));
         }
         Refusal::MethodNotAllowed => {
-            headers.insert(ALLOW, HeaderValue::from_static(FORWARDED_METHODS));
+            let forwarded = || HeaderValue::from_static(FORWARDED_METHODS);
+            headers.insert(ALLOW, refused.allow.cloned().unwrap_or_else(forwarded));
         }
         _ => {}
     }
@@ -131,7 +137,7 @@ mod tests {
     use super::*;
     use crate::path::PathError;
 
-    fn header(refusal: Refusal, name: http::HeaderName) -> Option<String> {
+    fn header(refusal: Refusal, name: HeaderName) -> Option<String> {
         let response = respond(refusal.into());
         response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
     }
@@ -139,8 +145,8 @@ mod tests {
     #[test]
     fn the_challenge_says_what_rfc_6750_says() {
         let scopes = ["orders:read".to_owned(), "orders:write".to_owned()];
-        let challenge = |refusal, scopes: &[String]| {
-            let response = respond(Refused { refusal, scopes });
+        let challenge = |refusal: Refusal, scopes: &[String]| {
+            let response = respond(Refused { scopes, ..refusal.into() });
             response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned())
         };
         let description = TokenError::Expired.description();

@@ -1,0 +1,176 @@
+//! What is decided about a request before a byte of it goes anywhere, whoever forwards it then.
+//!
+//! The gateway asks for its own clients, and the forward-auth listener for those of the proxies that ask it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, Method};
+
+use crate::api_key::has_browser_marks;
+use crate::authenticate::{self, Denied, Verify};
+use crate::client_address::TrustedProxies;
+use crate::clock::{Monotonic, Now};
+use crate::config::{Auth, Config, Route};
+use crate::connections::OpenRequest;
+use crate::credential::{self, Credential};
+use crate::identity::{Identity, Method as By};
+use crate::issuers::MissingKey;
+use crate::limits::{self, Admitted, Charge, SourceDebts};
+use crate::policy::{self, Permit};
+use crate::refusal::{Refusal, Refused};
+use crate::request::{self, Canonical};
+use crate::routes::RouteTable;
+use crate::token::TokenError;
+
+/// Nothing is held against a token whose key could not be looked for.
+const UNKNOWN_NOW: Refusal = Refusal::Token(TokenError::KeysUnavailable);
+
+/// What requests are judged by.
+pub struct Judge {
+    config: Arc<Config>,
+    debts: Arc<dyn SourceDebts>,
+    proxies: TrustedProxies,
+    routes: RouteTable,
+    verify: Arc<dyn Verify>,
+}
+
+/// A request that was charged and found to have one form.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'c> {
+    /// Host and target.
+    pub canonical: &'c Canonical,
+    /// Header fields, as they came.
+    pub headers: &'c HeaderMap,
+    /// The method.
+    pub method: &'c Method,
+    /// When it is.
+    pub now: Now,
+    /// Where to note who sent it; none if it goes on elsewhere.
+    pub open: Option<&'c OpenRequest>,
+    /// The client's address.
+    pub source: IpAddr,
+}
+
+impl Judge {
+    /// By one configuration.
+    pub fn new(config: Arc<Config>, verify: Arc<dyn Verify>, debts: Arc<dyn SourceDebts>) -> Self {
+        let (proxies, routes) = (TrustedProxies::new(&config.proxies), RouteTable::new(&config.routes));
+        Self { config, debts, proxies, routes, verify }
+    }
+
+    /// The debts of sources.
+    pub fn debts(&self) -> &dyn SourceDebts {
+        &*self.debts
+    }
+
+    /// The client's address of a request that came from `peer`.
+    ///
+    /// # Errors
+    /// A trusted proxy does not say.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, Refusal> {
+        self.proxies.client(peer, headers)
+    }
+
+    /// Charges a request to its source, so that none is free, whatever is wrong with it.
+    ///
+    /// # Errors
+    /// The source is over a budget.
+    pub fn admit(&self, source: IpAddr, now: Now) -> Result<Admitted, Refusal> {
+        limits::admit(&*self.debts, source, now.monotonic)
+    }
+
+    /// The one form of a request that came over a connection made for `server_name`.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn canonical(&self, request: &Parts, server_name: Option<&str>) -> Result<Canonical, Refusal> {
+        request::canonicalise(request, server_name, &self.config.sizes)
+    }
+
+    /// Leave to forward the request, and the path that the upstream is to see where that is another.
+    ///
+    /// # Errors
+    /// There is no route for it, or whoever sent it may not use that.
+    pub async fn permit(
+        &self,
+        admitted: Admitted,
+        case: &Case<'_>,
+    ) -> Result<(Permit<'_>, Option<String>), Refused<'_>> {
+        let matched = policy::route(&self.routes, case.method, case.canonical)?;
+        let (route, rewritten) = (matched.route, matched.rewritten(case.canonical.path()));
+        let identity = self.identify(case, route).await?;
+        Ok((policy::authorize(admitted, route, identity)?, rewritten))
+    }
+
+    /// Who sent the request, where the route wants to know; a failure is charged to the source.
+    async fn identify(&self, case: &Case<'_>, route: &Route) -> Result<Option<Arc<Identity>>, Refusal> {
+        if route.auth == Auth::None {
+            return Ok(None);
+        }
+        let outcome = self.authenticate(case).await.and_then(|identity| {
+            // In this order: what is revoked after the look finds the request among those to be cut off.
+            case.open.inspect(|open| open.identified(&identity));
+            self.verify.unrevoked(&identity, case.now.unix)?;
+            case.open.inspect(|open| open.accepted(&identity));
+            Ok(identity)
+        });
+        match outcome {
+            Ok(identity) => {
+                self.debts.authenticated(case.source, case.now.monotonic);
+                Ok(Some(identity))
+            }
+            Err(denied) => Err(self.charge_failure(case.source, denied, case.now.monotonic)),
+        }
+    }
+
+    /// Charges a failed authentication to its source and to what it may have been a guess of. If others have
+    /// guessed at that too often, the answer says no more.
+    pub fn charge_failure(&self, source: IpAddr, denied: Denied, now: Monotonic) -> Refusal {
+        let Denied { guess, refusal } = denied;
+        if !refusal.is_auth_failure() {
+            return refusal;
+        }
+        // Over or not, this request is answered with what is wrong with it; the next one finds out.
+        let _ = self.debts.charge_auth_failure(source, now);
+        match guess.map(|guess| self.debts.charge_guess(source, guess, now)) {
+            Some(Charge::Over { retry_after }) => Refusal::AuthFailureLimit { retry_after },
+            Some(Charge::Within) | None => refusal,
+        }
+    }
+
+    /// Before the key is looked at, so that a browser learns nothing about it.
+    fn refuse_browser(&self, headers: &HeaderMap, credential: &Credential<'_>) -> Result<(), Refusal> {
+        let refused = credential.method() == By::ApiKey
+            && !self.config.api_keys.allow_browsers
+            && has_browser_marks(headers);
+        if refused { Err(Refusal::ApiKeyBrowser) } else { Ok(()) }
+    }
+
+    /// The one place where a request waits while it is judged: for keys that its issuer may just have published.
+    async fn authenticate(&self, case: &Case<'_>) -> Result<Arc<Identity>, Denied> {
+        let header = &self.config.api_keys.header;
+        let max_bytes = self.config.sizes.token_bytes.get();
+        let credential = credential::extract(case.headers, case.canonical.query(), header, max_bytes)?;
+        self.refuse_browser(case.headers, &credential)?;
+        let judge = |now: Now| authenticate::authenticate(&*self.verify, &credential, case.source, now);
+        let denied = match judge(case.now) {
+            Ok(identity) => return Ok(identity),
+            Err(denied) => denied,
+        };
+        let hope = |denied: &Denied, now: Now| {
+            authenticate::missing_key(&*self.verify, &credential, &denied.refusal, now.monotonic)
+        };
+        match hope(&denied, case.now) {
+            MissingKey::Absent => return Err(denied),
+            MissingKey::Coming(keys) => keys.await,
+            MissingKey::NotNow => return Err(UNKNOWN_NOW.into()),
+        }
+        let now = Now::read();
+        judge(now).map_err(|denied| match hope(&denied, now) {
+            MissingKey::Absent => denied,
+            MissingKey::Coming(_) | MissingKey::NotNow => UNKNOWN_NOW.into(),
+        })
+    }
+}
