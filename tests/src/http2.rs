@@ -170,7 +170,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         let mut goaway = None;
         while let Some(frame) = self.frame().await? {
             match frame.kind {
-                kind::HEADERS if frame.stream == stream => return Ok(Outcome::Answered(status(&frame.payload)?)),
+                kind::HEADERS if frame.stream == stream => {
+                    return Ok(Outcome::Answered(status(&frame.payload)?));
+                }
                 kind::RST_STREAM if frame.stream == stream => return Ok(Outcome::Reset(last_word(&frame))),
                 kind::GOAWAY => goaway = Some(last_word(&frame)),
                 _ => {}
@@ -191,7 +193,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         let mut outcome = Outcome::Nothing;
         while let Some(frame) = self.frame().await? {
             match frame.kind {
-                kind::HEADERS if frame.stream == stream => outcome = Outcome::Answered(status(&frame.payload)?),
+                kind::HEADERS if frame.stream == stream => {
+                    outcome = Outcome::Answered(status(&frame.payload)?)
+                }
                 kind::RST_STREAM if frame.stream == stream && outcome == Outcome::Nothing => {
                     outcome = Outcome::Reset(last_word(&frame));
                 }

@@ -19,6 +19,7 @@ use super::request::Credentials;
 use crate::agent::{Agent, Setup};
 use crate::bench::system;
 use crate::issuer::Issuer;
+use crate::memory;
 use crate::netns::Namespace;
 
 /// Idle connections that every product has room for, each with one to the upstream.
@@ -157,7 +158,7 @@ impl Running {
 
     /// Resident memory in bytes, of all its processes.
     pub fn resident(&self) -> Result<u64> {
-        self.processes().into_iter().map(resident).sum()
+        self.processes().into_iter().map(memory::resident).sum()
     }
 
     fn processes(&self) -> Vec<u32> {
@@ -166,13 +167,6 @@ impl Running {
             Process::Foreign(foreign) => foreign.processes(),
         }
     }
-}
-
-fn resident(process: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim_end().parse()?;
-    Ok(kib << 10)
 }
 
 /// Someone else's process.
