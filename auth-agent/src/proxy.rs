@@ -79,6 +79,11 @@ impl Proxy {
         }
     }
 
+    /// A proxy for another configuration.
+    pub fn next(&self, config: &Config) -> Self {
+        Self::new(config)
+    }
+
     /// `body` within the limits that all requests share.
     pub fn body(&self, body: Incoming) -> RequestBody {
         RequestBody::new(body, self.body_bytes, self.body_idle)

@@ -27,6 +27,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod refusals;
+mod reload;
 mod reset;
 mod revocation;
 mod rules;
