@@ -4,6 +4,7 @@
 //! no network.
 
 mod apt;
+mod envoy;
 mod guest;
 mod libraries;
 mod linker;
@@ -68,6 +69,11 @@ pub fn competitor(program: &str, package: &str) {
     {
         eprintln!("{program}: not installed: {error:#}");
     }
+}
+
+/// Envoy, for the benchmark of the gateway, which says what it went without.
+pub fn envoy() -> Option<PathBuf> {
+    envoy::find().inspect_err(|error| eprintln!("envoy:      none: {error:#}")).ok()
 }
 
 /// The machine that tests run in on an older kernel. Where it can't be had, they say that they were skipped.
