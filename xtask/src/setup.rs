@@ -4,6 +4,7 @@
 //! no network.
 
 mod apt;
+mod envoy;
 mod guest;
 mod libraries;
 mod linker;
@@ -78,6 +79,11 @@ fn optional(program: &str, package: &str) {
 /// What certificates are got from in tests. Where it can't be had, that test says that it was skipped.
 pub fn acme_server() {
     optional("pebble", "pebble");
+}
+
+/// Envoy, for the benchmark of the gateway, which says what it went without.
+pub fn envoy() -> Option<PathBuf> {
+    envoy::find().inspect_err(|error| eprintln!("envoy:      none: {error:#}")).ok()
 }
 
 /// The machine that tests run in on an older kernel. Where it can't be had, they say that they were skipped.

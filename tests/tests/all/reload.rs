@@ -52,7 +52,7 @@ fn routes_limits_and_listeners_change_and_streams_and_websockets_go_on() {
 
         edit(&stage, OPEN, "path = \"/public\"\nupstream = \"echo\"\nauth = \"none\"");
         edit(&stage, "address = \"[::]:8443\"", "address = \"[::]:9443\"");
-        edit(&stage, "[store]", "[limits.requests]\nrate = \"1000/min\"\nburst = 3\n\n[store]");
+        edit(&stage, "[store]", "[limits.requests]\nrate = \"100/min\"\nburst = 20\n\n[store]");
         let planned = stage.setup.json(&["config", "diff"])?;
         let done = stage.setup.json(&["reload"])?;
         assert_eq!(planned, done);
@@ -72,10 +72,10 @@ fn routes_limits_and_listeners_change_and_streams_and_websockets_go_on() {
     .unwrap();
     assert!(stranger.get_from(&stage.crowd, "/public", &[]).is_err(), "nobody listens there any more");
     let stranger = stranger.at_port(9_443);
-    let statuses: Vec<_> = (0..6).map(|_| status(&stranger, "/public")).collect();
+    let statuses: Vec<_> = (0..25).map(|_| status(&stranger, "/public")).collect();
     assert!(statuses.starts_with(&[200]) && statuses.ends_with(&[429]), "{statuses:?}");
     let source = stage.setup.json(&["source", "show", "10.77.0.5"]).unwrap();
-    assert_eq!(source["debts"]["requests"]["burst"], 3, "{source}");
+    assert_eq!(source["debts"]["requests"]["burst"], 20, "{source}");
 }
 
 #[test]
