@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
@@ -45,9 +46,15 @@ pub struct Peer {
 pub struct Gateway {
     authorization_server: Option<AuthorizationServer>,
     counters: Arc<Counters>,
+    current: ArcSwap<Current>,
+    debts: Arc<dyn SourceDebts>,
+    verify: Arc<dyn Verify>,
+}
+
+/// What comes of the configuration. A request takes it once, and is judged and forwarded by the same.
+struct Current {
     judge: Judge,
     proxy: Proxy,
-    verify: Arc<dyn Verify>,
 }
 
 impl Gateway {
@@ -62,10 +69,27 @@ impl Gateway {
         counters: Arc<Counters>,
     ) -> Result<Self, UpstreamTlsError> {
         let proxy = Proxy::new(&config)?;
-        // The first one stays: the proxies that come next write on the same.
+        // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
-        let judge = Judge::new(config, Arc::clone(&verify), debts);
-        Ok(Self { authorization_server: None, counters, judge, proxy, verify })
+        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
+        let current = ArcSwap::from_pointee(Current { judge, proxy });
+        Ok(Self { authorization_server: None, counters, current, debts, verify })
+    }
+
+    /// The way to the upstreams of another configuration, for [`Gateway::change`]. Upstreams that it leaves as they are
+    /// keep their connections. Blocks; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// An upstream's certificates or authorities can't be used.
+    pub fn prepare(&self, config: &Config) -> Result<Proxy, UpstreamTlsError> {
+        self.current.load().proxy.next(config)
+    }
+
+    /// Goes by another configuration from the next request on, over `proxy`, which was prepared for it.
+    pub fn change(&self, config: Arc<Config>, proxy: Proxy) {
+        let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
+        proxy.show();
+        self.current.store(Arc::new(Current { judge, proxy }));
     }
 
     /// With a built-in issuer.
@@ -84,30 +108,32 @@ impl Gateway {
     ) -> Response<AnswerBody> {
         counters::count(&self.counters.requests);
         let (parts, body) = request.into_parts();
-        let body = self.proxy.body(body);
+        let current = self.current.load_full();
+        let Current { judge, proxy } = &*current;
+        let body = proxy.body(body);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let client = self.judge.client(peer.source, &parts.headers);
+        let client = judge.client(peer.source, &parts.headers);
         let source = client.unwrap_or(peer.source);
-        let outcome = match self.judge(peer, open, client, &parts, now).await {
+        let outcome = match self.judge(judge, peer, (open, client), &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
                 // A form takes its time, and others of the source may have failed meanwhile.
                 let ready = || {
                     let now = Now::read();
-                    limits::may_authenticate(self.judge.debts(), source, now.monotonic).map(|()| now)
+                    limits::may_authenticate(&*self.debts, source, now.monotonic).map(|()| now)
                 };
                 let answer = server.answer(endpoint, &parts, body, source, ready).await;
                 if let Err(refused) = &answer {
                     unread.linger(refused.refusal);
                 }
-                let response = self.own_answer(source, &parts, answer, Now::read());
+                let response = self.own_answer(judge, source, &parts, answer);
                 return answered(&method, response).map(Either::Left);
             }
             Ok(Judged::Permitted(canonical, permit)) => {
                 let forwarded = async {
                     settle_empty(&body).await?;
                     let request = Request::from_parts(parts, body);
-                    self.proxy.forward(&permit, &canonical, source, request).await
+                    proxy.forward(&permit, &canonical, source, request).await
                 };
                 tokio::select! {
                     biased;
@@ -131,17 +157,17 @@ impl Gateway {
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no
     /// request is free, whatever is wrong with it.
-    async fn judge(
-        &self,
+    async fn judge<'g>(
+        &'g self,
+        judge: &'g Judge,
         peer: &Peer,
-        open: &OpenRequest,
-        client: Result<IpAddr, Refusal>,
+        (open, client): (&OpenRequest, Result<IpAddr, Refusal>),
         request: &Parts,
         now: Now,
-    ) -> Result<Judged<'_>, Refused<'_>> {
-        let admitted = self.judge.admit(client.unwrap_or(peer.source), now)?;
+    ) -> Result<Judged<'g>, Refused<'g>> {
+        let admitted = judge.admit(client.unwrap_or(peer.source), now)?;
         let source = client?;
-        let mut canonical = self.judge.canonical(request, peer.server_name.as_deref())?;
+        let mut canonical = judge.canonical(request, peer.server_name.as_deref())?;
         let own = self.authorization_server.as_ref();
         if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
         {
@@ -149,7 +175,7 @@ impl Gateway {
         }
         let (headers, method) = (&request.headers, &request.method);
         let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source };
-        let (permit, rewritten) = self.judge.permit(admitted, &case).await?;
+        let (permit, rewritten) = judge.permit(admitted, &case).await?;
         if let Some(path) = rewritten {
             canonical.rewrite(path)?;
         }
@@ -159,21 +185,22 @@ impl Gateway {
     /// The answer of the built-in issuer; a client that failed to authenticate is charged as any other.
     fn own_answer(
         &self,
+        judge: &Judge,
         source: IpAddr,
         request: &Parts,
         answer: Result<Answered, EndpointRefused>,
-        now: Now,
     ) -> Response<Full<Bytes>> {
+        let now = Now::read();
         match answer {
             Ok(Answered { client, response }) => {
                 if client.is_some() {
-                    self.judge.debts().authenticated(source, now.monotonic);
+                    self.debts.authenticated(source, now.monotonic);
                 }
                 response
             }
             Err(refused) => {
                 let denied = Denied { guess: refused.guess, refusal: refused.refusal };
-                let refusal = self.judge.charge_failure(source, denied, now.monotonic);
+                let refusal = judge.charge_failure(source, denied, now.monotonic);
                 let refused = EndpointRefused { refusal, ..refused };
                 self.note(source, &request.method, request.uri.path(), refused.refusal);
                 refusal::respond_endpoint(&refused)

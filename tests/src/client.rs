@@ -82,6 +82,12 @@ impl Client {
         Ok(Self { authority, edge, source, tls: Arc::new(tls) })
     }
 
+    /// The same client of another port of the edge.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Self {
+        Self { edge: SocketAddr::new(self.edge.ip(), port), ..self.clone() }
+    }
+
     /// Its address.
     pub fn source(&self) -> IpAddr {
         self.source

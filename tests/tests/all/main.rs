@@ -25,6 +25,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod refusals;
+mod reload;
 mod reset;
 mod revocation;
 mod rules;
