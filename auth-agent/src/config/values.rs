@@ -2,6 +2,7 @@
 
 mod route;
 mod token;
+mod upstream;
 mod url;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,10 +21,11 @@ pub(super) use self::route::{
     upgrade,
 };
 pub(super) use self::token::{claim, sensitive_claims, token_type};
+pub(super) use self::upstream::{balance, check_path, endpoint, protocol, server_name, statuses};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Address, Balance, Forwarding, PlaintextAnswer, Protocol, Rate, WhenAgentGone, XdpMode};
+use super::{Forwarding, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -179,63 +181,6 @@ fn written(duration: Duration) -> String {
         ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
         ms => format!("{ms}ms"),
     }
-}
-
-/// `"http://host:port"` and its like.
-pub(super) fn endpoint(value: &DeValue<'_>) -> Checked<Address> {
-    const CURE: &str = "write \"http://host:port\", \"https://host:port\" or \"h2c://host:port\", without a path, or \"unix:/path\"";
-    let text = string(value, CURE)?;
-    // Before anything is shown: what stands before the @ may be a password.
-    if text.contains('@') && !text.starts_with("unix:") {
-        return wrong("an endpoint with a user name", CURE);
-    }
-    text.parse().or_else(|_| wrong(format!("\"{}\" is not an endpoint", shown(text)), CURE))
-}
-
-/// A name or address that a certificate can be for.
-pub(super) fn server_name(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a host name, such as \"app.internal\", or an address";
-    let text = string(value, CURE)?;
-    match rustls::pki_types::ServerName::try_from(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => wrong(format!("\"{}\" is not a server name", shown(text)), CURE),
-    }
-}
-
-/// What a health check asks for: a path, maybe with a query.
-pub(super) fn check_path(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a path, such as \"/health\"";
-    let text = string(value, CURE)?;
-    let right =
-        text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok() && !text.contains('#');
-    if right { Ok(text.to_owned()) } else { wrong(format!("\"{}\" is not a path", shown(text)), CURE) }
-}
-
-/// `"200-399"`, or a single status.
-pub(super) fn statuses(value: &DeValue<'_>) -> Checked<RangeInclusive<u16>> {
-    const CURE: &str = "write a status or a range, such as \"200\" or \"200-399\"";
-    let text = string(value, CURE)?;
-    let status = |text: &str| text.parse::<u16>().ok().filter(|status| (200..=599).contains(status));
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (status(first), status(last)) {
-        (Some(first), Some(last)) if first <= last => Ok(first..=last),
-        _ => wrong(format!("\"{}\" is not a range of statuses", shown(text)), CURE),
-    }
-}
-
-pub(super) fn balance(value: &DeValue<'_>) -> Checked<Balance> {
-    choice(
-        value,
-        &[
-            ("least-requests", Balance::LeastRequests),
-            ("principal-hash", Balance::PrincipalHash),
-            ("round-robin", Balance::RoundRobin),
-        ],
-    )
-}
-
-pub(super) fn protocol(value: &DeValue<'_>) -> Checked<Protocol> {
-    choice(value, &[("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)])
 }
 
 /// A whole number within the range.
