@@ -52,7 +52,7 @@ pub struct Gateway {
 }
 
 /// What comes of the configuration. A request takes it once, and is judged and forwarded by the same.
-struct Current {
+pub struct Current {
     judge: Judge,
     proxy: Proxy,
 }
@@ -76,20 +76,20 @@ impl Gateway {
         Ok(Self { authorization_server: None, counters, current, debts, verify })
     }
 
-    /// The way to the upstreams of another configuration, for [`Gateway::change`]. Upstreams that it leaves as they are
-    /// keep their connections. Blocks; must be called within a tokio runtime.
+    /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
     ///
     /// # Errors
-    /// An upstream's certificates or authorities can't be used.
-    pub fn prepare(&self, config: &Config) -> Result<Proxy, UpstreamTlsError> {
-        self.current.load().proxy.next(config)
+    /// What TLS to an upstream needs can't be used.
+    pub fn prepare(&self, config: Arc<Config>) -> Result<Current, UpstreamTlsError> {
+        let proxy = self.current.load().proxy.next(&config)?;
+        let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
+        Ok(Current { judge, proxy })
     }
 
-    /// Goes by another configuration from the next request on, over `proxy`, which was prepared for it.
-    pub fn change(&self, config: Arc<Config>, proxy: Proxy) {
-        let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
-        proxy.show();
-        self.current.store(Arc::new(Current { judge, proxy }));
+    /// Goes by another configuration from the next request on.
+    pub fn change(&self, current: Current) {
+        current.proxy.show();
+        self.current.store(Arc::new(current));
     }
 
     /// With a built-in issuer.
@@ -166,6 +166,10 @@ impl Gateway {
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
         let admitted = judge.admit(client.unwrap_or(peer.source), now)?;
+        if let Some(certificate) = peer.connection.certificate() {
+            // What the handshake accepted may have ended since.
+            certificate.check(now.unix)?;
+        }
         let source = client?;
         let mut canonical = judge.canonical(request, peer.server_name.as_deref())?;
         let own = self.authorization_server.as_ref();

@@ -152,8 +152,8 @@ impl Reloader {
         let Parts { control, filter, gateway, guesses, issuers, serving, tokens } = &self.parts;
         let now = UnixTime::now();
         check_authorities(config)?;
-        let proxy = gateway.prepare(config)?;
         let prepared_tokens = tokens.prepare(&config.issuers, config.sizes.token_bytes.get())?;
+        let prepared_gateway = gateway.prepare(Arc::clone(config))?;
         // Before something is served there; what is no longer goes when nothing is.
         let ports: Vec<_> = ports(before).chain(ports(config)).collect();
         filter.set_ports(&config.kernel, &ports)?;
@@ -168,7 +168,7 @@ impl Reloader {
         if let Err(error) = control.configure(config, now) {
             tracing::error!(%error, "the kernel does not have the new rules yet");
         }
-        gateway.change(Arc::clone(config), proxy);
+        gateway.change(prepared_gateway);
         serving.apply(prepared);
         self.put_back_ports(config);
         Ok(())

@@ -135,7 +135,11 @@ impl Client {
         Ok(Session::Http2(sender))
     }
 
-    async fn handshake(
+    /// Opens a TLS connection that offers one protocol, and leaves what is said on it to the caller.
+    ///
+    /// # Errors
+    /// Refused, or not answered within [`PATIENCE`].
+    pub async fn handshake(
         &self,
         protocol: &[u8],
     ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {

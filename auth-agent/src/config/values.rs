@@ -21,11 +21,14 @@ pub(super) use self::route::{
     upgrade,
 };
 pub(super) use self::token::{claim, sensitive_claims, token_type};
-pub(super) use self::upstream::{balance, check_path, endpoint, protocol, server_name, statuses};
+pub(super) use self::upstream::{balance, check_path, endpoint, number, protocol, server_name, statuses};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Forwarding, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
+use super::upstream::is_host_name;
+use super::{
+    CertificateName, Forwarding, PlaintextAnswer, Rate, TlsVersion, UnknownName, WhenAgentGone, XdpMode,
+};
 use crate::duration;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -183,19 +186,33 @@ fn written(duration: Duration) -> String {
     }
 }
 
-/// A whole number within the range.
-pub(super) fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Checked<T> {
-    move |value| {
-        let number = integer(value).filter(|number| range.contains(number));
-        number.and_then(|number| T::try_from(number).ok()).map_or_else(
-            || {
-                wrong(
-                    format!("{} is not a number in range", described(value)),
-                    format!("write {} to {}", range.start(), range.end()),
-                )
-            },
-            Ok,
-        )
+/// A name that an ACME server can validate on port 443, in lower case.
+pub(super) fn host_name(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write a name such as \"api.example.com\"";
+    let text = string(value, CURE)?;
+    if text.starts_with("*.") {
+        return wrong(
+            format!("\"{}\" is a wildcard, which takes DNS records to validate", shown(text)),
+            "write each name, or name a certificate file",
+        );
+    }
+    let is_name =
+        is_host_name(text) && text.contains('.') && !text.contains('_') && text.parse::<IpAddr>().is_err();
+    if is_name {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        wrong(format!("\"{}\" is not a name that a certificate can be got for", shown(text)), CURE)
+    }
+}
+
+/// `"mailto:ops@example.com"`
+pub(super) fn contact(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write \"mailto:\" and an address, such as \"mailto:ops@example.com\"";
+    let text = text(value)?;
+    if text.strip_prefix("mailto:").is_some_and(|address| address.contains('@')) {
+        Ok(text)
+    } else {
+        wrong(format!("\"{}\" is not a contact", shown(&text)), CURE)
     }
 }
 
@@ -241,6 +258,29 @@ pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
 
 pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
     choice(value, &[("drop", PlaintextAnswer::Drop), ("reset", PlaintextAnswer::Reset)])
+}
+
+pub(super) fn certificate_name(value: &DeValue<'_>) -> Checked<CertificateName> {
+    let choices = [
+        ("san-dns", CertificateName::SanDns),
+        ("san-email", CertificateName::SanEmail),
+        ("san-uri", CertificateName::SanUri),
+        ("subject", CertificateName::Subject),
+    ];
+    choice(value, &choices)
+}
+
+/// Whether a client certificate is required, where one is asked for.
+pub(super) fn client_mode(value: &DeValue<'_>) -> Checked<Option<bool>> {
+    choice(value, &[("none", None), ("optional", Some(false)), ("required", Some(true))])
+}
+
+pub(super) fn tls_version(value: &DeValue<'_>) -> Checked<TlsVersion> {
+    choice(value, &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)])
+}
+
+pub(super) fn unknown_name(value: &DeValue<'_>) -> Checked<UnknownName> {
+    choice(value, &[("default", UnknownName::Default), ("refuse", UnknownName::Refuse)])
 }
 
 pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod acme;
+mod attacks;
 mod bench;
 mod clock;
 mod confirm;
@@ -18,6 +20,7 @@ mod guesses;
 mod guest;
 mod heartbeat;
 mod hotplug;
+mod http2;
 mod interop;
 mod issuer;
 mod keys;
@@ -30,5 +33,6 @@ mod reset;
 mod revocation;
 mod rules;
 mod shared;
+mod smuggling;
 mod story;
 mod stream;

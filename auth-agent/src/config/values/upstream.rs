@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
 use toml::de::DeValue;
 
-use super::{choice, string};
+use super::{choice, described, integer, string};
 use crate::config::document::{Checked, shown, wrong};
 use crate::config::{Address, Balance, Protocol};
 
@@ -64,4 +64,22 @@ pub(in crate::config) fn balance(value: &DeValue<'_>) -> Checked<Balance> {
 
 pub(in crate::config) fn protocol(value: &DeValue<'_>) -> Checked<Protocol> {
     choice(value, &[("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)])
+}
+
+/// A whole number within the range.
+pub(in crate::config) fn number<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&DeValue<'_>) -> Checked<T> {
+    move |value| {
+        let number = integer(value).filter(|number| range.contains(number));
+        number.and_then(|number| T::try_from(number).ok()).map_or_else(
+            || {
+                wrong(
+                    format!("{} is not a number in range", described(value)),
+                    format!("write {} to {}", range.start(), range.end()),
+                )
+            },
+            Ok,
+        )
+    }
 }
