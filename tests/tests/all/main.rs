@@ -4,6 +4,7 @@
 
 mod attacks;
 mod bench;
+mod clients;
 mod clock;
 mod confirm;
 mod devices;

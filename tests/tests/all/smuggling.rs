@@ -118,7 +118,8 @@ fn wrong(case: &Case, answer: &str, heard: &[(String, bool)]) -> Option<String> 
         Sees::One => whole == 1 && heard.len() == 1,
         Sees::OneOrNothing => heard.len() == whole && whole <= 1,
     };
-    let answered = answer.starts_with("HTTP/1.1 200");
+    let last = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(answer);
+    let answered = last.starts_with("HTTP/1.1 200");
     let right = right && (answered == (whole == 1));
     (!right).then(|| {
         format!("{}: {:?}, answered {:?}, heard {heard:?}", case.what, case.sees, answer.lines().next())
