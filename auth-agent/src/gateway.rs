@@ -24,7 +24,7 @@ use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::limits::{self, SourceDebts};
 use crate::policy::Permit;
-use crate::proxy::{Proxy, RequestBody, ResponseBody};
+use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
 
@@ -52,31 +52,43 @@ pub struct Gateway {
 }
 
 /// What comes of the configuration. A request takes it once, and is judged and forwarded by the same.
-struct Current {
+pub struct Current {
     judge: Judge,
     proxy: Proxy,
 }
 
 impl Gateway {
-    /// A gateway for one configuration.
+    /// A gateway for one configuration. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// An upstream's certificates or authorities can't be used.
     pub fn new(
         config: Arc<Config>,
         verify: Arc<dyn Verify>,
         debts: Arc<dyn SourceDebts>,
         counters: Arc<Counters>,
-    ) -> Self {
-        let proxy = Proxy::new(&config);
+    ) -> Result<Self, UpstreamTlsError> {
+        let proxy = Proxy::new(&config)?;
+        // The first one stays: the proxies that come next write on the same.
+        let _ = counters.upstreams.set(proxy.board());
         let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
         let current = ArcSwap::from_pointee(Current { judge, proxy });
-        Self { authorization_server: None, counters, current, debts, verify }
+        Ok(Self { authorization_server: None, counters, current, debts, verify })
     }
 
-    /// Goes by another configuration from the next request on. Upstreams that it leaves as they are keep their
-    /// connections.
-    pub fn change(&self, config: Arc<Config>) {
-        let proxy = self.current.load().proxy.next(&config);
+    /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
+    ///
+    /// # Errors
+    /// What TLS to an upstream needs can't be used.
+    pub fn prepare(&self, config: Arc<Config>) -> Result<Current, UpstreamTlsError> {
+        let proxy = self.current.load().proxy.next(&config)?;
         let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
-        self.current.store(Arc::new(Current { judge, proxy }));
+        Ok(Current { judge, proxy })
+    }
+
+    /// Goes by another configuration from the next request on.
+    pub fn change(&self, current: Current) {
+        self.current.store(Arc::new(current));
     }
 
     /// With a built-in issuer.

@@ -18,6 +18,7 @@ use crate::gateway::Gateway;
 use crate::guesses::Guesses;
 use crate::issuers::{self, Issuers, TrustError};
 use crate::kernel::{Filter, FilterError};
+use crate::proxy::UpstreamTlsError;
 use crate::serve::{ServeError, Serving};
 use crate::token::{KeyError, Verifier};
 
@@ -46,6 +47,9 @@ pub enum ReloadError {
     /// An issuer's authorities can't be used.
     #[error("nothing has changed: issuer `{0}`: ca: {1}")]
     Trust(Arc<str>, TrustError),
+    /// What TLS to an upstream needs can't be used.
+    #[error("nothing has changed: {0}")]
+    Upstream(#[from] UpstreamTlsError),
     /// It is no TOML, which the parser of configurations did not see.
     #[error("the configuration can't be compared: {0}")]
     Unlike(#[from] toml::de::Error),
@@ -149,6 +153,7 @@ impl Reloader {
         let now = UnixTime::now();
         check_authorities(config)?;
         let prepared_tokens = tokens.prepare(&config.issuers, config.sizes.token_bytes.get())?;
+        let prepared_gateway = gateway.prepare(Arc::clone(config))?;
         // Before something is served there; what is no longer goes when nothing is.
         let ports: Vec<_> = ports(before).chain(ports(config)).collect();
         filter.set_ports(&config.kernel, &ports)?;
@@ -163,7 +168,7 @@ impl Reloader {
         if let Err(error) = control.configure(config, now) {
             tracing::error!(%error, "the kernel does not have the new rules yet");
         }
-        gateway.change(Arc::clone(config));
+        gateway.change(prepared_gateway);
         serving.apply(prepared);
         self.put_back_ports(config);
         Ok(())

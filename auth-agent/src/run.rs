@@ -137,7 +137,7 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
         filter: Arc::clone(&filter),
         guesses: Arc::clone(&guesses),
     });
-    let mut gateway = Gateway::new(Arc::clone(&config), Arc::clone(&verify), debts, counters);
+    let mut gateway = Gateway::new(Arc::clone(&config), Arc::clone(&verify), debts, counters)?;
     if let Some(issuer) = issuer {
         let revoke = Arc::clone(&control) as _;
         gateway =
