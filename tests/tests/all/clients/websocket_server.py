@@ -4,9 +4,17 @@ import asyncio
 import sys
 
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
 
 
 async def answer(socket):
+    try:
+        await echo(socket)
+    except ConnectionClosed:
+        pass
+
+
+async def echo(socket):
     subject = socket.request.headers.get("X-Auth-Subject", "")
     await socket.send(f"hello {subject}")
     async for message in socket:
