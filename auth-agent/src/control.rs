@@ -15,6 +15,7 @@ mod issuers;
 mod keys;
 mod limits;
 pub mod messages;
+mod metrics;
 mod problem;
 mod reload;
 mod revocations;
@@ -53,6 +54,7 @@ use crate::issuers::Issuers;
 use crate::reload::Reloader;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
+use crate::tls::{Acme, TlsListeners};
 use crate::token::Verifier;
 
 /// Ten years: who means longer means for ever.
@@ -61,6 +63,8 @@ const REMARK_CHARACTERS: usize = 256;
 
 /// What the control API is put together from.
 pub struct Parts {
+    /// What gets certificates.
+    pub acme: Option<Arc<Acme>>,
     /// Who passes every limit and ban.
     pub allowlist: Arc<Allowlist>,
     /// The limits that the configuration states.
@@ -81,12 +85,15 @@ pub struct Parts {
     pub revocations: Arc<Revocations>,
     /// What survives.
     pub store: Arc<Store>,
+    /// The listeners' certificates.
+    pub tls: Arc<TlsListeners>,
     /// Issuers and their keys.
     pub tokens: Arc<Verifier>,
 }
 
 /// What the control API works on.
 pub struct Control {
+    acme: Option<Arc<Acme>>,
     allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
     classes: ArcSwap<Classes>,
@@ -101,6 +108,7 @@ pub struct Control {
     rules_error: Mutex<Option<EdgeError>>,
     started: UnixTime,
     store: Arc<Store>,
+    tls: Arc<TlsListeners>,
     tokens: Arc<Verifier>,
 }
 
@@ -108,6 +116,7 @@ impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
     pub fn new(parts: Parts, started: UnixTime) -> Self {
         let Parts {
+            acme,
             allowlist,
             classes,
             connections,
@@ -118,10 +127,12 @@ impl Control {
             keys,
             revocations,
             store,
+            tls,
             tokens,
         } = parts;
         let (changing, rules_error) = Default::default();
         Self {
+            acme,
             allowlist,
             changing,
             classes: ArcSwap::from_pointee(classes),
@@ -135,6 +146,7 @@ impl Control {
             rules_error,
             started,
             store,
+            tls,
             tokens,
         }
     }
@@ -285,6 +297,7 @@ pub async fn serve(
 
 fn router(control: Arc<Control>) -> Router {
     Router::new()
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/allows", get(allows::list).post(allows::add))
         .route("/v1/allows/{network}", delete(allows::remove))
         .route("/v1/bans", get(bans::list).post(bans::add))
