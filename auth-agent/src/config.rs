@@ -9,6 +9,7 @@ mod claims;
 mod defaults;
 mod document;
 mod error;
+mod forward_auth;
 mod listener;
 mod overrides;
 mod proxies;
@@ -33,6 +34,7 @@ pub use self::claims::{ClaimMap, ClaimPath, NotAClaim, SensitiveClaims};
 use crate::https_url::HttpsUrl;
 
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::forward_auth::{ForwardAuth, LocalAddress};
 pub use self::listener::Listener;
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 pub use self::proxies::{Forwarding, Proxies};
@@ -63,6 +65,8 @@ pub struct Config {
     pub classes: Vec<Class>,
     /// The control socket.
     pub control: Control,
+    /// Where other proxies ask about their requests, if they do.
+    pub forward_auth: Option<ForwardAuth>,
     /// Names of the headers that carry the identity to the upstream.
     pub identity_headers: IdentityHeaders,
     /// Token issuers; a token's `iss` picks exactly one.

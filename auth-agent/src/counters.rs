@@ -15,6 +15,8 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// Requests that an upstream answered.
     pub forwarded: AtomicU64,
+    /// Requests that another proxy was told it may forward.
+    pub permitted: AtomicU64,
     /// Requests refused, by reason.
     pub refusals: Reasons,
     /// Requests in all.
@@ -30,6 +32,7 @@ impl Counters {
             closed: self.closed.snapshot(),
             connections: self.connections.load(Relaxed),
             forwarded: self.forwarded.load(Relaxed),
+            permitted: self.permitted.load(Relaxed),
             refusals: self.refusals.snapshot(),
             requests: self.requests.load(Relaxed),
             tokens: self.tokens.snapshot(),
@@ -107,6 +110,9 @@ pub struct Snapshot {
     pub connections: u64,
     /// Requests that an upstream answered.
     pub forwarded: u64,
+    /// Requests that another proxy was told it may forward.
+    #[serde(default)]
+    pub permitted: u64,
     /// Requests refused, by reason.
     pub refusals: BTreeMap<String, u64>,
     /// Requests in all.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -19,6 +19,7 @@ use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
+use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::limits::{self, SourceDebts};
@@ -47,6 +48,7 @@ pub struct Gateway {
     counters: Arc<Counters>,
     judge: Judge,
     proxy: Proxy,
+    rules: Rules,
     verify: Arc<dyn Verify>,
 }
 
@@ -58,9 +60,9 @@ impl Gateway {
         debts: Arc<dyn SourceDebts>,
         counters: Arc<Counters>,
     ) -> Self {
-        let proxy = Proxy::new(&config);
+        let (proxy, rules) = (Proxy::new(&config), Rules::new(&config));
         let judge = Judge::new(config, Arc::clone(&verify), debts);
-        Self { authorization_server: None, counters, judge, proxy, verify }
+        Self { authorization_server: None, counters, judge, proxy, rules, verify }
     }
 
     /// With a built-in issuer.
@@ -119,6 +121,49 @@ impl Gateway {
                 self.refuse(source, &method, uri.path(), refused)
             }
         }
+    }
+
+    /// Judges a request that another proxy forwards, as the client at `source` sent it: what to tell the upstream of who
+    /// that is, or the answer to the request.
+    pub async fn verify(
+        &self,
+        request: &Parts,
+        source: IpAddr,
+        respond: fn(Refused<'_>) -> Response<Full<Bytes>>,
+        now: Now,
+    ) -> Result<HeaderMap, Response<Full<Bytes>>> {
+        counters::count(&self.counters.requests);
+        match self.judge_unforwarded(request, source, now).await {
+            Ok(permit) => {
+                counters::count(&self.counters.permitted);
+                Ok(self.rules.identity(&permit))
+            }
+            Err(refused) => {
+                self.note(source, &request.method, request.uri.path(), refused.refusal);
+                Err(respond(refused))
+            }
+        }
+    }
+
+    async fn judge_unforwarded(
+        &self,
+        request: &Parts,
+        source: IpAddr,
+        now: Now,
+    ) -> Result<Permit<'_>, Refused<'_>> {
+        let admitted = self.judge.admit(source, now)?;
+        let canonical = self.judge.canonical(request, None)?;
+        let (headers, method) = (&request.headers, &request.method);
+        let case = Case { canonical: &canonical, headers, method, now, open: None, source };
+        let (permit, _) = self.judge.permit(admitted, &case).await?;
+        Ok(permit)
+    }
+
+    /// The answer to a proxy's question that is none.
+    pub fn refuse_asking(&self, peer: IpAddr, asking: &Parts, refusal: Refusal) -> Response<Full<Bytes>> {
+        counters::count(&self.counters.requests);
+        self.note(peer, &asking.method, asking.uri.path(), refusal);
+        refusal::respond(refusal.into())
     }
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no

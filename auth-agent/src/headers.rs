@@ -108,6 +108,15 @@ impl Rules {
         }
     }
 
+    /// The fields that tell the upstream who sent a request, and no others.
+    pub fn identity(&self, permit: &Permit<'_>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(identity) = permit.identity() {
+            self.add_identity(&mut headers, identity);
+        }
+        headers
+    }
+
     /// Turns the upstream's header fields into those for the client.
     pub fn to_client(&self, headers: &mut HeaderMap, version: Version, permit: &Permit<'_>) {
         remove_hop_by_hop(headers);

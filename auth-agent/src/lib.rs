@@ -19,6 +19,7 @@ pub mod doctor;
 mod duration;
 pub mod edge;
 pub mod events;
+pub mod forward_auth;
 pub mod gateway;
 pub mod guesses;
 pub mod headers;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use auth_common::gcra::{self, Escalation, Limit};
 use auth_common::table::Line;
+use http::HeaderName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -27,6 +28,7 @@ use crate::config::Config;
 use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
+use crate::forward_auth::{self, ForwardAuth};
 use crate::gateway::Gateway;
 use crate::guesses::Guesses;
 use crate::issuers::Issuers;
@@ -96,6 +98,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
     let issuers = Arc::new(issuers);
     let server = Server::bind(&config)?;
+    let asked = forward_auth::Listener::bind(&config).await?;
     let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
 
     let ports: Vec<_> = server.addresses()?.iter().map(|address| address.port()).collect();
@@ -137,6 +140,13 @@ async fn serve(config: Arc<Config>) -> Result<()> {
             gateway.with_authorization_server(AuthorizationServer::new(&config, issuer, verify, revoke));
     }
     let gateway = Arc::new(gateway);
+    let (stop_asking, asking_stopped) = oneshot::channel::<()>();
+    let asking = asked.map(|listener| {
+        let identity = config.identity_headers.names().map(HeaderName::clone).to_vec();
+        let forward_auth = Arc::new(ForwardAuth::new(Arc::clone(&gateway), identity));
+        // Either way, it is time.
+        tokio::spawn(listener.run(forward_auth, async { drop(asking_stopped.await) }))
+    });
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();
     let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), async {
@@ -154,6 +164,10 @@ async fn serve(config: Arc<Config>) -> Result<()> {
             tracing::info!("stopping: the filter stays until `auth-agent detach`");
         })
         .await;
+    drop(stop_asking);
+    if let Some(asking) = asking {
+        asking.await?;
+    }
     drop(stop_control);
     drop(fresh_keys);
     watch.abort();

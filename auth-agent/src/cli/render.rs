@@ -82,8 +82,12 @@ fn packets(filter: &FilterStatus) -> String {
 }
 
 fn requests(http: &Snapshot) -> String {
-    let rows =
-        [("connections", http.connections), ("requests", http.requests), ("forwarded", http.forwarded)];
+    let rows = [
+        ("connections", http.connections),
+        ("requests", http.requests),
+        ("forwarded", http.forwarded),
+        ("permitted to other proxies", http.permitted),
+    ];
     let rows = rows.map(|(name, count)| [name.to_owned(), String::new(), count.to_string()]).into_iter();
     let refused = http.refusals.iter();
     let refused = refused.map(|(reason, count)| [reason.clone(), "refused".to_owned(), count.to_string()]);

@@ -3,6 +3,7 @@
 mod authorization_server;
 mod bounds;
 mod earlier;
+mod forward_auth;
 mod issuers;
 pub(super) mod limits;
 mod listeners;
@@ -26,6 +27,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let (names, upstreams) = upstreams::upstreams(&mut root);
     let route_sections = root.required_sections("route", "[[route]] with path, auth and upstream");
     let proxies = proxies(root.section("proxies"));
+    let forward_auth = forward_auth::forward_auth(root.section("forward_auth"), &kernel, &listeners);
     let mut issuers = issuers::issuers(&mut root);
     let authorization_server =
         authorization_server::authorization_server(root.section("authorization_server"), &mut issuers);
@@ -49,6 +51,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         authorization_server,
         classes,
         control,
+        forward_auth,
         identity_headers,
         issuers,
         kernel,

@@ -23,7 +23,7 @@ pub(super) use self::token::{claim, sensitive_claims, token_type};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Forwarding, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
+use super::{Forwarding, LocalAddress, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -344,6 +344,17 @@ pub(super) fn socket(folder: &Path) -> impl Fn(&DeValue<'_>) -> Checked<PathBuf>
                 format!("longer than the {MAX_BYTES} bytes that a socket's path may have"),
                 "choose a shorter path",
             )
+        }
+    }
+}
+
+/// `"127.0.0.1:9180"` or `"unix:/run/auth-agent/forward-auth.sock"`
+pub(super) fn local_address(folder: &Path) -> impl Fn(&DeValue<'_>) -> Checked<LocalAddress> {
+    move |value| {
+        let text = string(value, "write an address and a port, or \"unix:/path\"")?;
+        match text.strip_prefix("unix:") {
+            Some(path) => socket(folder)(&DeValue::String(path.into())).map(LocalAddress::Unix),
+            None => address(value).map(LocalAddress::Socket),
         }
     }
 }

@@ -30,7 +30,7 @@ fn listener(
     Some(Listener { address: address?, certificate: certificate?, key: key? })
 }
 
-fn port_is_free(port: u16, kernel: &Kernel) -> Checked<()> {
+pub(super) fn port_is_free(port: u16, kernel: &Kernel) -> Checked<()> {
     if kernel.plaintext_ports.contains(&port) {
         wrong(
             format!("{port} is a plaintext port: nothing sent there arrives"),

@@ -302,6 +302,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         authorization_server: None,
         classes: vec![],
         control: Control { allow_uids: vec![], socket: PathBuf::new() },
+        forward_auth: None,
         identity_headers: IdentityHeaders {
             issuer: HeaderName::from_static("x-auth-issuer"),
             method: HeaderName::from_static("x-auth-method"),

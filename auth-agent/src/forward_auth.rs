@@ -1,0 +1,82 @@
+//! Forward-auth: another proxy terminates TLS and forwards, and asks here about each request first.
+//!
+//! What a request is judged by is what the gateway judges its own by ([`Judge`](crate::judge::Judge)). The proxy is trusted
+//! with what it says of the request, whose every part it says exactly once; who can reach this listener can ask in any
+//! client's name, so it is on a loopback address or a Unix socket.
+
+mod listener;
+mod original;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CACHE_CONTROL;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response};
+use http_body_util::Full;
+
+pub use self::listener::{BindError, Listener};
+pub use self::original::Dialect;
+use crate::clock::Now;
+use crate::gateway::Gateway;
+use crate::refusal::{self, Refusal};
+
+/// Examples of what to write into the configuration of a proxy, by its name.
+pub const EXAMPLES: [(&str, &str); 4] = [
+    ("caddy", include_str!("forward_auth/examples/Caddyfile")),
+    ("envoy", include_str!("forward_auth/examples/envoy.yaml")),
+    ("nginx", include_str!("forward_auth/examples/nginx.conf")),
+    ("traefik", include_str!("forward_auth/examples/traefik.yaml")),
+];
+
+/// Answers what proxies ask.
+pub struct ForwardAuth {
+    gateway: Arc<Gateway>,
+    /// Names of the fields that carry the identity.
+    identity: Vec<HeaderName>,
+}
+
+impl ForwardAuth {
+    /// Over the gateway's configuration.
+    pub fn new(gateway: Arc<Gateway>, identity: Vec<HeaderName>) -> Self {
+        Self { gateway, identity }
+    }
+
+    /// The verdict on the request that the proxy at `peer` asks about.
+    pub async fn answer(&self, peer: Option<IpAddr>, request: Parts, now: Now) -> Response<Full<Bytes>> {
+        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let Some((dialect, target)) = Dialect::of(&request) else {
+            return self.gateway.refuse_asking(peer, &request, Refusal::RouteNotFound);
+        };
+        let (original, client) = match original::request(dialect, target, &request) {
+            Ok(original) => original,
+            Err(refusal) => return self.gateway.refuse_asking(peer, &request, refusal),
+        };
+        let respond = match dialect {
+            Dialect::Nginx => refusal::respond_to_nginx,
+            Dialect::Envoy | Dialect::Forwarded => refusal::respond,
+        };
+        match self.gateway.verify(&original, client, respond, now).await {
+            Ok(identity) => {
+                let mut response = Response::new(Full::default());
+                *response.headers_mut() = identity;
+                if dialect == Dialect::Envoy {
+                    self.add_absent(&mut response);
+                }
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                response
+            }
+            Err(response) => response,
+        }
+    }
+
+    /// Envoy leaves a field of the client's in place that the verdict has none of.
+    fn add_absent(&self, response: &mut Response<Full<Bytes>>) {
+        for name in &self.identity {
+            response.headers_mut().entry(name).or_insert(HeaderValue::from_static(""));
+        }
+    }
+}
