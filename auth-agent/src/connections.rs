@@ -12,7 +12,7 @@ mod users;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ impl Connections {
             peer: canonical(peer),
             protocol: OnceLock::new(),
             requests: AtomicU64::new(0),
+            resting: AtomicBool::new(false),
             users: Mutex::default(),
         });
         self.shard(id).insert(id, Arc::clone(&connection));
@@ -213,6 +214,7 @@ pub struct Connection {
     open: AtomicU64,
     protocol: OnceLock<Protocol>,
     requests: AtomicU64,
+    resting: AtomicBool,
     users: Mutex<Users>,
 }
 
@@ -243,6 +245,16 @@ impl Connection {
     /// Requests that are open.
     pub fn open_requests(&self) -> u64 {
         self.open.load(Relaxed)
+    }
+
+    /// Notes whether it waits for its client without buffers.
+    pub fn rest(&self, resting: bool) {
+        self.resting.store(resting, Relaxed);
+    }
+
+    /// Whether it waits for its client without buffers.
+    pub fn rests(&self) -> bool {
+        self.resting.load(Relaxed)
     }
 
     /// Who sent the last request that said so.

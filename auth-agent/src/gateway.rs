@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use tracing::{debug, info};
 
@@ -101,11 +101,14 @@ impl Gateway {
                 return answered(&method, response).map(Either::Left);
             }
             Ok(Judged::Permitted(canonical, permit)) => {
-                let request = Request::from_parts(parts, body);
+                let forwarded = async {
+                    settle_empty(&body).await?;
+                    let request = Request::from_parts(parts, body);
+                    self.proxy.forward(&permit, &canonical, source, request).await
+                };
                 tokio::select! {
-                    response = self.proxy.forward(&permit, &canonical, source, request) => {
-                        response.map_err(Refused::from)
-                    }
+                    biased;
+                    response = forwarded => response.map_err(Refused::from),
                     why = open.cut_off() => Err(cut_off(why).into()),
                 }
             }
@@ -276,6 +279,14 @@ impl Unread {
             body.linger();
         }
     }
+}
+
+/// Waits for the end of a body that is said to be empty: over HTTP/2 it comes by itself, and more may come instead.
+async fn settle_empty(body: &RequestBody) -> Result<(), Refusal> {
+    if body.size_hint().exact() == Some(0) && !body.is_end_stream() {
+        body.clone().frame().await.transpose()?;
+    }
+    Ok(())
 }
 
 /// An answer of ours as the method wants it: to HEAD, that to GET without its body (RFC 9110, 9.3.2). Over HTTP/1.1 the

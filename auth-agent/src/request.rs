@@ -177,6 +177,7 @@ mod tests {
             streams: NonZeroU32::MIN,
             token_bytes: some(1),
             uri_bytes: some(64),
+            workers: None,
         }
     }
 

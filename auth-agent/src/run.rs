@@ -153,17 +153,16 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         // Either way, it is time.
         let _ = control_stopped.await;
     }));
-    tracing::info!(listeners = ?server.addresses()?, "serving");
+    let addresses = server.addresses()?;
 
-    server
-        .run(&config, gateway, allowlist, async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("stopping: the filter stays until `auth-agent detach`");
-        })
-        .await;
+    let serving = server.start(&config, gateway, allowlist);
+    tracing::info!(listeners = ?addresses, "serving");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: the filter stays until `auth-agent detach`");
+    serving.drain(config.timeouts.drain).await;
     drop(stop_asking);
     if let Some(asking) = asking {
         asking.await?;

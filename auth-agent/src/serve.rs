@@ -3,18 +3,19 @@
 //! Invariants: every connection is its own task, bounded in number and in time; no connection outlives the
 //! drain; nothing is read as HTTP that has not come through TLS.
 
-use std::future::Future;
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
-use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use crate::allowlist::Allowlist;
@@ -29,13 +30,20 @@ mod activity;
 mod admission;
 mod connection;
 mod descriptors;
+mod front;
+mod http1;
+mod http2;
 mod listen;
+mod session;
 mod socket;
 mod tunnel;
+mod workers;
 
 use admission::Admission;
+use connection::reason_of;
 pub use descriptors::needed as descriptors_needed;
 pub use listen::BindError;
+use workers::{Places, Workers};
 
 /// Why the public listeners can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -46,33 +54,59 @@ pub enum ServeError {
     /// A certificate or key can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The system gives no threads.
+    #[error("can't start the threads that serve: {0}; see sizes.workers, and `ulimit -u`")]
+    Workers(io::Error),
 }
 
-/// Listeners that are open, with certificates that work; nothing is accepted before [`Server::run`].
+/// Listeners that are open, with certificates that work; nothing is accepted before [`Server::start`].
 pub struct Server {
     connections: Arc<Connections>,
-    /// `sizes.connections`, or as many as there are file descriptors for.
-    limit: usize,
-    listeners: Vec<(TcpListener, TlsAcceptor)>,
+    listeners: Vec<Open>,
+    workers: Workers,
+}
+
+/// One listener.
+struct Open {
+    /// As configured.
+    address: SocketAddr,
+    socket: TcpListener,
+    tls: Arc<ServerConfig>,
+}
+
+impl Open {
+    /// Certificates first: an address is not taken for what can't be served.
+    fn all(
+        config: &Config,
+        is_open: impl Fn(SocketAddr) -> bool,
+    ) -> Result<(Vec<Arc<ServerConfig>>, Vec<Self>), ServeError> {
+        let tls: Vec<_> = config
+            .listeners
+            .iter()
+            .map(|listener| tls::server_config(listener).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        let new = config.listeners.iter().zip(&tls).filter(|(listener, _)| !is_open(listener.address));
+        let new = new
+            .map(|(listener, tls)| {
+                let address = listener.address;
+                Ok(Self { address, socket: listen::bind(address)?, tls: Arc::clone(tls) })
+            })
+            .collect::<Result<_, BindError>>()?;
+        Ok((tls, new))
+    }
 }
 
 impl Server {
-    /// Opens every listener. Certificates first: an address is not taken for what can't be served.
-    /// Must be called within a tokio runtime.
+    /// Opens every listener, and starts the threads that will serve.
+    ///
+    /// # Errors
+    /// Of the first that can't be opened.
     pub fn bind(config: &Config) -> Result<Self, ServeError> {
-        let acceptors: Vec<_> = config
-            .listeners
-            .iter()
-            .map(|listener| tls::server_config(listener).map(|config| TlsAcceptor::from(Arc::new(config))))
-            .collect::<Result<_, _>>()?;
-        let sockets: Vec<_> = config
-            .listeners
-            .iter()
-            .map(|listener| listen::bind(listener.address))
-            .collect::<Result<_, _>>()?;
-        let limit = descriptors::make_room(config.sizes.connections.get());
-        let listeners = sockets.into_iter().zip(acceptors).collect();
-        Ok(Self { connections: Arc::default(), limit, listeners })
+        let (_, listeners) = Open::all(config, |_| false)?;
+        let workers =
+            config.sizes.workers.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let workers = Workers::start(workers).map_err(ServeError::Workers)?;
+        Ok(Self { connections: Arc::default(), listeners, workers })
     }
 
     /// The connections that will be open.
@@ -82,36 +116,119 @@ impl Server {
 
     /// The addresses that are listened on; with port 0 configured, the port that the system chose.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.listeners.iter().map(|(socket, _)| socket.local_addr()).collect()
+        self.listeners.iter().map(|listener| listener.socket.local_addr()).collect()
     }
 
-    /// Serves until `shutdown`, then stops accepting, lets open requests finish for `timeouts.drain`, and ends
-    /// what is left.
-    pub async fn run(
-        self,
-        config: &Config,
-        gateway: Arc<Gateway>,
-        allowlist: Arc<Allowlist>,
-        shutdown: impl Future<Output = ()>,
-    ) {
-        let phase = watch::Sender::new(Phase::Serving);
+    /// Serves from now on. Must be called within a tokio runtime.
+    pub fn start(self, config: &Config, gateway: Arc<Gateway>, allowlist: Arc<Allowlist>) -> Serving {
+        let limit = descriptors::make_room(config.sizes.connections.get());
         let grace = config.timeouts.credential_grace;
         let expiry = tokio::spawn(cut_expired(Arc::clone(&self.connections), Arc::clone(&gateway), grace));
         let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(config, allowlist, self.limit)),
+            admission: Arc::new(Admission::new(config, allowlist, limit)),
             connections: self.connections,
             gateway,
-            http1: http1_builder(&config.sizes, &config.timeouts),
-            http2: http2_builder(&config.sizes),
-            timeouts: config.timeouts,
+            places: self.workers.places(),
+            settings: ArcSwap::from_pointee(Settings::new(config)),
         });
-        for (socket, tls) in self.listeners {
-            tokio::spawn(accept::run(socket, tls, Arc::clone(&shared), phase.subscribe()));
+        let (listening, phase) = (Mutex::default(), watch::Sender::new(Phase::Serving));
+        let serving = Serving { expiry, listening, phase, shared, _workers: self.workers };
+        for open in self.listeners {
+            serving.listen(open);
         }
-        drop(shared);
-        shutdown.await;
-        drain(&phase, config.timeouts.drain).await;
-        expiry.abort();
+        serving
+    }
+}
+
+/// A server at work. It ends with [`Serving::drain`].
+pub struct Serving {
+    expiry: JoinHandle<()>,
+    /// By the address as configured.
+    listening: Mutex<HashMap<SocketAddr, Listening>>,
+    phase: watch::Sender<Phase>,
+    shared: Arc<Shared>,
+    /// Dropped, they end.
+    _workers: Workers,
+}
+
+struct Listening {
+    /// Dropped, it stops.
+    _stop: oneshot::Sender<()>,
+    tls: Arc<ArcSwap<ServerConfig>>,
+}
+
+/// What a change of the configuration needs of the system, and has got.
+pub struct Prepared {
+    new: Vec<Open>,
+    settings: Settings,
+    tls: Vec<(SocketAddr, Arc<ServerConfig>)>,
+}
+
+impl Serving {
+    /// Opens what is new in `config`; nothing changes yet.
+    ///
+    /// # Errors
+    /// If a listener can't be opened.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, ServeError> {
+        let (tls, new) = Open::all(config, |address| self.lock().contains_key(&address))?;
+        let addresses = config.listeners.iter().map(|listener| listener.address);
+        Ok(Prepared { new, settings: Settings::new(config), tls: addresses.zip(tls).collect() })
+    }
+
+    /// Changes over. Connections stay as they are, those of listeners that are gone, too.
+    pub fn apply(&self, prepared: Prepared) {
+        let Prepared { new, settings, tls } = prepared;
+        let limit = descriptors::make_room(settings.sizes.connections.get());
+        self.shared.admission.set_limits(limit, settings.sizes.connections_per_source.get());
+        self.shared.settings.store(Arc::new(settings));
+        let tls: HashMap<_, _> = tls.into_iter().collect();
+        self.lock().retain(|address, listening| match tls.get(address) {
+            Some(tls) => {
+                listening.tls.store(Arc::clone(tls));
+                true
+            }
+            None => false,
+        });
+        for open in new {
+            self.listen(open);
+        }
+    }
+
+    fn listen(&self, open: Open) {
+        let Open { address, socket, tls } = open;
+        let Some(seat) = self.shared.places.seat() else { return };
+        let (stop, stopped) = oneshot::channel();
+        let tls = Arc::new(ArcSwap::new(tls));
+        seat.spawn(accept::run(
+            socket,
+            Arc::clone(&tls),
+            Arc::clone(&self.shared),
+            self.phase.subscribe(),
+            stopped,
+        ));
+        self.lock().insert(address, Listening { _stop: stop, tls });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Listening>> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops accepting, lets open requests finish for `limit`, and ends what is left.
+    pub async fn drain(self, limit: Duration) {
+        drain(&self.phase, limit).await;
+        self.expiry.abort();
+    }
+}
+
+/// What connections go by from their start to their end.
+struct Settings {
+    sizes: Sizes,
+    timeouts: Timeouts,
+}
+
+impl Settings {
+    fn new(config: &Config) -> Self {
+        Self { sizes: config.sizes, timeouts: config.timeouts }
     }
 }
 
@@ -144,9 +261,17 @@ struct Shared {
     admission: Arc<Admission>,
     connections: Arc<Connections>,
     gateway: Arc<Gateway>,
-    http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
-    timeouts: Timeouts,
+    places: Places,
+    settings: ArcSwap<Settings>,
+}
+
+/// What a client that was told to go may take at least to do so.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Comes when nothing new is to be begun.
+async fn draining(phase: &mut watch::Receiver<Phase>) {
+    // Without a sender, the server is gone altogether.
+    drop(phase.wait_for(|phase| *phase != Phase::Serving).await);
 }
 
 /// Connections need no time to end once they are told to; this only keeps a bug from hanging the process.
@@ -161,51 +286,6 @@ async fn drain(phase: &watch::Sender<Phase>, limit: Duration) {
     warn!(connections = phase.receiver_count(), "ending the connections that are left after timeouts.drain");
     phase.send_replace(Phase::Ended);
     let _ = timeout(END_GRACE, phase.closed()).await;
-}
-
-/// The least that hyper takes, and more than a TLS record.
-const MIN_READ_BUFFER_BYTES: usize = 32 << 10;
-
-fn http1_builder(sizes: &Sizes, timeouts: &Timeouts) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .half_close(false)
-        .header_read_timeout(timeouts.headers)
-        .keep_alive(true)
-        .max_buf_size(sizes.header_bytes.get().max(MIN_READ_BUFFER_BYTES))
-        .max_header_size(sizes.header_bytes.get())
-        .max_headers(sizes.headers.get())
-        .timer(TokioTimer::new());
-    builder
-}
-
-/// What a client may have sent ahead of what has been forwarded: per stream, and per connection.
-const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-/// What may wait for a slow client, per stream.
-const SEND_BUFFER_BYTES: usize = 128 << 10;
-/// Streams that were reset before they were served, and streams that we reset for their errors, that end the
-/// connection (CVE-2023-44487, RUSTSEC-2024-0003).
-const MAX_RESETS_PENDING: usize = 20;
-const MAX_RESETS_FOR_ERRORS: usize = 128;
-/// Finds dead peers while a request is open; idle connections end earlier, by `timeouts.headers`.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-
-fn http2_builder(sizes: &Sizes) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .max_concurrent_streams(sizes.streams.get())
-        .max_header_list_size(u32::try_from(sizes.header_bytes.get()).unwrap_or(u32::MAX))
-        .max_local_error_reset_streams(MAX_RESETS_FOR_ERRORS)
-        .max_pending_accept_reset_streams(MAX_RESETS_PENDING)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .timer(TokioTimer::new());
-    builder
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct Sizes {
     pub token_bytes: NonZeroUsize,
     /// Request target, bytes.
     pub uri_bytes: NonZeroUsize,
+    /// Threads that serve; `None`: as many as there are processors for the agent.
+    pub workers: Option<NonZeroUsize>,
 }
 
 /// `[timeouts]`
@@ -37,8 +39,10 @@ pub struct Timeouts {
     pub drain: Duration,
     /// TLS handshake.
     pub handshake: Duration,
-    /// From the connection or the last response to the end of the next request's headers.
+    /// From the connection to the end of the first request's headers, and for those of each later one.
     pub headers: Duration,
+    /// Without a request, on a connection that has served one.
+    pub idle: Duration,
     /// From the whole request to the upstream's response headers.
     pub response: Duration,
     /// Without a byte in either direction on a connection that was upgraded.

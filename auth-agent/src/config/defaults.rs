@@ -135,6 +135,7 @@ impl Default for Sizes {
             streams: nonzero(100),
             token_bytes: size(8 << 10),
             uri_bytes: size(8 << 10),
+            workers: None,
         }
     }
 }
@@ -154,6 +155,7 @@ impl Default for Timeouts {
             drain: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(15),
+            idle: Duration::from_secs(60),
             response: Duration::from_secs(30),
             upgraded_idle: Duration::from_secs(300),
         }

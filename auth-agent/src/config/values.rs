@@ -5,7 +5,7 @@ mod token;
 mod url;
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -128,6 +128,17 @@ pub(super) fn count<T: TryFrom<NonZeroU32>>(
             format!("{} is not a number in range", described(value)),
             format!("write {} to {}", range.start(), range.end()),
         ),
+    }
+}
+
+/// `"auto"`, or a number.
+pub(super) fn workers(value: &DeValue<'_>) -> Checked<Option<NonZeroUsize>> {
+    match value {
+        DeValue::String(text) if text == "auto" => Ok(None),
+        DeValue::Integer(_) => count(1..=1_024)(value).map(Some),
+        other => {
+            wrong(format!("{} is no number of threads", described(other)), "write \"auto\", or 1 to 1024")
+        }
     }
 }
 

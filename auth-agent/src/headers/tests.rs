@@ -27,6 +27,7 @@ fn target() -> Canonical {
         streams: NonZeroU32::MIN,
         token_bytes: some(1),
         uri_bytes: some(64),
+        workers: None,
     };
     let request = Request::get("/").header("host", "api.example").body(()).unwrap();
     request::canonicalise(&request.into_parts().0, None, &sizes).unwrap()

@@ -1,40 +1,48 @@
 //! Accepting connections, whatever happens to the last one.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
-use super::{Phase, Shared, connection};
+use super::{Phase, Shared, connection, draining};
 use crate::clock::UnixTime;
 use crate::counters;
 
 /// Without file descriptors or memory, trying again at once would only burn the CPU that could free some.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until the server drains; closing the socket then lets the kernel refuse newcomers.
+/// Accepts until the server drains or the listener is `stopped`; closing the socket then lets the kernel refuse newcomers.
 pub(super) async fn run(
-    socket: TcpListener,
-    tls: TlsAcceptor,
+    socket: StdListener,
+    tls: Arc<ArcSwap<ServerConfig>>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
+    mut stopped: oneshot::Receiver<()>,
 ) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return error!(%error, "can't accept connections"),
+    };
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+            () = draining(&mut phase) => return,
+            _ = &mut stopped => return,
         };
         match accepted {
             Ok((stream, address)) => {
                 failing = false;
-                admit(stream, address, &tls, &shared, &phase);
+                admit(stream, address, tls.load_full(), &shared, &phase);
             }
             Err(error) if is_about_the_connection(&error) => {
                 debug!(%error, "connection lost before it was accepted");
@@ -53,7 +61,7 @@ pub(super) async fn run(
 fn admit(
     stream: TcpStream,
     address: SocketAddr,
-    tls: &TlsAcceptor,
+    tls: Arc<ServerConfig>,
     shared: &Arc<Shared>,
     phase: &watch::Receiver<Phase>,
 ) {
@@ -65,8 +73,19 @@ fn admit(
             // getsockname(2) does not fail on a socket that was just accepted.
             let Ok(local) = stream.local_addr() else { return };
             let entry = shared.connections.enter(local, address, UnixTime::now());
-            let (tls, shared, phase) = (tls.clone(), Arc::clone(shared), phase.clone());
-            tokio::spawn(connection::serve(stream, entry, slot, tls, shared, phase));
+            let Some(seat) = shared.places.seat() else { return };
+            let (tls, shared, phase) = (TlsAcceptor::from(tls), Arc::clone(shared), phase.clone());
+            if seat.is_here() {
+                return seat.spawn(connection::serve(stream, entry, slot, tls, shared, phase));
+            }
+            // A socket belongs to the runtime whose poll it is in.
+            let Ok(stream) = stream.into_std() else { return };
+            seat.spawn(async move {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => connection::serve(stream, entry, slot, tls, shared, phase).await,
+                    Err(error) => warn!(%error, "a connection was lost"),
+                }
+            });
         }
         Err(full) => {
             debug!(%source, reason = full.name(), "connection closed");

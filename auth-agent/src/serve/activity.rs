@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,16 +19,19 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The open exchanges of one connection.
 #[derive(Debug)]
-pub(super) struct Activity(Mutex<State>);
+pub(super) struct Activity {
+    state: Mutex<State>,
+    unsent: AtomicBool,
+}
 
 #[derive(Debug)]
 struct State {
-    /// Exchanges that are not over.
+    /// Exchanges that there have been.
+    begun: u64,
+    /// Those that are not over.
     open: usize,
     /// Those in which it is not the client that we wait for.
     ours: usize,
-    /// Whether there has been one.
-    served: bool,
     /// When one of them last began, ended or got further.
     since: Instant,
 }
@@ -43,17 +47,38 @@ pub(super) enum Stuck {
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { open: 0, ours: 0, served: false, since: Instant::now() })))
+        let state = State { begun: 0, open: 0, ours: 0, since: Instant::now() };
+        Arc::new(Self { state: Mutex::new(state), unsent: AtomicBool::new(false) })
+    }
+
+    /// How many exchanges there have been.
+    pub(super) fn begun(&self) -> u64 {
+        self.lock().begun
+    }
+
+    /// Whether something that was written may not have gone out yet.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent.load(Relaxed)
+    }
+
+    /// Notes whether something was written that may not have gone out yet.
+    pub(super) fn note_unsent(&self, unsent: bool) {
+        self.unsent.store(unsent, Relaxed);
     }
 
     /// Ends when nothing has moved for `idle` with no request open, or for `unread` with some open that only
     /// the client holds up.
     pub(super) async fn stuck(&self, idle: Duration, unread: Duration) -> Stuck {
+        self.stuck_after(None, idle, unread).await
+    }
+
+    /// As [`Self::stuck`], but not idle before there have been more exchanges than `begun`.
+    pub(super) async fn stuck_after(&self, begun: Option<u64>, idle: Duration, unread: Duration) -> Stuck {
         loop {
             let now = Instant::now();
             // Whatever becomes of the connection after this moment, it is not stuck before this.
             let next = now + idle.min(unread);
-            let deadline = match self.lock().deadline(idle, unread) {
+            let deadline = match self.lock().deadline(begun, idle, unread) {
                 Some((deadline, stuck)) if deadline <= now => return stuck,
                 Some((deadline, _)) => deadline.min(next),
                 None => next,
@@ -65,9 +90,9 @@ impl Activity {
     /// Notes that a request has come; it is our turn.
     pub(super) fn begin(self: &Arc<Self>) -> Exchange {
         self.update(|state| {
+            state.begun += 1;
             state.open += 1;
             state.ours += 1;
-            state.served = true;
         });
         Exchange { activity: Arc::clone(self), ours: true }
     }
@@ -86,14 +111,15 @@ impl Activity {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
     /// When this state has lasted too long, and what is the matter then.
-    fn deadline(&self, idle: Duration, unread: Duration) -> Option<(Instant, Stuck)> {
+    fn deadline(&self, begun: Option<u64>, idle: Duration, unread: Duration) -> Option<(Instant, Stuck)> {
         match (self.open, self.ours) {
+            (0, _) if begun.is_some_and(|begun| self.begun <= begun) => None,
             (0, _) => Some((self.since + idle, Stuck::Idle)),
             (_, 0) => Some((self.since + unread, Stuck::Unread)),
             _ => None,
@@ -102,7 +128,7 @@ impl State {
 
     fn farewell(&self, now: Instant, least: Duration, unread: Duration) -> Duration {
         let least = now.saturating_duration_since(self.since) + least;
-        if self.served { least.max(unread) } else { least }
+        if self.begun > 0 { least.max(unread) } else { least }
     }
 }
 
@@ -189,7 +215,7 @@ mod tests {
     /// What is the matter `after` the last move, if anything is.
     fn stuck(activity: &Activity, after: Duration) -> Option<Stuck> {
         let state = activity.lock();
-        let (deadline, stuck) = state.deadline(IDLE, UNREAD)?;
+        let (deadline, stuck) = state.deadline(None, IDLE, UNREAD)?;
         (deadline <= state.since + after).then_some(stuck)
     }
 

@@ -31,27 +31,29 @@ impl Full {
 pub(super) struct Admission {
     allowlist: Arc<Allowlist>,
     ipv6_prefix: u8,
-    limit: usize,
-    limit_per_source: usize,
     open: Mutex<Open>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     by_source: HashMap<IpAddr, usize>,
+    limit: usize,
+    limit_per_source: usize,
     total: usize,
 }
 
 impl Admission {
     /// At most `limit` connections; those on the allowlist pass the limit per source.
     pub(super) fn new(config: &Config, allowlist: Arc<Allowlist>, limit: usize) -> Self {
-        Self {
-            allowlist,
-            ipv6_prefix: config.kernel.ipv6_prefix,
-            limit,
-            limit_per_source: config.sizes.connections_per_source.get(),
-            open: Mutex::default(),
-        }
+        let limit_per_source = config.sizes.connections_per_source.get();
+        let open = Mutex::new(Open { limit, limit_per_source, ..Open::default() });
+        Self { allowlist, ipv6_prefix: config.kernel.ipv6_prefix, open }
+    }
+
+    /// From now on; whoever is over them by that stays.
+    pub(super) fn set_limits(&self, limit: usize, limit_per_source: usize) {
+        let mut open = self.lock();
+        (open.limit, open.limit_per_source) = (limit, limit_per_source);
     }
 
     /// Counts a connection from `address` until the slot is dropped. Allowlisted sources pass the limit per
@@ -59,11 +61,11 @@ impl Admission {
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Full> {
         let source = limits::aggregate(address, self.ipv6_prefix);
         let mut open = self.lock();
-        if open.total >= self.limit {
+        if open.total >= open.limit {
             return Err(Full::Connections);
         }
         let of_source = open.by_source.get(&source).copied().unwrap_or(0);
-        if of_source >= self.limit_per_source && !self.allowlist.contains(address) {
+        if of_source >= open.limit_per_source && !self.allowlist.contains(address) {
             return Err(Full::ConnectionsPerSource);
         }
         open.by_source.insert(source, of_source + 1);
@@ -104,9 +106,7 @@ mod tests {
         Arc::new(Admission {
             allowlist: Arc::new(Allowlist::new(vec!["10.0.0.0/8".parse().unwrap()])),
             ipv6_prefix: 64,
-            limit: 5,
-            limit_per_source: 2,
-            open: Mutex::default(),
+            open: Mutex::new(Open { limit: 5, limit_per_source: 2, ..Open::default() }),
         })
     }
 

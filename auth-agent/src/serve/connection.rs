@@ -1,34 +1,23 @@
 //! One connection: the TLS handshake, then HTTP by what was negotiated, until either side has had enough.
 
-use std::convert::Infallible;
 use std::error::Error;
-use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use http_body_util::Either;
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
-use super::activity::{Activity, Stuck, Watched};
 use super::admission::Slot;
+use super::front::Front;
+use super::session::Session;
 use super::socket::Socket;
-use super::{Phase, Shared, tunnel};
+use super::{Phase, Shared, http1, http2};
 use crate::connections::{Connection, Entry, Protocol};
-use crate::gateway::{AnswerBody, Now, Peer};
-
-/// What a client that was told to go may take at least to do so.
-const GOODBYE: Duration = Duration::from_secs(2);
+use crate::deadline::Deadline;
+use crate::gateway::Peer;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
@@ -61,36 +50,24 @@ async fn exchange(
     shared: &Arc<Shared>,
     phase: watch::Receiver<Phase>,
 ) -> Option<&'static str> {
+    let settings = shared.settings.load_full();
     let stream = Socket::new(stream, Arc::clone(&connection));
-    let stream = match handshake(stream, tls, shared.timeouts.handshake).await {
+    // Boxed, as everything that is over before the connection is: this future is as large as its largest state.
+    let stream = match Box::pin(handshake(stream, tls, settings.timeouts.handshake)).await {
         Ok(stream) => stream,
         Err(reason) => return Some(reason),
     };
-    let session = stream.get_ref().1;
-    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let tls = stream.get_ref().1;
+    let is_http2 = tls.alpn_protocol() == Some(b"h2");
     connection.speaks(if is_http2 { Protocol::Http2 } else { Protocol::Http1 });
     let source = connection.peer.ip();
-    let server_name = session.server_name().map(Arc::from);
-    let peer = Arc::new(Peer { connection, server_name, source });
-    let activity = Activity::new();
-    let next = Arc::new(tunnel::Next::default());
-    let service = service_fn(|request| {
-        let (shared, peer, activity) = (Arc::clone(shared), Arc::clone(&peer), Arc::clone(&activity));
-        answer(shared, peer, activity, Arc::clone(&next), request)
-    });
-    let io = TokioIo::new(stream);
+    let server_name = tls.server_name().map(Arc::from);
+    let session = Session::new(Peer { connection, server_name, source }, settings, Arc::clone(shared));
+    let front = Front::new(stream, Arc::clone(&session.activity));
     if is_http2 {
-        let connection = shared.http2.serve_connection(io, service);
-        drive(connection, http2::Connection::graceful_shutdown, &activity, shared, phase).await
+        Box::pin(http2::serve(front, &session, phase)).await
     } else {
-        let connection = shared.http1.serve_connection(io, service).with_upgrades();
-        let finish = http1::UpgradeableConnection::graceful_shutdown;
-        let reason = drive(connection, finish, &activity, shared, phase).await;
-        let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match next {
-            Some((tunnel, open)) => tunnel::run(tunnel, open, shared.timeouts.upgraded_idle).await,
-            None => reason,
-        }
+        http1::serve(front, &session, phase).await
     }
 }
 
@@ -98,66 +75,19 @@ async fn handshake(
     stream: Socket,
     tls: TlsAcceptor,
     limit: Duration,
-) -> Result<TlsStream<Socket>, &'static str> {
-    match timeout(limit, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => {
-            debug!(%error, "handshake failed");
-            Err("handshake-failed")
-        }
-        Err(_) => Err("handshake-timeout"),
-    }
-}
-
-async fn answer(
-    shared: Arc<Shared>,
-    peer: Arc<Peer>,
-    activity: Arc<Activity>,
-    next: Arc<tunnel::Next>,
-    request: Request<Incoming>,
-) -> Result<Response<Watched<AnswerBody>>, Infallible> {
-    let open = Arc::new(peer.connection.begin());
-    let exchange = activity.begin();
-    let mut response = shared.gateway.answer(&peer, &open, request, Now::read()).await;
-    if let Some(tunnel) = response.extensions_mut().remove() {
-        *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((tunnel, Arc::clone(&open)));
-    }
-    let forwarded = matches!(response.body(), Either::Right(_));
-    Ok(response.map(|body| Watched::new(body, exchange, open, forwarded)))
-}
-
-/// Runs the connection; tells it to `finish` when the server drains or it has nothing to do, and drops it when
-/// the client does not take what it asked for.
-async fn drive<C: Future<Output = hyper::Result<()>>>(
-    connection: C,
-    finish: fn(Pin<&mut C>),
-    activity: &Activity,
-    shared: &Shared,
-    mut phase: watch::Receiver<Phase>,
-) -> Option<&'static str> {
-    let mut connection = pin!(connection);
-    let timeouts = &shared.timeouts;
-    let reason = tokio::select! {
-        result = connection.as_mut() => return result.err().and_then(|error| reason_of(&error)),
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => "drain",
-        stuck = activity.stuck(timeouts.headers, timeouts.body_idle) => match stuck {
-            Stuck::Idle => "idle",
-            Stuck::Unread => return Some("unread"),
-        },
-    };
-    finish(connection.as_mut());
-    let idle = activity.farewell(GOODBYE, timeouts.body_idle);
+) -> Result<Box<TlsStream<Socket>>, &'static str> {
     tokio::select! {
-        result = connection => result.err().and_then(|error| reason_of(&error)),
-        stuck = activity.stuck(idle, timeouts.body_idle) => match stuck {
-            Stuck::Idle => Some(reason),
-            Stuck::Unread => Some("unread"),
-        },
+        biased;
+        result = tls.accept(stream) => result.map(Box::new).map_err(|error| {
+            debug!(%error, "handshake failed");
+            "handshake-failed"
+        }),
+        () = Deadline::after(limit) => Err("handshake-timeout"),
     }
 }
 
 /// The name under which a failed connection is counted; none for a client that just went.
-fn reason_of(error: &hyper::Error) -> Option<&'static str> {
+pub(super) fn reason_of(error: &hyper::Error) -> Option<&'static str> {
     debug!(%error, "connection failed");
     if let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) {
         // Else it was the client's own decision, or the network's.

@@ -1,11 +1,10 @@
 //! Opening a listening socket.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::TcpListener;
 
 /// Connections that the kernel may hold ready for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -48,7 +47,7 @@ pub enum BindError {
 
 /// Listens on `address`; on `[::]`, for IPv4 too, whatever `net.ipv6.bindv6only` says.
 pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    open(address).and_then(TcpListener::from_std).map_err(|source| match source.kind() {
+    open(address).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse { address },
         io::ErrorKind::AddrNotAvailable => BindError::NotAvailable { address },
         io::ErrorKind::PermissionDenied => BindError::Permission { address },
@@ -56,7 +55,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     })
 }
 
-fn open(address: SocketAddr) -> io::Result<StdListener> {
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -78,8 +77,8 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_taken_port_and_a_foreign_address_are_named_with_their_cure() {
+    #[test]
+    fn a_taken_port_and_a_foreign_address_are_named_with_their_cure() {
         let first = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let taken = first.local_addr().unwrap();
         let error = bind(taken).unwrap_err().to_string();
@@ -88,12 +87,13 @@ mod tests {
         assert!(error.starts_with("can't listen on 192.0.2.1:443: no interface has this address"), "{error}");
     }
 
-    #[tokio::test]
-    async fn the_unspecified_ipv6_address_takes_ipv4_too() {
+    #[test]
+    fn the_unspecified_ipv6_address_takes_ipv4_too() {
         let Ok(listener) = bind("[::]:0".parse().unwrap()) else { return };
         let port = listener.local_addr().unwrap().port();
         let _client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let (accepted, peer) = listener.accept().await.unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (accepted, peer) = listener.accept().unwrap();
         assert_eq!(peer.ip().to_canonical(), Ipv4Addr::LOCALHOST);
         assert!(accepted.nodelay().unwrap());
     }

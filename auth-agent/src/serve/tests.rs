@@ -9,6 +9,7 @@ mod http2;
 mod issuer;
 mod proxies;
 mod requests;
+mod resting;
 mod revocation;
 mod routes;
 mod smuggling;

@@ -24,6 +24,7 @@ pub(super) fn sizes(mut section: Section<'_>) -> Sizes {
         streams: section.or("streams", values::count(1..=10_000), default.streams),
         token_bytes: section.or("token_bytes", values::nonzero_bytes(256..=64 * KIB), default.token_bytes),
         uri_bytes: section.or("uri_bytes", values::nonzero_bytes(256..=64 * KIB), default.uri_bytes),
+        workers: section.or("workers", values::workers, default.workers),
     };
     section.finish();
     sizes
@@ -43,6 +44,7 @@ pub(super) fn timeouts(mut section: Section<'_>) -> Timeouts {
         drain: timeout("drain", default.drain),
         handshake: timeout("handshake", default.handshake),
         headers: timeout("headers", default.headers),
+        idle: timeout("idle", default.idle),
         response: timeout("response", default.response),
         upgraded_idle: timeout("upgraded_idle", default.upgraded_idle),
     };

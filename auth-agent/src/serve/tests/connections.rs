@@ -127,8 +127,11 @@ async fn a_stalled_handshake_ends() {
 
 #[tokio::test]
 async fn slow_headers_and_idle_connections_end() {
-    let edge =
-        Edge::with(Fake::new(10, 10), |config| config.timeouts.headers = Duration::from_millis(200)).await;
+    let edge = Edge::with(Fake::new(10, 10), |config| {
+        config.timeouts.headers = Duration::from_millis(200);
+        config.timeouts.idle = Duration::from_millis(200);
+    })
+    .await;
     let slow = async {
         let stream = edge.connect(Some("localhost"), &[]).await.unwrap();
         let (reader, mut writer) = tokio::io::split(stream);
