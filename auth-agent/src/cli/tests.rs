@@ -443,7 +443,8 @@ fn a_certificate_that_does_not_fit_its_key_is_found_before_the_start() {
     ];
     for (certificate, key, words) in table {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
-        let listener = Listener { address: ([127, 0, 0, 1], 443).into(), certificate, key };
+        let listener =
+            Listener { address: ([127, 0, 0, 1], 443).into(), certificate, key, proxy_protocol: false };
         let error = check::certificate(&listener).err().unwrap_or_default();
         assert!(error.contains(words) && error.is_empty() == words.is_empty(), "{words}: {error}");
     }

@@ -12,4 +12,6 @@ pub struct Listener {
     pub certificate: PathBuf,
     /// PEM private key.
     pub key: PathBuf,
+    /// Whether every connection starts with a header of the PROXY protocol, from a trusted proxy.
+    pub proxy_protocol: bool,
 }

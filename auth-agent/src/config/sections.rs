@@ -18,7 +18,7 @@ use self::earlier::Earlier;
 use self::routes::Given;
 use super::defaults::{HOUR, SECOND};
 use super::document::{Checked, Section, wrong};
-use super::{ApiKeys, Config, Control, IdentityHeaders, Kernel, Proxies, Store, Tokens, values};
+use super::{ApiKeys, Config, Control, IdentityHeaders, Kernel, Listener, Proxies, Store, Tokens, values};
 
 /// Reads the whole file.
 pub(super) fn config(mut root: Section<'_>) -> Config {
@@ -27,6 +27,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let (names, upstreams) = upstreams::upstreams(&mut root);
     let route_sections = root.required_sections("route", "[[route]] with path, auth and upstream");
     let proxies = proxies(root.section("proxies"));
+    root.check("listener", are_reachable(&listeners, &proxies));
     let forward_auth = forward_auth::forward_auth(root.section("forward_auth"), &kernel, &listeners);
     let mut issuers = issuers::issuers(&mut root);
     let authorization_server =
@@ -147,6 +148,17 @@ fn identity_headers(mut section: Section<'_>, api_keys: &ApiKeys) -> IdentityHea
     };
     section.finish();
     identity_headers
+}
+
+/// A listener that takes connections from trusted proxies only needs some.
+fn are_reachable(listeners: &[Listener], proxies: &Proxies) -> Checked<()> {
+    match listeners.iter().find(|listener| listener.proxy_protocol && proxies.trusted.is_empty()) {
+        Some(listener) => wrong(
+            format!("{} speaks the PROXY protocol, and no proxy is trusted to", listener.address),
+            "name the proxies in [proxies] trusted, or take proxy_protocol out",
+        ),
+        None => Ok(()),
+    }
 }
 
 fn proxies(mut section: Section<'_>) -> Proxies {

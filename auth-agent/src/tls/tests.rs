@@ -31,6 +31,7 @@ fn error(certificate: Option<&str>, key: Option<&str>) -> Option<String> {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         certificate: file("cert.pem", certificate),
         key: file("key.pem", key),
+        proxy_protocol: false,
     };
     let error = server_config(&listener).err()?.to_string();
     assert!(!error.contains("PRIVATE KEY"));

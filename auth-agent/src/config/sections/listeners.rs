@@ -22,12 +22,13 @@ fn listener(
     let address = section.required("address", values::address, r#"address = "[::]:443""#);
     let certificate = section.required("certificate", &path, r#"certificate = "edge.crt""#);
     let key = section.required("key", &path, r#"key = "edge.key""#);
+    let proxy_protocol = section.or("proxy_protocol", values::boolean, false);
     if let Some(address) = address {
         section.check("address", port_is_free(address.port(), kernel));
         earlier.check(&section, "address", address, overlap);
     }
     section.finish();
-    Some(Listener { address: address?, certificate: certificate?, key: key? })
+    Some(Listener { address: address?, certificate: certificate?, key: key?, proxy_protocol })
 }
 
 pub(super) fn port_is_free(port: u16, kernel: &Kernel) -> Checked<()> {

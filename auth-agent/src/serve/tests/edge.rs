@@ -107,6 +107,8 @@ pub struct Edge {
     pub address: SocketAddr,
     pub connections: Arc<Connections>,
     pub debts: Arc<Fake>,
+    /// What each connection starts with, before TLS.
+    pub prelude: Vec<u8>,
     pub revocations: Arc<Revocations>,
     pub server: JoinHandle<()>,
     pub upstream: Upstream,
@@ -165,6 +167,7 @@ impl Edge {
             address,
             connections,
             debts,
+            prelude: Vec::new(),
             revocations: Arc::default(),
             server,
             upstream,
@@ -207,7 +210,8 @@ impl Edge {
         config.enable_sni = server_name.is_some();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let name = ServerName::try_from(server_name.unwrap_or("localhost").to_owned()).unwrap();
-        let stream = TcpStream::connect(self.address).await?;
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(&self.prelude).await?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
@@ -326,7 +330,12 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             },
             ..Limits::default()
         },
-        listeners: vec![Listener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), certificate, key }],
+        listeners: vec![Listener {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            certificate,
+            key,
+            proxy_protocol: false,
+        }],
         proxies: Proxies::default(),
         routes: vec![
             route(Auth::Required, "/api", &[], 0),
