@@ -23,6 +23,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod upstream;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -41,7 +41,9 @@ pub use self::proxies::{Forwarding, Proxies};
 pub use self::route::{
     Auth, HeaderChanges, HostPattern, PathPattern, Retries, Rewrite, Route, RouteTimeouts, Segment, Template,
 };
-pub use self::upstream::Upstream;
+pub use self::upstream::{
+    Address, Balance, Ejection, HealthCheck, NotAnAddress, Place, Protocol, Scheme, Upstream, UpstreamTls,
+};
 
 /// A configuration that names every field, with its default where it has one.
 pub const EXAMPLE: &str = include_str!("config/example.toml");

@@ -22,6 +22,7 @@ mod socket;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod upstreams;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -290,6 +291,7 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/sources/{address}", get(filter::source))
         .route("/v1/status", get(filter::status))
         .route("/v1/tokens", post(issuer::issue))
+        .route("/v1/upstreams", get(upstreams::list))
         .fallback(|| async { Problem::Path })
         .method_not_allowed_fallback(|| async { Problem::Method })
         .layer(DefaultBodyLimit::max(body::BODY_BYTES))

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
+
+use crate::proxy::Board;
 
 /// Counters since the start of the process.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ pub struct Counters {
     pub requests: AtomicU64,
     /// What is done with tokens.
     pub tokens: Arc<TokenCounters>,
+    /// How the upstreams are doing, once there is a way to them.
+    pub upstreams: OnceLock<Arc<Board>>,
 }
 
 impl Counters {

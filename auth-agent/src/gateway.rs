@@ -24,7 +24,7 @@ use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::limits::{self, SourceDebts};
 use crate::policy::Permit;
-use crate::proxy::{Proxy, RequestBody, ResponseBody};
+use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
 
@@ -53,16 +53,21 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway for one configuration.
+    /// A gateway for one configuration. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// An upstream's certificates or authorities can't be used.
     pub fn new(
         config: Arc<Config>,
         verify: Arc<dyn Verify>,
         debts: Arc<dyn SourceDebts>,
         counters: Arc<Counters>,
-    ) -> Self {
-        let (proxy, rules) = (Proxy::new(&config), Rules::new(&config));
+    ) -> Result<Self, UpstreamTlsError> {
+        let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
+        // The first one stays: the proxies that come next write on the same.
+        let _ = counters.upstreams.set(proxy.board());
         let judge = Judge::new(config, Arc::clone(&verify), debts);
-        Self { authorization_server: None, counters, judge, proxy, rules, verify }
+        Ok(Self { authorization_server: None, counters, judge, proxy, rules, verify })
     }
 
     /// With a built-in issuer.

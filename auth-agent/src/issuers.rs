@@ -32,7 +32,7 @@ pub use self::keeper::RestoreError;
 pub use self::saved::SavedError;
 use self::status::listed;
 pub use self::status::{IssuerKey, IssuerStatus};
-pub use self::trust::{TrustError, bundle};
+pub use self::trust::{TrustError, bundle, trusted};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{Issuer, KeySource};
 use crate::token::{UnknownKey, Verifier};

@@ -1,87 +1,120 @@
-//! Forwarding to the upstreams: plain HTTP/1.1 over pooled connections, bodies streamed both ways.
+//! Forwarding to the upstreams: over connections of their own to each of their endpoints, bodies streamed both ways.
 
-use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::{Client, Error, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, sleep_until};
-use tracing::warn;
 
-use crate::config::{Config, Upstream};
+use crate::config::{Balance, Config, Sizes, Timeouts};
+use crate::deadline::Deadline;
 use crate::headers::{self, Rules};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::request::Canonical;
 
+mod balance;
 mod body;
+mod check;
+mod connect;
+mod ejection;
+mod endpoint;
+mod exchange;
+mod group;
+mod health;
+mod link;
+mod multiplex;
+mod queue;
+mod report;
+mod resolve;
+mod response;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod tls;
 mod upgrade;
 
-pub use body::{RequestBody, ResponseBody};
+pub use body::{BodyLimits, RequestBody};
+use exchange::{Answer, Exchange};
+use group::Kept;
+pub use report::{Board, EndpointState, EndpointStatus, UpstreamStatus};
+use resolve::{Resolve, System};
+pub use response::{ResponseBody, ResponseError};
+pub use tls::{UpstreamTlsError, check_files};
 use upgrade::Offer;
-pub use upgrade::Tunnel;
-
-/// Idle connections are closed before a common server would (Node.js: 5 s), so that few requests meet a
-/// connection that the upstream has just given up.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-const POOL_IDLE_PER_ENDPOINT: usize = 128;
-const KEEPALIVE: Duration = Duration::from_secs(30);
-/// What one upstream connection may buffer of a response, header fields included.
-const READ_BUFFER_BYTES: usize = 128 << 10;
+pub use upgrade::{Tunnel, UpstreamEnd};
 
 /// The way to the upstreams of one configuration.
 #[derive(Debug)]
 pub struct Proxy {
-    body_bytes: u64,
-    body_idle: Duration,
-    client: Client<HttpConnector, RequestBody>,
-    response: Duration,
+    board: Arc<Board>,
+    resolver: Arc<dyn Resolve>,
     rules: Rules,
-    upstreams: Vec<Endpoints>,
-}
-
-#[derive(Debug)]
-struct Endpoints {
-    authorities: Vec<Authority>,
-    name: Arc<str>,
-    next: AtomicUsize,
+    sizes: Sizes,
+    timeouts: Timeouts,
+    upstreams: Vec<Arc<Kept>>,
 }
 
 impl Proxy {
-    /// A proxy with an empty pool.
-    pub fn new(config: &Config) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(config.timeouts.connect));
-        connector.set_keepalive(Some(KEEPALIVE));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_IDLE_PER_ENDPOINT)
-            .http1_max_buf_size(READ_BUFFER_BYTES)
-            .build(connector);
-        Self {
-            body_bytes: config.sizes.body_bytes,
-            body_idle: config.timeouts.body_idle,
-            client,
-            response: config.timeouts.response,
+    /// A proxy without a connection yet. Must be called within a tokio runtime, whose tasks look after the endpoints.
+    /// Blocks on small files.
+    ///
+    /// # Errors
+    /// An upstream's certificates or authorities can't be used.
+    pub fn new(config: &Config) -> Result<Self, UpstreamTlsError> {
+        Self::build(config, &[], Arc::default(), Arc::new(System))
+    }
+
+    /// The proxy for another configuration: upstreams that it leaves alone keep their connections, and what is known of
+    /// their endpoints.
+    ///
+    /// # Errors
+    /// As for [`Proxy::new`]; nothing has changed then.
+    pub fn next(&self, config: &Config) -> Result<Self, UpstreamTlsError> {
+        Self::build(config, &self.upstreams, Arc::clone(&self.board), Arc::clone(&self.resolver))
+    }
+
+    fn build(
+        config: &Config,
+        known: &[Arc<Kept>],
+        board: Arc<Board>,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, UpstreamTlsError> {
+        let connect = config.timeouts.connect;
+        let upstreams = config.upstreams.iter().map(|upstream| {
+            let same = known.iter().find(|kept| kept.is_as(upstream, connect));
+            same.map_or_else(
+                || Kept::new(upstream, connect, Arc::clone(&resolver)).map(Arc::new),
+                |kept| Ok(Arc::clone(kept)),
+            )
+        });
+        let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
+        board.show(&upstreams);
+        Ok(Self {
+            board,
+            resolver,
             rules: Rules::new(config),
-            upstreams: config.upstreams.iter().map(Endpoints::new).collect(),
-        }
+            sizes: config.sizes,
+            timeouts: config.timeouts,
+            upstreams,
+        })
+    }
+
+    /// Where it is told how the upstreams are doing, also those of proxies that come [next](Self::next).
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
     }
 
     /// `body` within the limits that all requests share.
     pub fn body(&self, body: Incoming) -> RequestBody {
-        RequestBody::new(body, self.body_bytes, self.body_idle)
+        RequestBody::new(body, self.limits(self.sizes.body_bytes, self.timeouts.body_idle))
+    }
+
+    fn limits(&self, bytes: u64, idle: std::time::Duration) -> BodyLimits {
+        BodyLimits { bytes, grace: self.timeouts.body_grace, idle, rate: self.sizes.body_rate }
     }
 
     /// Sends the request to the permitted route's upstream, and gives back what that answers. A response that switches
@@ -93,164 +126,94 @@ impl Proxy {
         source: IpAddr,
         request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Refusal> {
+        let route = permit.route();
         let (mut parts, body) = request.into_parts();
-        if body.size_hint().lower() > self.body_bytes {
+        if body.size_hint().lower() > route.body_bytes {
             return Err(Refusal::BodyTooLarge);
         }
+        body.limit(self.limits(route.body_bytes, route.timeouts.body_idle));
         let stated_empty = body.is_end_stream() && parts.headers.contains_key(CONTENT_LENGTH);
-        let upgrades = &permit.route().upgrades;
-        let may_switch = body.is_end_stream() && upgrades.iter().any(|name| name == "websocket");
-        let offer = Offer::take(&mut parts).filter(|_| may_switch);
+        let offer = Offer::take(&mut parts, &route.upgrades).filter(|_| body.is_end_stream());
         self.rules.to_upstream(&mut parts.headers, parts.version, canonical, source, permit);
-        if offer.is_some() {
-            Offer::pass_on(&mut parts.headers);
+        if let Some(offer) = &offer {
+            offer.pass_on(&mut parts.headers);
         }
         if stated_empty {
             // hyper states no length where there is no body, and some servers answer such a POST with 411.
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
+        parts.uri = Uri::from(canonical.target().clone());
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        let endpoints = self.upstreams.get(permit.route().upstream).ok_or(Refusal::UpstreamUnreachable)?;
-        let mut response = self.first_that_connects(endpoints, canonical, parts, &body).await?;
-        let tunnel = offer.and_then(|offer| offer.taken(&mut response));
+        let group = &self.upstreams.get(route.upstream).ok_or(Refusal::UpstreamUnreachable)?.group;
+        let key =
+            if group.settings.upstream.balance == Balance::PrincipalHash { key(permit, source) } else { 0 };
+        let offers = offer.is_some();
+        let exchange = Exchange { body: &body, canonical, group, key, offers, route };
+        let mut whole = route.timeouts.request.map(Deadline::after);
+        let answer = tokio::select! {
+            biased;
+            answer = exchange.run(parts) => answer?,
+            () = over(&mut whole) => return Err(Refusal::UpstreamTimeout),
+        };
+        self.respond(permit, answer, offer, body, whole)
+    }
+
+    /// The upstream's answer as the client gets it.
+    fn respond(
+        &self,
+        permit: &Permit<'_>,
+        (mut response, mut source): Answer,
+        offer: Option<Offer>,
+        request: RequestBody,
+        whole: Option<Deadline>,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        request.answered();
+        let taken = offer.filter(|offer| offer.is_taken(&response));
         // Without an offer that was taken there is nothing to switch to, and hyper keeps every other interim response to
-        // itself. Of a length beside a transfer coding it believes the coding, and leaves the length to mislead the
-        // client.
-        let lengths = response.headers().contains_key(CONTENT_LENGTH);
-        let coded = response.headers().contains_key(TRANSFER_ENCODING);
-        if response.status().is_informational() && tunnel.is_none()
-            || !headers::has_plain_framing(response.headers())
-            || lengths && coded
-        {
+        // itself.
+        if response.status().is_informational() && taken.is_none() || !has_one_length(response.headers()) {
             return Err(Refusal::UpstreamInvalid);
         }
-        let version = response.version();
-        let mut response = response.map(ResponseBody::new);
         // What the upstream speaks concerns its connection only.
-        *response.version_mut() = Version::HTTP_11;
+        let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
         self.rules.to_client(response.headers_mut(), version, permit);
         response.extensions_mut().clear();
-        if let Some(tunnel) = tunnel {
-            Offer::pass_on(response.headers_mut());
-            response.extensions_mut().insert(tunnel);
-        }
-        Ok(response)
-    }
-
-    /// Tries the next endpoint, and one more if that can't be connected to: nothing has been sent then.
-    async fn first_that_connects(
-        &self,
-        endpoints: &Endpoints,
-        canonical: &Canonical,
-        parts: Parts,
-        body: &RequestBody,
-    ) -> Result<Response<Incoming>, Refusal> {
-        let (first, second) = endpoints.pick().ok_or(Refusal::UpstreamUnreachable)?;
-        let Some(second) = second else {
-            return self.send(endpoints, first, canonical, parts, body).await.map_err(Failure::refusal);
+        let Some(offer) = taken else {
+            let idle = self.timeouts.upstream_idle;
+            return Ok(response.map(|body| ResponseBody::new(body, source, request, idle, whole)));
         };
-        match self.send(endpoints, first, canonical, parts.clone(), body).await {
-            Err(Failure::Connect(_)) => {
-                self.send(endpoints, second, canonical, parts, body).await.map_err(Failure::refusal)
-            }
-            result => result.map_err(Failure::refusal),
-        }
-    }
-
-    async fn send(
-        &self,
-        endpoints: &Endpoints,
-        authority: &Authority,
-        canonical: &Canonical,
-        mut parts: Parts,
-        body: &RequestBody,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(Scheme::HTTP);
-        uri.authority = Some(authority.clone());
-        uri.path_and_query = Some(canonical.target().clone());
-        parts.uri = Uri::from_parts(uri).map_err(|_| Failure::Refused(Refusal::UpstreamInvalid))?;
-        let request = Request::from_parts(parts, body.clone());
-        tokio::select! {
-            biased;
-            result = self.client.request(request) => result.map_err(|error| {
-                if let Some(refusal) = body.failure() {
-                    return Failure::Refused(refusal);
-                }
-                warn!(upstream = %endpoints.name, endpoint = %authority, error = %chain(&error), "upstream failed");
-                Failure::of(&error)
-            }),
-            () = overdue(body, self.response) => {
-                warn!(upstream = %endpoints.name, endpoint = %authority, "upstream did not answer in time");
-                Err(Failure::Refused(Refusal::UpstreamTimeout))
-            }
-        }
+        let link = source.link.take().ok_or(Refusal::UpstreamInvalid)?;
+        let upstream = UpstreamEnd::new(link.into_stream(), source.ticket);
+        offer.pass_on(response.headers_mut());
+        response.extensions_mut().insert(offer.tunnel(upstream));
+        Ok(response.map(ResponseBody::of_a_switch))
     }
 }
 
-impl Endpoints {
-    fn new(upstream: &Upstream) -> Self {
-        let authorities =
-            upstream.endpoints.iter().filter_map(|endpoint| endpoint.authority().cloned()).collect();
-        Self { authorities, name: Arc::clone(&upstream.name), next: AtomicUsize::new(0) }
-    }
-
-    /// The endpoint whose turn it is, and another to fall back on where there are several.
-    fn pick(&self) -> Option<(&Authority, Option<&Authority>)> {
-        let count = self.authorities.len();
-        let turn = self.next.fetch_add(1, Relaxed);
-        let first = self.authorities.get(turn.checked_rem(count)?)?;
-        let second = if count > 1 { self.authorities.get(turn.wrapping_add(1) % count) } else { None };
-        Some((first, second))
-    }
+/// Of a length beside a transfer coding hyper believes the coding, and leaves the length to mislead the client.
+fn has_one_length(headers: &HeaderMap) -> bool {
+    let is_coded = headers.contains_key(TRANSFER_ENCODING);
+    headers::has_plain_framing(headers) && !(is_coded && headers.contains_key(CONTENT_LENGTH))
 }
 
-enum Failure {
-    /// Not connected, so nothing was sent.
-    Connect(Refusal),
-    Refused(Refusal),
+/// Who asks, as far as is known.
+fn key(permit: &Permit<'_>, source: IpAddr) -> u64 {
+    let Some(identity) = permit.identity() else { return balance::hash(source.to_string().as_bytes()) };
+    let issuer = identity.facts().issuer.as_ref().map_or(0, |issuer| balance::hash(issuer.as_bytes()));
+    balance::hash(identity.subject().as_bytes()) ^ issuer.rotate_left(1)
 }
 
-impl Failure {
-    fn of(error: &Error) -> Self {
-        let timed_out = |cause: &(dyn std::error::Error + 'static)| {
-            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
-        };
-        if !error.is_connect() {
-            Self::Refused(Refusal::UpstreamInvalid)
-        } else if causes(error).any(timed_out) {
-            Self::Connect(Refusal::UpstreamTimeout)
-        } else {
-            Self::Connect(Refusal::UpstreamUnreachable)
-        }
-    }
-
-    fn refusal(self) -> Refusal {
-        match self {
-            Self::Connect(refusal) | Self::Refused(refusal) => refusal,
-        }
-    }
-}
-
-/// Ends once the upstream has kept us waiting for `limit`: with the whole request in its hands, or with its
-/// hands in its pockets. Waiting for the client's body does not count.
-async fn overdue(body: &RequestBody, limit: Duration) {
-    loop {
-        let now = Instant::now();
-        let deadline = body.upstreams_turn_since().unwrap_or(now) + limit;
-        if deadline <= now {
-            return;
-        }
-        sleep_until(deadline).await;
+/// Completes when the deadline comes, if there is one.
+async fn over(deadline: &mut Option<Deadline>) {
+    match deadline {
+        Some(deadline) => Pin::new(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
 /// The error with its causes: the outermost alone says only that something failed.
-fn chain(error: &Error) -> String {
-    causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
+fn error_chain(error: &hyper::Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

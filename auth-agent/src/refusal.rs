@@ -45,6 +45,8 @@ pub enum Refusal {
     BodyInvalid,
     /// The body is longer than `sizes.body_bytes`.
     BodyTooLarge,
+    /// The body came more slowly than `sizes.body_rate`.
+    BodySlow,
     /// No body bytes came for `timeouts.body_idle`.
     BodyTimeout,
     /// A trusted proxy names a client without an address.
@@ -96,6 +98,17 @@ pub enum Refusal {
     Token(TokenError),
     /// The built-in issuer is asked to revoke another client's token.
     TokenForeign,
+    /// No endpoint of the upstream is fit to be asked.
+    UpstreamDown {
+        /// Until it is worth another try.
+        retry_after: Duration,
+    },
+    /// Every endpoint of the upstream has as many requests as it takes, and so has the queue, or this one waited too
+    /// long in it.
+    UpstreamFull {
+        /// Until it is worth another try.
+        retry_after: Duration,
+    },
     /// The upstream can't be reached.
     UpstreamUnreachable,
     /// The upstream's answer can't be understood or broke off.
@@ -118,6 +131,7 @@ impl Refusal {
             Self::ApiKeyRevoked => "api-key-revoked",
             Self::AuthFailureLimit { .. } => "auth-failure-limit",
             Self::BodyInvalid => "body-invalid",
+            Self::BodySlow => "body-slow",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
             Self::ClientAddressInvalid => "client-address-invalid",
@@ -143,6 +157,8 @@ impl Refusal {
             Self::ScopeMissing => "scope-missing",
             Self::Token(error) => error.name(),
             Self::TokenForeign => "token-foreign",
+            Self::UpstreamDown { .. } => "upstream-down",
+            Self::UpstreamFull { .. } => "upstream-full",
             Self::UpstreamUnreachable => "upstream-unreachable",
             Self::UpstreamInvalid => "upstream-invalid",
             Self::UpstreamTimeout => "upstream-timeout",
@@ -170,7 +186,7 @@ impl Refusal {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodySlow | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyInvalid
             | Self::ClientAddressInvalid
             | Self::FormInvalid
@@ -186,6 +202,7 @@ impl Refusal {
             Self::IssuerFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::UpstreamDown { .. } | Self::UpstreamFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamInvalid | Self::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
@@ -212,6 +229,7 @@ impl Refusal {
                 "too many failed authentications from this address, or with this key"
             }
             Self::BodyInvalid => "the request body broke off or is not framed correctly",
+            Self::BodySlow => "the request body comes too slowly",
             Self::BodyTooLarge => "the request body is too large",
             Self::BodyTimeout => "the request body stopped coming",
             Self::ClientAddressInvalid => "the proxy in front does not say where the request comes from",
@@ -240,6 +258,8 @@ impl Refusal {
             Self::ScopeMissing => "the credential lacks a scope that this route needs",
             Self::Token(error) => error.description(),
             Self::TokenForeign => "the token was issued to another client",
+            Self::UpstreamDown { .. } => "the upstream is down, try again later",
+            Self::UpstreamFull { .. } => "the upstream has as many requests as it takes, try again later",
             Self::UpstreamUnreachable => "the upstream can't be reached",
             Self::UpstreamInvalid => "the upstream's answer broke off or can't be understood",
             Self::UpstreamTimeout => "the upstream did not answer in time",

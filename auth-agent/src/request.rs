@@ -178,6 +178,7 @@ mod tests {
             token_bytes: some(1),
             uri_bytes: some(64),
             workers: None,
+            ..Sizes::default()
         }
     }
 

@@ -133,7 +133,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let verify: Arc<dyn Verify> = Arc::new(credentials);
     let guesses = Guesses::new(&config.limits.credential_failures);
     let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter), guesses });
-    let mut gateway = Gateway::new(Arc::clone(&config), Arc::clone(&verify), debts, counters);
+    let mut gateway = Gateway::new(Arc::clone(&config), Arc::clone(&verify), debts, counters)?;
     if let Some(issuer) = issuer {
         let revoke = Arc::clone(&control) as _;
         gateway =

@@ -54,6 +54,9 @@ pub(super) enum Verb {
     /// List the token issuers with their keys, and fetch keys anew
     #[command(subcommand)]
     Issuer(IssuerVerb),
+    /// List the upstreams with their endpoints
+    #[command(subcommand, visible_alias = "upstreams")]
+    Upstream(UpstreamVerb),
     /// Let addresses and networks pass every limit and ban
     #[command(subcommand)]
     Allow(AllowVerb),
@@ -130,6 +133,12 @@ pub(super) enum AllowVerb {
     List,
     /// Take exactly this address or network off the allowlist
     Remove(Remove),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UpstreamVerb {
+    /// List each endpoint: whether requests are sent to it, how many are under way, and what was last wrong with it
+    List,
 }
 
 #[derive(Debug, Subcommand)]

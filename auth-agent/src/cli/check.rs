@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::config::{Config, Issuer, KeySource, Listener};
 use crate::issuers;
+use crate::proxy::check_files;
 use crate::tls;
 use crate::token::Verifier;
 
@@ -50,6 +51,11 @@ fn file_problems(config: &Config) -> Vec<String> {
     });
     problems.extend(issuers);
     problems.extend(config.issuers.iter().filter_map(authorities));
+    let upstreams = config.upstreams.iter().filter_map(|upstream| {
+        let error = check_files(upstream).err()?;
+        Some(format!("upstream `{}`: {error}", upstream.name))
+    });
+    problems.extend(upstreams);
     problems
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::table;
-use super::{issuer, pending};
+use super::{issuer, pending, upstream};
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, Status};
 use crate::counters::{Snapshot, TokenSnapshot};
@@ -21,6 +21,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
         pid,
         revocations,
         rules,
+        upstreams,
         uptime_seconds,
         version,
         ..
@@ -36,6 +37,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
     let _ = writeln!(out, "keys       {keys} valid");
     out += &tokens(&http.tokens);
     out += &issuer::summary(issuers);
+    out += &upstream::summary(upstreams);
     let _ = writeln!(out, "revoked    {} in {} KiB", revocations.count, revocations.bytes.div_ceil(1024));
     out += &flows(&filter.flows);
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);

@@ -13,12 +13,13 @@ use serde_json::json;
 
 use super::args::{
     AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, EndConnections,
-    ForwardAuthVerb, ImportBans, IssuerVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, Verb,
+    ForwardAuthVerb, ImportBans, IssuerVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, UpstreamVerb,
+    Verb,
 };
 use super::client::{ClientError, call};
 use super::{
     Failure, check, connections, events, issuer, keys, limit, network_list, own_issuer, pending, render,
-    revocation, tokens,
+    revocation, tokens, upstream,
 };
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
@@ -54,6 +55,9 @@ impl Session<'_> {
             Verb::Status => self.get("/v1/status", |status| render::status(status, now)),
             Verb::Key(verb) => keys::run(self, verb),
             Verb::Issuer(IssuerVerb::List) => self.get("/v1/issuers", |issuers| issuer::list(issuers, now)),
+            Verb::Upstream(UpstreamVerb::List) => {
+                self.get("/v1/upstreams", |upstreams| upstream::list(upstreams, now))
+            }
             Verb::Issuer(IssuerVerb::Refresh { name }) => {
                 let body = self.ask(Method::POST, &issuer::refresh_target(&name)?, None::<()>)?;
                 self.show(&body, |issuer| issuer::refreshed(issuer, now))

@@ -4,6 +4,7 @@ mod lists;
 mod own_issuer;
 mod revocation;
 mod tokens;
+mod upstreams;
 
 use std::fs;
 use std::io::{self, Write};

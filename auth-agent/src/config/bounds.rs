@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Sizes {
     /// Request body, bytes.
     pub body_bytes: u64,
+    /// Request body, bytes per second at least, once `timeouts.body_grace` is used up; 0: as slow as it likes.
+    pub body_rate: u64,
     /// Open client connections in all.
     pub connections: NonZeroUsize,
     /// Open client connections per source address.
@@ -29,6 +31,8 @@ pub struct Sizes {
 /// `[timeouts]`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeouts {
+    /// For how long a request body may be waited for before it has to keep up with `sizes.body_rate`.
+    pub body_grace: Duration,
     /// Between two reads of a request body.
     pub body_idle: Duration,
     /// TCP connection to an upstream.
@@ -47,4 +51,6 @@ pub struct Timeouts {
     pub response: Duration,
     /// Without a byte in either direction on a connection that was upgraded.
     pub upgraded_idle: Duration,
+    /// Between two reads of a response body.
+    pub upstream_idle: Duration,
 }

@@ -2,10 +2,12 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 
+use super::upstream::{Address, Balance, Ejection, Protocol, Upstream, UpstreamTls};
 use super::{
     ApiKeys, ByteRate, Control, Forwarding, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer,
     Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens, WhenAgentGone,
@@ -128,6 +130,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             body_bytes: 10 << 20,
+            body_rate: 100,
             connections: size(10_000),
             connections_per_source: size(256),
             header_bytes: size(32 << 10),
@@ -149,6 +152,7 @@ impl Default for Store {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            body_grace: Duration::from_secs(60),
             body_idle: Duration::from_secs(30),
             connect: Duration::from_secs(5),
             credential_grace: Duration::from_secs(30),
@@ -158,6 +162,31 @@ impl Default for Timeouts {
             idle: Duration::from_secs(60),
             response: Duration::from_secs(30),
             upgraded_idle: Duration::from_secs(300),
+            upstream_idle: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Upstream {
+    /// One that says nothing but where it is.
+    pub(crate) fn new(name: &str, endpoints: Vec<Address>) -> Self {
+        Self {
+            balance: Balance::RoundRobin,
+            connections: size(1_000),
+            ejection: Ejection { failures: 5, first: SECOND, longest: 30 * SECOND },
+            endpoints,
+            health_check: None,
+            idle_connections: 128,
+            // Before a common server would (Node.js: 5 s), so that few requests meet a connection that the upstream
+            // has just given up.
+            idle_timeout: 4 * SECOND,
+            name: Arc::from(name),
+            protocol: Protocol::Auto,
+            queue: 1_000,
+            queue_timeout: 5 * SECOND,
+            resolve_every: 30 * SECOND,
+            streams: nonzero(100),
+            tls: UpstreamTls::default(),
         }
     }
 }

@@ -279,11 +279,28 @@ fn endpoints_and_route_paths_in_any_other_form_are_refused() {
         "http://a..b:1",
         "http://é:1",
         "http://a%41:1",
+        "http://1.2.3:1",
+        "http://a:+1",
+        "https://a",
+        "https://a:1/",
+        "h2://a:1",
+        "h2c://a",
+        "unix:",
+        "unix:app.sock",
+        "unix://app.sock/../\\u0000",
     ] {
         let text = MINIMAL.replace("http://127.0.0.1:8080", endpoint);
         assert!(problems(&text)[0].starts_with("upstream[1].endpoints[1]: "), "{endpoint}");
     }
-    for endpoint in ["http://[::1]:1", "http://app.internal:8080", "http://app_1:65535"] {
+    for endpoint in [
+        "http://[::1]:1",
+        "http://app.internal:8080",
+        "http://app_1:65535",
+        "https://[::1]:1",
+        "https://app:1",
+        "h2c://10.0.0.1:1",
+        "unix:/run/app.sock",
+    ] {
         assert!(parse(&MINIMAL.replace("http://127.0.0.1:8080", endpoint)).is_ok(), "{endpoint}");
     }
     for path in [

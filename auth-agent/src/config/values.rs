@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::{HeaderName, Uri};
+use http::HeaderName;
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
@@ -23,7 +23,9 @@ pub(super) use self::token::{claim, sensitive_claims, token_type};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Forwarding, LocalAddress, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
+use super::{
+    Address, Balance, Forwarding, LocalAddress, PlaintextAnswer, Protocol, Rate, WhenAgentGone, XdpMode,
+};
 use crate::duration;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -181,50 +183,77 @@ fn written(duration: Duration) -> String {
     }
 }
 
-/// `"http://host:port"`
-pub(super) fn endpoint(value: &DeValue<'_>) -> Checked<Uri> {
-    const CURE: &str = "write \"http://host:port\", without a path";
+/// `"http://host:port"` and its like.
+pub(super) fn endpoint(value: &DeValue<'_>) -> Checked<Address> {
+    const CURE: &str = "write \"http://host:port\", \"https://host:port\" or \"h2c://host:port\", without a path, or \"unix:/path\"";
     let text = string(value, CURE)?;
     // Before anything is shown: what stands before the @ may be a password.
-    if text.contains('@') {
+    if text.contains('@') && !text.starts_with("unix:") {
         return wrong("an endpoint with a user name", CURE);
     }
-    if text.starts_with("https://") {
-        return wrong(
-            "https to upstreams is not supported yet",
-            "write http:// and keep that hop on a trusted network",
-        );
-    }
-    let refused = || wrong(format!("\"{}\" is not an endpoint", shown(text)), CURE);
-    let Some(authority) = text.strip_prefix("http://") else { return refused() };
-    if authority.contains(['/', '?', '#']) {
-        return refused();
-    }
-    match text.parse::<Uri>() {
-        Ok(uri) if is_endpoint(&uri) => Ok(uri),
-        _ => refused(),
+    text.parse().or_else(|_| wrong(format!("\"{}\" is not an endpoint", shown(text)), CURE))
+}
+
+/// A name or address that a certificate can be for.
+pub(super) fn server_name(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write a host name, such as \"app.internal\", or an address";
+    let text = string(value, CURE)?;
+    match rustls::pki_types::ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => wrong(format!("\"{}\" is not a server name", shown(text)), CURE),
     }
 }
 
-fn is_endpoint(uri: &Uri) -> bool {
-    uri.port_u16().is_some_and(|port| port != 0)
-        && uri.host().is_some_and(|host| {
-            match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-                Some(ipv6) => ipv6.parse::<std::net::Ipv6Addr>().is_ok(),
-                None => is_host_name(host),
-            }
-        })
+/// What a health check asks for: a path, maybe with a query.
+pub(super) fn check_path(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write a path, such as \"/health\"";
+    let text = string(value, CURE)?;
+    let right =
+        text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok() && !text.contains('#');
+    if right { Ok(text.to_owned()) } else { wrong(format!("\"{}\" is not a path", shown(text)), CURE) }
 }
 
-/// RFC 1123, 2.1; an IPv4 address is one too.
-fn is_host_name(host: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    host.len() <= 253 && host.split('.').all(is_label)
+/// `"200-399"`, or a single status.
+pub(super) fn statuses(value: &DeValue<'_>) -> Checked<RangeInclusive<u16>> {
+    const CURE: &str = "write a status or a range, such as \"200\" or \"200-399\"";
+    let text = string(value, CURE)?;
+    let status = |text: &str| text.parse::<u16>().ok().filter(|status| (200..=599).contains(status));
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (status(first), status(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(first..=last),
+        _ => wrong(format!("\"{}\" is not a range of statuses", shown(text)), CURE),
+    }
+}
+
+pub(super) fn balance(value: &DeValue<'_>) -> Checked<Balance> {
+    choice(
+        value,
+        &[
+            ("least-requests", Balance::LeastRequests),
+            ("principal-hash", Balance::PrincipalHash),
+            ("round-robin", Balance::RoundRobin),
+        ],
+    )
+}
+
+pub(super) fn protocol(value: &DeValue<'_>) -> Checked<Protocol> {
+    choice(value, &[("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)])
+}
+
+/// A whole number within the range.
+pub(super) fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Checked<T> {
+    move |value| {
+        let number = integer(value).filter(|number| range.contains(number));
+        number.and_then(|number| T::try_from(number).ok()).map_or_else(
+            || {
+                wrong(
+                    format!("{} is not a number in range", described(value)),
+                    format!("write {} to {}", range.start(), range.end()),
+                )
+            },
+            Ok,
+        )
+    }
 }
 
 /// A header field that this edge may claim for itself, in lower case.

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 
 use super::messages::{RevocationsStatus, RulesStatus, Status};
 use super::problem::Problem;
-use super::{Control, blocking, confirm, issuers};
+use super::{Control, blocking, confirm, issuers, upstreams};
 use crate::clock::UnixTime;
 use crate::edge::{Detached, SourceView};
 
@@ -31,6 +31,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
                 error: control.rules_error(),
             },
             started: control.started,
+            upstreams: upstreams::status(control),
             uptime_seconds: now.0.saturating_sub(control.started.0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))

@@ -25,6 +25,7 @@ use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
 use crate::issuers::IssuerStatus;
 use crate::network::as_text;
+use crate::proxy::UpstreamStatus;
 
 /// `GET /v1/status`
 #[derive(Debug, Deserialize, Serialize)]
@@ -47,7 +48,9 @@ pub struct Status {
     pub rules: RulesStatus,
     /// When the agent started.
     pub started: UnixTime,
-    /// How long ago that was.
+    /// Where requests go to.
+    pub upstreams: UpstreamsStatus,
+    /// How long ago the agent started.
     pub uptime_seconds: u64,
     /// The agent's version.
     pub version: String,
@@ -71,6 +74,26 @@ pub struct IssuersStatus {
     pub total: usize,
     /// Those whose tokens are answered `token-keys-unavailable`.
     pub without_keys: usize,
+}
+
+/// How the upstreams are doing.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct UpstreamsStatus {
+    /// Those without an endpoint that requests are sent to.
+    pub down: usize,
+    /// All endpoints.
+    pub endpoints: usize,
+    /// Those that no requests are sent to.
+    pub endpoints_out: usize,
+    /// All upstreams.
+    pub total: usize,
+}
+
+/// `GET /v1/upstreams`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct UpstreamList {
+    /// In the order of the configuration.
+    pub upstreams: Vec<UpstreamStatus>,
 }
 
 /// Allowlist and bans, and whether the kernel has them.

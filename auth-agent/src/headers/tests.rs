@@ -28,6 +28,7 @@ fn target() -> Canonical {
         token_bytes: some(1),
         uri_bytes: some(64),
         workers: None,
+        ..Sizes::default()
     };
     let request = Request::get("/").header("host", "api.example").body(()).unwrap();
     request::canonicalise(&request.into_parts().0, None, &sizes).unwrap()

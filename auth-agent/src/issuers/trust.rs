@@ -63,16 +63,21 @@ pub enum TrustError {
 
 /// The TLS side of a fetch. Read anew for each, so that a changed store or bundle counts without a restart. Blocks.
 pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, TrustError> {
-    let roots = match ca {
-        Some(path) => bundle(path)?,
-        None => host()?,
-    };
+    let roots = trusted(ca)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// The authorities of `ca`, or the host's own. Blocks.
+///
+/// # Errors
+/// There are none, or they can't be read.
+pub fn trusted(ca: Option<&Path>) -> Result<RootCertStore, TrustError> {
+    ca.map_or_else(host, bundle)
 }
 
 /// The authorities of a PEM bundle: at least one, and all of them usable.

@@ -1,4 +1,4 @@
-//! Bodies on their way through: never held whole, and pulled only as fast as the other side takes them.
+//! Request bodies on their way through: never held whole, and pulled only as fast as the upstream takes them.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +9,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-use crate::headers;
+use crate::deadline::Deadline;
 use crate::refusal::Refusal;
 
 /// Why a request body broke off.
@@ -34,43 +34,114 @@ impl From<BodyError> for Refusal {
     }
 }
 
+/// What a request body has to keep to.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Its length at most.
+    pub bytes: u64,
+    /// For how long it may be waited for before it has to keep up with `rate`.
+    pub grace: Duration,
+    /// Between any two reads, at most.
+    pub idle: Duration,
+    /// Bytes per second at least, until the upstream answers; 0: any.
+    pub rate: u64,
+}
+
 /// How long a refused client may go on sending its body.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// A request body within its limits of size and idleness, without its trailers: nothing that comes after the
-/// headers were checked may add to them.
+/// A request body within its limits, without its trailers: nothing that comes after the headers were checked may add to
+/// them.
 ///
 /// Clones share the one body: an attempt that sent nothing leaves it whole for the next, and the forwarder
 /// can ask what became of it.
 #[derive(Clone, Debug)]
-pub struct RequestBody(Arc<Mutex<State>>);
+pub struct RequestBody(
+    /// Nothing where there is none, as with most requests.
+    Option<Arc<Mutex<State>>>,
+);
 
 #[derive(Debug)]
 struct State {
+    /// The upstream has answered.
+    answered: bool,
     body: Incoming,
+    deadline: Option<Deadline>,
     failure: Option<Refusal>,
-    idle: Duration,
-    remaining: u64,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// It has come to its end.
+    is_whole: bool,
+    limits: BodyLimits,
+    taken: u64,
     upstreams_turn_since: Option<Instant>,
+    /// For how long the client was waited for, and since when it is again.
+    waited: Duration,
+    waiting_since: Option<Instant>,
 }
 
 impl RequestBody {
-    /// At most `limit` bytes of `body`, with at most `idle` between any two reads.
-    pub fn new(body: Incoming, limit: u64, idle: Duration) -> Self {
-        let upstreams_turn_since = Some(Instant::now());
-        let state = State { body, failure: None, idle, remaining: limit, timer: None, upstreams_turn_since };
-        Self(Arc::new(Mutex::new(state)))
+    /// `body`, within `limits`.
+    pub fn new(body: Incoming, limits: BodyLimits) -> Self {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
+        let state = State {
+            answered: false,
+            body,
+            deadline: None,
+            failure: None,
+            is_whole: false,
+            limits,
+            taken: 0,
+            upstreams_turn_since: Some(Instant::now()),
+            waited: Duration::ZERO,
+            waiting_since: None,
+        };
+        Self(Some(Arc::new(Mutex::new(state))))
+    }
+
+    /// None at all.
+    pub fn empty() -> Self {
+        Self(None)
+    }
+
+    /// With other limits, before it is read.
+    pub fn limit(&self, limits: BodyLimits) {
+        if let Some(mut state) = self.lock() {
+            state.limits = limits;
+        }
     }
 
     /// The refusal that the body ended in, if it did.
     pub fn failure(&self) -> Option<Refusal> {
-        self.lock().failure
+        self.lock()?.failure
     }
 
-    /// Since when the upstream has had all that the client sent; `None` while the client is to send.
+    /// Whether the upstream may have all of it.
+    pub fn is_whole(&self) -> bool {
+        self.lock().is_none_or(|state| state.is_whole)
+    }
+
+    /// Whether nothing of it was taken, so that it can be sent once more.
+    pub fn is_untouched(&self) -> bool {
+        self.lock().is_none_or(|state| state.taken == 0 && !state.is_whole && state.failure.is_none())
+    }
+
+    /// Notes that the upstream has answered: a body that still comes then is one half of a conversation.
+    pub fn answered(&self) {
+        if let Some(mut state) = self.lock() {
+            state.answered = true;
+        }
+    }
+
+    /// Since when the upstream has had all that the client sent; `None` while the client is to send. Of an empty body it
+    /// is not told: the upstream has it from the start.
     pub fn upstreams_turn_since(&self) -> Option<Instant> {
-        self.lock().upstreams_turn_since
+        self.lock()?.upstreams_turn_since
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// Takes what is left of the body, within its limits, and forgets it. A client that is refused while it still
@@ -86,8 +157,8 @@ impl RequestBody {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Option<MutexGuard<'_, State>> {
+        Some(self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -99,30 +170,39 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.lock().poll_frame(context)
+        match self.lock() {
+            Some(mut state) => state.poll_frame(context),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.lock().body.is_end_stream()
+        self.lock().is_none_or(|state| state.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.lock().body.size_hint()
+        self.lock().map_or_else(|| SizeHint::with_exact(0), |state| state.body.size_hint())
     }
 }
 
 impl State {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-            self.upstreams_turn_since = None;
-            let idle = self.idle;
-            ready!(self.timer.get_or_insert_with(|| Box::pin(sleep(idle))).as_mut().poll(context));
-            return Poll::Ready(Some(self.fail(Refusal::BodyTimeout)));
+            let refusal = ready!(self.poll_overdue(context));
+            return Poll::Ready(Some(self.fail(refusal)));
         };
-        self.timer = None;
-        self.upstreams_turn_since = Some(Instant::now());
+        self.deadline = None;
+        let now = Instant::now();
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += now - since;
+        }
+        self.upstreams_turn_since = Some(now);
         Poll::Ready(match frame.transpose().map_err(BodyError::Client) {
-            Ok(frame) => frame.and_then(|frame| frame.into_data().ok()).map(|data| self.take(data)),
+            Ok(frame) => {
+                let data = frame.and_then(|frame| frame.into_data().ok());
+                self.is_whole = data.is_none() || self.body.is_end_stream();
+                data.map(|data| self.take(data))
+            }
             Err(error) => {
                 self.failure = Some(Refusal::BodyInvalid);
                 Some(Err(error))
@@ -130,56 +210,46 @@ impl State {
         })
     }
 
-    fn take(&mut self, data: Bytes) -> Result<Frame<Bytes>, BodyError> {
-        match self.remaining.checked_sub(data.len() as u64) {
-            Some(remaining) => {
-                self.remaining = remaining;
-                Ok(Frame::data(data))
+    /// Ready once the client has kept us waiting for too long; it is the client's turn.
+    fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        self.upstreams_turn_since = None;
+        let now = Instant::now();
+        let since = *self.waiting_since.get_or_insert(now);
+        loop {
+            let (left, refusal) = self.patience(now - since);
+            let deadline = self.deadline.get_or_insert_with(|| Deadline::after(left));
+            ready!(Pin::new(deadline).poll(context));
+            self.deadline = None;
+            let (left, _) = self.patience(Instant::now() - since);
+            if left.is_zero() {
+                return Poll::Ready(refusal);
             }
-            None => self.fail(Refusal::BodyTooLarge),
         }
+    }
+
+    /// How much longer the client is waited for that has been for `waiting`, and what it is refused for then.
+    fn patience(&self, waiting: Duration) -> (Duration, Refusal) {
+        let BodyLimits { grace, idle, rate, .. } = self.limits;
+        let idle = (idle.saturating_sub(waiting), Refusal::BodyTimeout);
+        if rate == 0 || self.answered {
+            return idle;
+        }
+        let earned = Duration::from_millis(self.taken.saturating_mul(1000) / rate);
+        let slow = grace.saturating_add(earned).saturating_sub(self.waited.saturating_add(waiting));
+        if slow < idle.0 { (slow, Refusal::BodySlow) } else { idle }
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<Frame<Bytes>, BodyError> {
+        self.taken = self.taken.saturating_add(data.len() as u64);
+        if self.taken > self.limits.bytes {
+            return self.fail(Refusal::BodyTooLarge);
+        }
+        Ok(Frame::data(data))
     }
 
     fn fail(&mut self, refusal: Refusal) -> Result<Frame<Bytes>, BodyError> {
         self.failure = Some(refusal);
         Err(BodyError::Refused(refusal))
-    }
-}
-
-/// A response body, its trailers without hop-by-hop fields.
-#[derive(Debug)]
-pub struct ResponseBody(Incoming);
-
-impl ResponseBody {
-    /// Wraps what the upstream sends.
-    pub fn new(body: Incoming) -> Self {
-        Self(body)
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut frame = ready!(Pin::new(&mut self.0).poll_frame(context));
-        if let Some(Ok(frame)) = &mut frame
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            headers::remove_hop_by_hop(trailers);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
     }
 }
 
@@ -192,30 +262,68 @@ mod tests {
     use hyper::server::conn::http1;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
     use tokio::sync::mpsc;
+    use tokio::time::sleep;
 
     use super::*;
 
-    #[tokio::test]
-    async fn trailers_end_a_request_body_without_being_part_of_it() {
-        let (mut client, server) = duplex(1024);
+    const LIMITS: BodyLimits =
+        BodyLimits { bytes: 2, grace: Duration::from_secs(60), idle: Duration::from_secs(10), rate: 0 };
+
+    /// What becomes of a body within `limits`, while `client` sends the request.
+    async fn read<F: Future<Output = ()>>(
+        limits: BodyLimits,
+        client: impl FnOnce(DuplexStream) -> F,
+    ) -> Result<http_body_util::Collected<Bytes>, BodyError> {
+        let (ours, server) = duplex(1024);
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let service = service_fn(|request: Request<Incoming>| {
             let sender = sender.clone();
             async move {
-                let body = RequestBody::new(request.into_body(), 2, Duration::from_secs(10));
+                let body = RequestBody::new(request.into_body(), limits);
                 sender.send(body.collect().await).unwrap();
                 Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
             }
         });
-        let request = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Auth-Subject: root\r\n\r\n";
-        client.write_all(request).await.unwrap();
-        let body = tokio::select! {
-            body = receiver.recv() => body.unwrap().unwrap(),
-            end = http1::Builder::new().serve_connection(TokioIo::new(server), service) => panic!("{end:?}"),
+        let served = async {
+            tokio::join!(client(ours), http1::Builder::new().serve_connection(TokioIo::new(server), service))
         };
+        tokio::select! {
+            body = receiver.recv() => body.unwrap(),
+            end = served => panic!("{end:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn trailers_end_a_request_body_without_being_part_of_it() {
+        let request = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Auth-Subject: root\r\n\r\n";
+        let client = async |mut stream: DuplexStream| {
+            stream.write_all(request).await.unwrap();
+            std::future::pending().await
+        };
+        let body = read(LIMITS, client).await.unwrap();
         assert_eq!(body.trailers(), None);
         assert_eq!(&body.to_bytes()[..], b"ab");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_byte_by_byte_is_refused_once_its_grace_is_used_up() {
+        let limits = BodyLimits { bytes: 1000, grace: Duration::from_secs(20), rate: 10, ..LIMITS };
+        for (pause, expected) in
+            [(50, None), (5_000, Some(Refusal::BodySlow)), (11_000, Some(Refusal::BodyTimeout))]
+        {
+            let client = async |mut stream: DuplexStream| {
+                stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n").await.unwrap();
+                for _ in 0..100 {
+                    sleep(Duration::from_millis(pause)).await;
+                    // It may have been refused.
+                    let _ = stream.write_all(b"x").await;
+                }
+                std::future::pending().await
+            };
+            let refusal = read(limits, client).await.err().map(Refusal::from);
+            assert_eq!(refusal, expected, "{pause}");
+        }
     }
 }

@@ -58,7 +58,9 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
     match refusal {
         Refusal::ApiKeyLimit { retry_after }
         | Refusal::AuthFailureLimit { retry_after }
-        | Refusal::RequestLimit { retry_after } => {
+        | Refusal::RequestLimit { retry_after }
+        | Refusal::UpstreamDown { retry_after }
+        | Refusal::UpstreamFull { retry_after } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)));
         }
         Refusal::Token(TokenError::KeysUnavailable) => {

@@ -13,6 +13,7 @@ pub(super) fn sizes(mut section: Section<'_>) -> Sizes {
     let default = Sizes::default();
     let sizes = Sizes {
         body_bytes: section.or("body_bytes", values::bytes(0..=1 << 40), default.body_bytes),
+        body_rate: section.or("body_rate", values::bytes(0..=1 << 30), default.body_rate),
         connections: section.or("connections", values::count(1..=1_000_000), default.connections),
         connections_per_source: section.or(
             "connections_per_source",
@@ -38,6 +39,7 @@ pub(super) fn timeouts(mut section: Section<'_>) -> Timeouts {
     let mut timeout =
         |key: &'static str, default| section.or(key, values::duration(MILLISECOND..=DAY), default);
     let timeouts = Timeouts {
+        body_grace: timeout("body_grace", default.body_grace),
         body_idle: timeout("body_idle", default.body_idle),
         connect: timeout("connect", default.connect),
         credential_grace,
@@ -47,6 +49,7 @@ pub(super) fn timeouts(mut section: Section<'_>) -> Timeouts {
         idle: timeout("idle", default.idle),
         response: timeout("response", default.response),
         upgraded_idle: timeout("upgraded_idle", default.upgraded_idle),
+        upstream_idle: timeout("upstream_idle", default.upstream_idle),
     };
     section.finish();
     timeouts

@@ -5,8 +5,9 @@ use std::net::Ipv6Addr;
 use http::{HeaderValue, Method};
 use toml::de::DeValue;
 
-use super::{choice, described, integer, is_host_name, string};
+use super::{choice, described, integer, string};
 use crate::config::document::{Checked, shown, wrong};
+use crate::config::upstream::is_host_name;
 use crate::config::{Auth, HostPattern, MAX_TEMPLATE_NAMES, Segment, Template};
 use crate::path::{self, PathError};
 

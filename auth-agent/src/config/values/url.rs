@@ -4,9 +4,10 @@ use std::net::Ipv6Addr;
 
 use toml::de::DeValue;
 
-use super::{is_host_name, route_path, string};
+use super::{route_path, string};
 use crate::config::IssuerUrl;
 use crate::config::document::{Checked, shown, wrong};
+use crate::config::upstream::is_host_name;
 use crate::https_url::{HttpsUrl, UrlError};
 
 /// `"https://id.example.com/keys"`

@@ -110,7 +110,8 @@ impl Desk {
         let listener = Self::bind(path).await.unwrap();
         let address = listener.address();
         let gateway =
-            Gateway::new(config, Arc::new(FakeVerify), Arc::clone(&debts) as _, Arc::<Counters>::default());
+            Gateway::new(config, Arc::new(FakeVerify), Arc::clone(&debts) as _, Arc::<Counters>::default())
+                .unwrap();
         let forward_auth = Arc::new(ForwardAuth::new(Arc::new(gateway), identity));
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(listener.run(forward_auth, async { drop(stopped.await) }));

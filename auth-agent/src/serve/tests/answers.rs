@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, Uri, Version};
+use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use socket2::{Domain, Socket, Type};
@@ -16,12 +16,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::edge::{Edge, GOOD, PATIENCE, get, request};
+use crate::config::Address;
 use crate::limits::tests::Fake;
 
 const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 /// An upstream that answers the first request of each connection with `answer`, word for word, and closes.
-async fn upstream(answer: &'static str) -> Uri {
+async fn upstream(answer: &'static str) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -36,7 +37,7 @@ async fn upstream(answer: &'static str) -> Uri {
     format!("http://{address}").parse().unwrap()
 }
 
-async fn edge_before(endpoint: Uri) -> Edge {
+async fn edge_before(endpoint: Address) -> Edge {
     Edge::with(Fake::new(1000, 1000), |config| {
         config.upstreams[0].endpoints = vec![endpoint];
         config.timeouts.connect = Duration::from_millis(200);

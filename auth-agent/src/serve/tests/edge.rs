@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, Uri, Version};
+use http::{HeaderName, Method, Request, Response, Version};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -38,6 +38,7 @@ use crate::identity::tests::someone;
 use crate::identity::{Facts, Identity, Method as By};
 use crate::issuers::MissingKey;
 use crate::limits::tests::Fake;
+use crate::proxy::UpstreamStatus;
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
 use crate::token::TokenError;
@@ -147,12 +148,14 @@ impl Edge {
 
         let mut config = config(&upstream, files);
         change(&mut config);
+        inherit(&mut config);
         let server = Server::bind(&config).unwrap();
         let (address, connections) = (server.addresses().unwrap()[0], server.connections());
         let (counters, debts) = (Arc::<Counters>::default(), Arc::new(debts));
         let config = Arc::new(config);
         let gateway =
-            Gateway::new(Arc::clone(&config), verify, Arc::clone(&debts) as _, Arc::clone(&counters));
+            Gateway::new(Arc::clone(&config), verify, Arc::clone(&debts) as _, Arc::clone(&counters))
+                .unwrap();
         let gateway = add(gateway);
         let (shutdown, receiver) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
@@ -179,6 +182,11 @@ impl Edge {
 
     pub fn counts(&self) -> Snapshot {
         self.counters.snapshot()
+    }
+
+    /// How the upstreams are doing.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.counters.upstreams.get().unwrap().upstreams()
     }
 
     /// Waits until `reason` ended `count` connections.
@@ -295,15 +303,27 @@ pub fn get(version: Version, target: &str) -> Request<Full<Bytes>> {
     request(version, "GET", target, &[GOOD], "")
 }
 
+/// Routes that say nothing have the limits of all.
+fn inherit(config: &mut Config) {
+    let Config { routes, sizes, timeouts, .. } = config;
+    for route in routes {
+        if route.body_bytes == Sizes::default().body_bytes {
+            route.body_bytes = sizes.body_bytes;
+        }
+        if route.timeouts == RouteTimeouts::within(&Timeouts::default()) {
+            route.timeouts = RouteTimeouts::within(timeouts);
+        }
+    }
+}
+
 fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config {
     let some = |number| NonZeroUsize::new(number).unwrap();
     let rate = Rate { burst: NonZeroU32::MIN, events: NonZeroU32::MIN, period: Duration::from_secs(1) };
     let http = HttpLimit { drop_after: NonZeroU32::MIN, drop_for: Duration::from_secs(1), rate };
     let route = |auth, path, scopes, upstream| Route::under(path, auth, scopes, upstream);
-    let live: Uri = format!("http://{}", upstream.address).parse().unwrap();
+    let live: Address = format!("http://{}", upstream.address).parse().unwrap();
     // Reserved: nothing listens there.
-    let dead: Uri = "http://127.0.0.1:1".parse().unwrap();
-    let group = |name: &str, endpoints: Vec<Uri>| Group { endpoints, name: name.into() };
+    let dead: Address = "http://127.0.0.1:1".parse().unwrap();
     Config {
         api_keys: ApiKeys { allow_browsers: false, header: HeaderName::from_static("x-api-key") },
         authorization_server: None,
@@ -354,6 +374,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             token_bytes: some(4096),
             uri_bytes: some(4096),
             workers: NonZeroUsize::new(2),
+            ..Sizes::default()
         },
         store: Store { directory: PathBuf::new() },
         timeouts: Timeouts {
@@ -366,12 +387,13 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             idle: Duration::from_secs(10),
             response: Duration::from_secs(10),
             upgraded_idle: Duration::from_secs(10),
+            ..Timeouts::default()
         },
         tokens: Tokens::default(),
         upstreams: vec![
-            group("live", vec![live.clone()]),
-            group("down", vec![dead.clone(), dead.clone()]),
-            group("half", vec![dead, live]),
+            Group::new("live", vec![live.clone()]),
+            Group::new("down", vec![dead.clone(), dead.clone()]),
+            Group::new("half", vec![dead, live]),
         ],
     }
 }

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, interval};
 
-type AnyBody = UnsyncBoxBody<Bytes, hyper::Error>;
+pub type AnyBody = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// A request that came whole.
 #[derive(Clone, Debug)]
@@ -153,12 +153,12 @@ fn respond(target: &str) -> Response<AnyBody> {
     response
 }
 
-fn empty() -> AnyBody {
+pub fn empty() -> AnyBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Switches to a protocol in which everything is echoed, if it is called WebSocket.
-fn websocket(request: Request<Incoming>) -> Response<AnyBody> {
+pub fn websocket(request: Request<Incoming>) -> Response<AnyBody> {
     let mut response = Response::new(empty());
     if request.headers().get("upgrade").is_none_or(|offer| offer != "websocket") {
         *response.status_mut() = StatusCode::UPGRADE_REQUIRED;

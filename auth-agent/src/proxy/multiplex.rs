@@ -1,0 +1,154 @@
+//! HTTP/2 connections to an endpoint, each with many requests in flight, driven by a task of its own.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::Request;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::Mutex as Turn;
+use tracing::debug;
+
+use super::RequestBody;
+use super::connect::Stream;
+use super::link::{READ_BUFFER_BYTES, Sent};
+use crate::deadline::Coarse;
+
+/// What an endpoint may send ahead of what a client takes, per request. The connection's window has room for all of
+/// them, so that slow clients hold up nobody but themselves.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+/// What may wait for a slow endpoint, per request.
+const SEND_BUFFER_BYTES: usize = 128 << 10;
+/// Finds endpoints that are gone without a word, while requests are in flight.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connections of one thread to one endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Multiplexed {
+    connections: Mutex<Vec<Connection>>,
+    /// Held while one is opened, so that those who want one at the same time share it.
+    pub opening: Turn<()>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    in_flight: Arc<AtomicU32>,
+    rounds: u32,
+    sender: SendRequest<RequestBody>,
+    /// How many requests the endpoint takes at a time, as far as it has said.
+    theirs: Arc<AtomicU32>,
+}
+
+impl Multiplexed {
+    /// A place on a connection that has room for one more.
+    pub fn stream(&self, most: u32) -> Option<Place> {
+        let mut connections = self.connections();
+        connections.retain(|connection| !connection.sender.is_closed());
+        connections.iter_mut().find_map(|connection| connection.enter(most))
+    }
+
+    /// A place on a connection that was just made.
+    pub async fn open(&self, stream: Stream, most: u32) -> hyper::Result<Place> {
+        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_connection_window_size(STREAM_WINDOW_BYTES.saturating_mul(most.min(1 << 10)))
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .max_header_list_size(READ_BUFFER_BYTES as u32)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .timer(Coarse)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        let theirs = Arc::new(AtomicU32::new(u32::MAX));
+        let told = Arc::clone(&theirs);
+        let driven = poll_fn(move |context| {
+            let polled = Pin::new(&mut connection).poll(context);
+            told.store(u32::try_from(connection.current_max_send_streams()).unwrap_or(u32::MAX), Relaxed);
+            polled
+        });
+        tokio::spawn(async move {
+            if let Err(error) = driven.await {
+                debug!(%error, "connection to an upstream failed");
+            }
+        });
+        let in_flight = Arc::new(AtomicU32::new(1));
+        let place = Place { _in_flight: InFlight(Arc::clone(&in_flight)), sender: sender.clone() };
+        self.connections().push(Connection { in_flight, rounds: 0, sender, theirs });
+        Ok(place)
+    }
+
+    /// Lets go of connections that nobody used for `most` rounds.
+    pub fn tidy(&self, most: u32) {
+        self.connections().retain_mut(|connection| {
+            let is_used = connection.in_flight.load(Relaxed) > 0;
+            connection.rounds = if is_used { 0 } else { connection.rounds + 1 };
+            connection.rounds < most && !connection.sender.is_closed()
+        });
+    }
+
+    /// How many have nothing to do.
+    pub fn idle(&self) -> usize {
+        let is_idle = |connection: &&Connection| connection.in_flight.load(Relaxed) == 0;
+        self.connections().iter().filter(is_idle).count()
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    fn enter(&mut self, most: u32) -> Option<Place> {
+        if self.in_flight.load(Relaxed) >= most.min(self.theirs.load(Relaxed)) {
+            return None;
+        }
+        self.in_flight.fetch_add(1, Relaxed);
+        self.rounds = 0;
+        Some(Place { _in_flight: InFlight(Arc::clone(&self.in_flight)), sender: self.sender.clone() })
+    }
+}
+
+/// A place for one request on a connection; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _in_flight: InFlight,
+    sender: SendRequest<RequestBody>,
+}
+
+impl Place {
+    /// Sends a request and waits for the head of its answer. Dropped, it resets the stream.
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Sent {
+        match self.sender.try_send_request(request).await {
+            Ok(response) => Sent::Answered(response, None),
+            Err(mut error) => match error.take_message() {
+                Some(request) => Sent::Unsent(request),
+                None => Sent::Lost(error.into_error()),
+            },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct InFlight(Arc<AtomicU32>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Whether the endpoint says that it has not even looked at the request: its stream was refused (RFC 9113, 8.7), or is
+/// beyond the last one of a connection that ends in good order (RFC 9113, 6.8).
+pub(super) fn was_refused(error: &hyper::Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
+        error.is_remote()
+            && (error.reason() == Some(h2::Reason::REFUSED_STREAM)
+                || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
+    })
+}
