@@ -10,6 +10,7 @@ mod defaults;
 mod document;
 mod error;
 mod forward_auth;
+mod internal_token;
 mod listener;
 mod overrides;
 mod proxies;
@@ -35,6 +36,7 @@ use crate::https_url::HttpsUrl;
 
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::forward_auth::{ForwardAuth, LocalAddress};
+pub use self::internal_token::{IdentityForm, InternalToken, LONGEST_INTERNAL_TOKEN};
 pub use self::listener::Listener;
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 pub use self::proxies::{Forwarding, Proxies};
@@ -71,6 +73,8 @@ pub struct Config {
     pub forward_auth: Option<ForwardAuth>,
     /// Names of the headers that carry the identity to the upstream.
     pub identity_headers: IdentityHeaders,
+    /// Tokens for upstreams, if they get any.
+    pub internal_token: Option<InternalToken>,
     /// Token issuers; a token's `iss` picks exactly one.
     pub issuers: Vec<Issuer>,
     /// The XDP filter.

@@ -13,14 +13,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response};
 use http_body_util::Full;
 
 pub use self::listener::{BindError, Listener};
 pub use self::original::Dialect;
+use crate::authorization_server::{CACHED, SigningKeys};
 use crate::clock::Now;
+use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::refusal::{self, Refusal};
 
@@ -32,22 +34,32 @@ pub const EXAMPLES: [(&str, &str); 4] = [
     ("traefik", include_str!("forward_auth/examples/traefik.yaml")),
 ];
 
+/// Where upstreams find the keys of internal tokens.
+const KEYS: &str = "/.well-known/jwks.json";
+
 /// Answers what proxies ask.
 pub struct ForwardAuth {
     gateway: Arc<Gateway>,
     /// Names of the fields that carry the identity.
     identity: Vec<HeaderName>,
+    /// What internal tokens are verified with.
+    keys: Option<Arc<SigningKeys>>,
 }
 
 impl ForwardAuth {
-    /// Over the gateway's configuration.
-    pub fn new(gateway: Arc<Gateway>, identity: Vec<HeaderName>) -> Self {
-        Self { gateway, identity }
+    /// For the gateway's configuration.
+    pub fn new(config: &Config, gateway: Arc<Gateway>, keys: Option<Arc<SigningKeys>>) -> Self {
+        let token = config.internal_token.as_ref().map(|token| &token.header);
+        let identity = config.identity_headers.names().into_iter().chain(token).cloned().collect();
+        Self { gateway, identity, keys }
     }
 
     /// The verdict on the request that the proxy at `peer` asks about.
     pub async fn answer(&self, peer: Option<IpAddr>, request: Parts, now: Now) -> Response<Full<Bytes>> {
         let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if let Some(keys) = self.keys.as_ref().filter(|_| request.uri.path() == KEYS) {
+            return key_set(keys);
+        }
         let Some((dialect, target)) = Dialect::of(&request) else {
             return self.gateway.refuse_asking(peer, &request, Refusal::RouteNotFound);
         };
@@ -79,4 +91,15 @@ impl ForwardAuth {
             response.headers_mut().entry(name).or_insert(HeaderValue::from_static(""));
         }
     }
+}
+
+/// Public keys, for as long as they may be cached before the next one signs.
+fn key_set(keys: &SigningKeys) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(keys.key_set()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    if let Ok(cached) = HeaderValue::try_from(format!("public, max-age={}", CACHED.as_secs())) {
+        headers.insert(CACHE_CONTROL, cached);
+    }
+    response
 }

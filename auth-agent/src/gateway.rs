@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tracing::{debug, info};
 
 use crate::authenticate::{Denied, Verify};
-use crate::authorization_server::{Answered, AuthorizationServer, Endpoint};
+use crate::authorization_server::{Answered, AuthorizationServer, Endpoint, SigningKeys};
 pub use crate::clock::Now;
 use crate::clock::UnixTime;
 use crate::config::Config;
@@ -74,6 +74,12 @@ impl Gateway {
     #[must_use]
     pub fn with_authorization_server(self, server: AuthorizationServer) -> Self {
         Self { authorization_server: Some(server), ..self }
+    }
+
+    /// With tokens for upstreams, signed with these keys, where the configuration wants some.
+    #[must_use]
+    pub fn with_internal_tokens(self, keys: &Arc<SigningKeys>) -> Self {
+        Self { judge: self.judge.with_internal_tokens(keys), ..self }
     }
 
     /// Answers `request`, which is `open`.

@@ -25,6 +25,7 @@ pub mod guesses;
 pub mod headers;
 pub mod https_url;
 pub mod identity;
+pub mod internal_token;
 pub mod issuers;
 pub mod judge;
 pub mod kernel;

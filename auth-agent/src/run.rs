@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use auth_common::gcra::{self, Escalation, Limit};
 use auth_common::table::Line;
-use http::HeaderName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -94,6 +93,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
+    let internal_keys = internal_keys(&config, sealer.clone(), &store, started)?;
     let issuer = token_issuer(&config, sealer, &store, &tokens, started)?;
     let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
     let issuers = Arc::new(issuers);
@@ -112,6 +112,7 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         connections: server.connections(),
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
+        internal_keys: internal_keys.clone(),
         issuer: issuer.clone(),
         issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
@@ -139,11 +140,13 @@ async fn serve(config: Arc<Config>) -> Result<()> {
         gateway =
             gateway.with_authorization_server(AuthorizationServer::new(&config, issuer, verify, revoke));
     }
+    if let Some(keys) = &internal_keys {
+        gateway = gateway.with_internal_tokens(keys);
+    }
     let gateway = Arc::new(gateway);
     let (stop_asking, asking_stopped) = oneshot::channel::<()>();
     let asking = asked.map(|listener| {
-        let identity = config.identity_headers.names().map(HeaderName::clone).to_vec();
-        let forward_auth = Arc::new(ForwardAuth::new(Arc::clone(&gateway), identity));
+        let forward_auth = Arc::new(ForwardAuth::new(&config, Arc::clone(&gateway), internal_keys));
         // Either way, it is time.
         tokio::spawn(listener.run(forward_auth, async { drop(asking_stopped.await) }))
     });
@@ -184,6 +187,17 @@ fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
     Ok((Arc::new(store), Arc::new(ring), sealer))
+}
+
+/// What internal tokens are signed with, where upstreams get some.
+fn internal_keys(
+    config: &Config,
+    sealer: Sealer,
+    store: &Arc<Store>,
+    now: UnixTime,
+) -> Result<Option<Arc<SigningKeys>>> {
+    let Some(token) = &config.internal_token else { return Ok(None) };
+    Ok(Some(Arc::new(SigningKeys::open_internal(token, Arc::clone(store), sealer, now)?)))
 }
 
 /// The built-in issuer, where one is configured.

@@ -1,5 +1,7 @@
 //! Sealing private keys for the store (AES-256-GCM): a copied database alone lets nobody sign.
 
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::error::Unspecified;
 
@@ -9,7 +11,8 @@ use crate::api_key::Pepper;
 const PURPOSE: &[u8] = b"auth-agent: signing keys of the built-in issuer";
 
 /// Seals and opens.
-pub struct Sealer(RandomizedNonceKey);
+#[derive(Clone)]
+pub struct Sealer(Arc<RandomizedNonceKey>);
 
 impl Sealer {
     /// With a key that is derived from the secret beside the database.
@@ -17,7 +20,8 @@ impl Sealer {
     /// # Errors
     /// If the crypto library fails.
     pub fn new(pepper: &Pepper) -> Result<Self, Unspecified> {
-        RandomizedNonceKey::new(&AES_256_GCM, &pepper.derive(PURPOSE)).map(Self)
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &pepper.derive(PURPOSE))?;
+        Ok(Self(Arc::new(key)))
     }
 
     /// Nonce, ciphertext and tag. `name` must be the same to open it.

@@ -4,6 +4,7 @@ mod authorization_server;
 mod bounds;
 mod earlier;
 mod forward_auth;
+mod internal_token;
 mod issuers;
 pub(super) mod limits;
 mod listeners;
@@ -41,8 +42,15 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let tokens = tokens(root.section("tokens"));
     let store = store(root.section("store"));
     let control = control(root.section("control"));
-    let identity = identity_headers.names();
-    let identity: Vec<_> = identity.into_iter().chain([&api_keys.header]).collect();
+    let mut identity: Vec<_> = identity_headers.names().into_iter().chain([&api_keys.header]).collect();
+    let internal_token =
+        internal_token::internal_token(root.section("internal_token"), &identity, forward_auth.is_some());
+    identity.extend(internal_token.as_ref().map(|token| &token.header));
+    let told = upstreams.iter().find(|upstream| upstream.identity.has_token());
+    if let (Some(upstream), None) = (told, &internal_token) {
+        let what = format!("\"{}\" is to get a token that there is none of", upstream.name);
+        root.check("upstream", wrong(what, "write [internal_token], or identity = \"headers\""));
+    }
     let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
     let routes = routes::routes(route_sections, &given);
     root.check("route", routes::are_quick_to_find(&routes));
@@ -54,6 +62,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         control,
         forward_auth,
         identity_headers,
+        internal_token,
         issuers,
         kernel,
         limits,

@@ -1,5 +1,6 @@
 //! Single values: from what TOML says to a closed type, or to what is wrong with it.
 
+mod files;
 mod route;
 mod token;
 mod url;
@@ -7,7 +8,6 @@ mod url;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
+pub(super) use self::files::{absolute_path, local_address, path, socket};
 pub(super) use self::route::{
     Match, auth, exact_path, header_value, host, method, path_match, retried_status, route_path, template,
     upgrade,
@@ -24,7 +25,7 @@ pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
 use super::{
-    Address, Balance, Forwarding, LocalAddress, PlaintextAnswer, Protocol, Rate, WhenAgentGone, XdpMode,
+    Address, Balance, Forwarding, IdentityForm, PlaintextAnswer, Protocol, Rate, WhenAgentGone, XdpMode,
 };
 use crate::duration;
 
@@ -309,6 +310,14 @@ pub(super) fn forwarding(value: &DeValue<'_>) -> Checked<Forwarding> {
     choice(value, &[("forwarded", Forwarding::Forwarded), ("x-forwarded", Forwarding::XForwarded)])
 }
 
+/// `"headers"`, `"token"` or `"both"`
+pub(super) fn identity_form(value: &DeValue<'_>) -> Checked<IdentityForm> {
+    choice(
+        value,
+        &[("headers", IdentityForm::Headers), ("token", IdentityForm::Token), ("both", IdentityForm::Both)],
+    )
+}
+
 /// A short name that is safe in a log line and a metric label.
 pub(super) fn name(value: &DeValue<'_>) -> Checked<String> {
     const CURE: &str = "write up to 32 letters, digits, - and _";
@@ -348,55 +357,6 @@ pub(super) fn any_network(value: &DeValue<'_>) -> Checked<IpNet> {
         return wrong(format!("{network} is an IPv4 network in IPv6 clothes"), "write it as IPv4");
     }
     Ok(network)
-}
-
-/// A file or folder; a relative one is looked for in `folder`.
-pub(super) fn path(folder: &Path) -> impl Fn(&DeValue<'_>) -> Checked<PathBuf> {
-    move |value| {
-        const CURE: &str = "write a path in quotes";
-        let text = string(value, CURE)?;
-        if text.is_empty() || text.contains('\0') {
-            return wrong(format!("\"{}\" is not a path", shown(text)), CURE);
-        }
-        Ok(folder.join(text))
-    }
-}
-
-/// A path that doesn't depend on where the file lies.
-pub(super) fn absolute_path(value: &DeValue<'_>) -> Checked<PathBuf> {
-    let path = path(Path::new(""))(value)?;
-    if path.is_absolute() {
-        Ok(path)
-    } else {
-        wrong(format!("\"{}\" is not an absolute path", shown(&path.to_string_lossy())), "write it from / on")
-    }
-}
-
-/// The path of a Unix socket, which the kernel keeps short.
-pub(super) fn socket(folder: &Path) -> impl Fn(&DeValue<'_>) -> Checked<PathBuf> {
-    const MAX_BYTES: usize = 107;
-    move |value| {
-        let path = path(folder)(value)?;
-        if path.as_os_str().len() <= MAX_BYTES {
-            Ok(path)
-        } else {
-            wrong(
-                format!("longer than the {MAX_BYTES} bytes that a socket's path may have"),
-                "choose a shorter path",
-            )
-        }
-    }
-}
-
-/// `"127.0.0.1:9180"` or `"unix:/run/auth-agent/forward-auth.sock"`
-pub(super) fn local_address(folder: &Path) -> impl Fn(&DeValue<'_>) -> Checked<LocalAddress> {
-    move |value| {
-        let text = string(value, "write an address and a port, or \"unix:/path\"")?;
-        match text.strip_prefix("unix:") {
-            Some(path) => socket(folder)(&DeValue::String(path.into())).map(LocalAddress::Unix),
-            None => address(value).map(LocalAddress::Socket),
-        }
-    }
 }
 
 /// 1 to 65535

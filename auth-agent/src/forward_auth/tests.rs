@@ -2,6 +2,8 @@ mod desk;
 mod proxies;
 
 use http::HeaderMap;
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 
 use self::desk::{Desk, GOOD};
 use crate::limits::tests::{Charged, Fake};
@@ -95,13 +97,29 @@ async fn who_the_client_is_comes_with_the_verdict() {
             assert_eq!(headers[format!("x-auth-{name}").as_str()], expected, "{dialect}");
         }
         assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(subject_of(&desk, headers["x-auth-token"].to_str().unwrap()).await, "alice", "{dialect}");
         // What stays of the client's where nothing takes its place, something has to.
         let (absent, (_, open, _)) =
             (headers.get("x-auth-tenant"), ask(&desk, dialect, ("GET", "/open"), &claims[1..]).await);
         assert_eq!(absent.map(|value| value.as_bytes()), (dialect == "envoy").then_some(&b""[..]));
         let subject = open.get("x-auth-subject").map(|value| value.as_bytes());
         assert_eq!(subject, (dialect == "envoy").then_some(&b""[..]), "{dialect}");
+        assert_eq!(open.get("x-auth-token").map(|value| value.as_bytes()), subject);
     }
+}
+
+/// What an upstream reads from a token with the keys that it finds at this listener.
+async fn subject_of(desk: &Desk, token: &str) -> String {
+    let host = vec![("host".to_owned(), "agent.internal".to_owned())];
+    let (status, headers, body) = desk.ask("GET", "/.well-known/jwks.json", &host).await;
+    assert_eq!((status, &headers["cache-control"]), (200, &"public, max-age=300".parse().unwrap()));
+    let keys: JwkSet = serde_json::from_str(&body).unwrap();
+    let header = decode_header(token).unwrap();
+    let key = DecodingKey::from_jwk(keys.find(&header.kid.unwrap()).unwrap()).unwrap();
+    let mut validation = Validation::new(header.alg);
+    validation.set_audience(&["app"]);
+    let claims = decode::<serde_json::Value>(token, &key, &validation).unwrap().claims;
+    claims["sub"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]

@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request};
+use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::super::{BindError, ForwardAuth, Listener};
+use crate::api_key::Pepper;
 use crate::authenticate::{Denied, Verify};
+use crate::authorization_server::{Sealer, SigningKeys};
 use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::tests::MINIMAL;
 use crate::config::{Config, LocalAddress};
@@ -25,6 +28,7 @@ use crate::identity::{Identity, Method};
 use crate::issuers::MissingKey;
 use crate::limits::tests::Fake;
 use crate::refusal::Refusal;
+use crate::store::Store;
 use crate::token::TokenError;
 
 pub const GOOD: (&str, &str) = ("authorization", "Bearer good");
@@ -81,6 +85,8 @@ impl Verify for FakeVerify {
 pub struct Desk {
     pub address: Option<SocketAddr>,
     pub debts: Arc<Fake>,
+    /// Of the store.
+    _directory: TempDir,
     path: Option<PathBuf>,
     running: JoinHandle<()>,
     stop: oneshot::Sender<()>,
@@ -88,7 +94,9 @@ pub struct Desk {
 
 fn config(path: Option<&Path>) -> Config {
     let (before, _) = MINIMAL.split_once("[[route]]").unwrap();
-    let mut config = Config::parse(&format!("{before}{ROUTES}"), Path::new("edge.toml")).unwrap();
+    let before = before.replace("[[upstream]]", "[[upstream]]\nidentity = \"both\"");
+    let text = format!("{before}{ROUTES}[internal_token]\n[forward_auth]\nlisten = \"127.0.0.1:9180\"\n");
+    let mut config = Config::parse(&text, Path::new("edge.toml")).unwrap();
     let tcp = || LocalAddress::Socket(SocketAddr::from(([127, 0, 0, 1], 0)));
     let listen = path.map_or_else(tcp, |path| LocalAddress::Unix(path.to_owned()));
     config.forward_auth = Some(crate::config::ForwardAuth { listen });
@@ -106,16 +114,20 @@ impl Desk {
 
     pub async fn at(path: Option<&Path>, debts: Fake) -> Self {
         let (config, debts) = (Arc::new(config(path)), Arc::new(debts));
-        let identity = config.identity_headers.names().map(HeaderName::clone).to_vec();
         let listener = Self::bind(path).await.unwrap();
         let address = listener.address();
-        let gateway =
-            Gateway::new(config, Arc::new(FakeVerify), Arc::clone(&debts) as _, Arc::<Counters>::default())
-                .unwrap();
-        let forward_auth = Arc::new(ForwardAuth::new(Arc::new(gateway), identity));
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(directory.path(), UnixTime::now()).unwrap());
+        let sealer = Sealer::new(&Pepper::open(directory.path(), false).unwrap()).unwrap();
+        let wanted = config.internal_token.as_ref().unwrap();
+        let keys = Arc::new(SigningKeys::open_internal(wanted, store, sealer, UnixTime::now()).unwrap());
+        let (verify, counters) = (Arc::new(FakeVerify), Arc::<Counters>::default());
+        let gateway = Gateway::new(Arc::clone(&config), verify, Arc::clone(&debts) as _, counters).unwrap();
+        let gateway = Arc::new(gateway.with_internal_tokens(&keys));
+        let forward_auth = Arc::new(ForwardAuth::new(&config, gateway, Some(keys)));
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(listener.run(forward_auth, async { drop(stopped.await) }));
-        Self { address, debts, path: path.map(Path::to_owned), running, stop }
+        Self { address, debts, _directory: directory, path: path.map(Path::to_owned), running, stop }
     }
 
     pub async fn stop(self) {

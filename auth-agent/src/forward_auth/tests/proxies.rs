@@ -151,13 +151,20 @@ async fn nginx(folder: &Path, desk: &Desk, application: SocketAddr) -> Proxy {
 /// What must hold of any proxy: who it lets through, what the application sees then, and what the client is told else.
 async fn check(proxy: &Proxy, desk: &Desk, seen: &Seen, dots: u16) {
     let take = || std::mem::take(&mut *seen.lock().unwrap());
-    let claims = [GOOD, ("x-auth-subject", "root"), ("x-auth-tenant", "t"), ("x-forwarded-for", "192.0.2.1")];
+    let claims = [
+        GOOD,
+        ("x-auth-subject", "root"),
+        ("x-auth-tenant", "t"),
+        ("x-auth-token", "mine"),
+        ("x-forwarded-for", "192.0.2.1"),
+    ];
     let (status, _, body) = proxy.send("POST", "/x/%C3%A9?q=1", &claims, "hello").await;
     assert_eq!((status, &*body), (200, "application"));
     let (target, headers, body) = take().pop().unwrap();
     assert_eq!((&*target, &body[..]), ("/x/%C3%A9?q=1", &b"hello"[..]));
     assert_eq!(headers.get_all("x-auth-subject").iter().collect::<Vec<_>>(), ["alice"]);
     assert_eq!(headers["x-auth-method"], "jwt");
+    assert_eq!(headers["x-auth-token"].to_str().unwrap().split('.').count(), 3);
     assert!(headers.get_all("x-auth-tenant").iter().all(http::HeaderValue::is_empty), "{headers:?}");
     assert!(!headers.contains_key("authorization") && !headers.contains_key("x-api-key"), "{headers:?}");
 

@@ -53,7 +53,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const SHORT_UNTIL: u64 = 2_000_000_000;
 
 /// Knows the key of the token `rotated` once somebody waited for it, and that of `unknown` never.
-struct FakeVerify {
+#[derive(Default)]
+pub struct FakeVerify {
     came: Arc<AtomicBool>,
     revocations: Arc<Revocations>,
 }
@@ -338,6 +339,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             tenant: HeaderName::from_static("x-auth-tenant"),
             client: HeaderName::from_static("x-auth-client"),
         },
+        internal_token: None,
         issuers: vec![],
         kernel: Kernel::default(),
         limits: Limits {
