@@ -14,7 +14,7 @@ use crate::network::NetworkSet;
 /// The allowlist.
 #[derive(Debug)]
 pub struct Allowlist {
-    configured: Vec<IpNet>,
+    configured: ArcSwap<Vec<IpNet>>,
     /// Both parts, merged.
     merged: ArcSwap<NetworkSet>,
 }
@@ -23,12 +23,17 @@ impl Allowlist {
     /// The networks of `kernel.allow`.
     pub fn new(configured: Vec<IpNet>) -> Self {
         let merged = ArcSwap::from_pointee(NetworkSet::new(&configured));
-        Self { configured, merged }
+        Self { configured: ArcSwap::from_pointee(configured), merged }
+    }
+
+    /// Replaces what the configuration says; it counts with the next [`Self::set_added`].
+    pub fn configure(&self, configured: Vec<IpNet>) {
+        self.configured.store(Arc::new(configured));
     }
 
     /// Replaces what was added while running.
     pub fn set_added(&self, added: impl IntoIterator<Item = IpNet>) {
-        let all: Vec<_> = self.configured.iter().copied().chain(added).collect();
+        let all: Vec<_> = self.configured.load().iter().copied().chain(added).collect();
         self.merged.store(Arc::new(NetworkSet::new(&all)));
     }
 
@@ -38,8 +43,8 @@ impl Allowlist {
     }
 
     /// What the configuration says.
-    pub fn configured(&self) -> &[IpNet] {
-        &self.configured
+    pub fn configured(&self) -> Arc<Vec<IpNet>> {
+        self.configured.load_full()
     }
 }
 

@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod client;
+mod configuration;
 mod connections;
 mod events;
 mod issuer;

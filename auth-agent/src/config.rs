@@ -102,8 +102,16 @@ pub struct Config {
 impl Config {
     /// Reads a file. All problems are found at once, as far as one does not hide another.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::load_with_text(path).map(|(config, _)| config)
+    }
+
+    /// Reads a file, and gives its text, too.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigErrors> {
         let text = document::read(path)?;
-        Self::parse(&text, path)
+        Ok((Self::parse(&text, path)?, text))
     }
 
     /// Reads a text. `file` names it in messages, and its folder is where relative paths start.

@@ -16,6 +16,7 @@ mod keys;
 mod limits;
 pub mod messages;
 mod problem;
+mod reload;
 mod revocations;
 mod socket;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
@@ -43,10 +45,12 @@ use crate::api_key::KeyRing;
 use crate::authorization_server::{SigningKeys, TokenIssuer};
 use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
+use crate::config::Config;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
 use crate::issuers::Issuers;
+use crate::reload::Reloader;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
 use crate::token::Verifier;
@@ -87,7 +91,7 @@ pub struct Parts {
 pub struct Control {
     allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
-    classes: Classes,
+    classes: ArcSwap<Classes>,
     connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
@@ -124,7 +128,7 @@ impl Control {
         Self {
             allowlist,
             changing,
-            classes,
+            classes: ArcSwap::from_pointee(classes),
             connections,
             counters,
             edge,
@@ -145,6 +149,17 @@ impl Control {
     pub fn apply_rules(&self, now: UnixTime) -> Result<(), Problem> {
         let _changing = self.changing();
         self.undo_locked(now)?;
+        self.apply_rules_locked(now)
+    }
+
+    /// Goes by the limits and the allowlist of another configuration, and applies the rules that come of them. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::apply_rules`]; the change counts all the same, and is tried again.
+    pub fn configure(&self, config: &Config, now: UnixTime) -> Result<(), Problem> {
+        let _changing = self.changing();
+        self.classes.store(Arc::new(Classes::new(config)));
+        self.allowlist.configure(config.kernel.allow.clone());
         self.apply_rules_locked(now)
     }
 
@@ -235,13 +250,13 @@ impl Control {
     /// Every network on the allowlist.
     fn allowed(&self) -> Result<Vec<IpNet>, StoreError> {
         let added = self.store.allows()?;
-        let configured = self.allowlist.configured().iter().copied();
-        Ok(configured.chain(added.into_iter().map(|allow| allow.network)).collect())
+        let configured = self.allowlist.configured();
+        Ok(configured.iter().copied().chain(added.into_iter().map(|allow| allow.network)).collect())
     }
 
     /// Every class by network, with `set` as what was set while running.
     fn limits(&self, set: Vec<Limit>) -> Vec<classes::Entry> {
-        self.classes.entries(&set, self.edge.ipv6_prefix())
+        self.classes.load().entries(&set, self.edge.ipv6_prefix())
     }
 
     /// Held from before the store is changed until memory and kernel follow: otherwise the older of two
@@ -256,13 +271,22 @@ impl Control {
     }
 }
 
-/// Serves the control API until `shutdown` comes, and then the requests that are under way.
+/// Serves the control API, and the `reloader`'s where there is one, until `shutdown` comes, and then the requests that are under way.
 pub async fn serve(
     socket: ControlSocket,
     control: Arc<Control>,
+    reloader: Option<Arc<Reloader>>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let service = router(control).into_make_service_with_connect_info::<Peer>();
+    let configuration = |reloader| {
+        Router::new()
+            .route("/v1/config/diff", get(reload::diff))
+            .route("/v1/config/reload", post(reload::reload))
+            .layer(middleware::from_fn(log))
+            .with_state(reloader)
+    };
+    let configuration = reloader.map_or_else(Router::new, configuration);
+    let service = router(control).merge(configuration).into_make_service_with_connect_info::<Peer>();
     axum::serve(socket, service).with_graceful_shutdown(shutdown).await
 }
 

@@ -15,14 +15,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderValue, Response};
 use http_body_util::Full;
 
 pub use self::listener::{BindError, Listener};
 pub use self::original::Dialect;
 use crate::authorization_server::{CACHED, SigningKeys};
 use crate::clock::Now;
-use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::refusal::{self, Refusal};
 
@@ -40,18 +39,14 @@ const KEYS: &str = "/.well-known/jwks.json";
 /// Answers what proxies ask.
 pub struct ForwardAuth {
     gateway: Arc<Gateway>,
-    /// Names of the fields that carry the identity.
-    identity: Vec<HeaderName>,
     /// What internal tokens are verified with.
     keys: Option<Arc<SigningKeys>>,
 }
 
 impl ForwardAuth {
-    /// For the gateway's configuration.
-    pub fn new(config: &Config, gateway: Arc<Gateway>, keys: Option<Arc<SigningKeys>>) -> Self {
-        let token = config.internal_token.as_ref().map(|token| &token.header);
-        let identity = config.identity_headers.names().into_iter().chain(token).cloned().collect();
-        Self { gateway, identity, keys }
+    /// By what the gateway goes by.
+    pub fn new(gateway: Arc<Gateway>, keys: Option<Arc<SigningKeys>>) -> Self {
+        Self { gateway, keys }
     }
 
     /// The verdict on the request that the proxy at `peer` asks about.
@@ -71,24 +66,16 @@ impl ForwardAuth {
             Dialect::Nginx => refusal::respond_to_nginx,
             Dialect::Envoy | Dialect::Forwarded => refusal::respond,
         };
-        match self.gateway.verify(&original, client, respond, now).await {
+        // Envoy leaves a field of the client's in place that the verdict has none of.
+        let complete = dialect == Dialect::Envoy;
+        match self.gateway.verify(&original, (client, complete), respond, now).await {
             Ok(identity) => {
                 let mut response = Response::new(Full::default());
                 *response.headers_mut() = identity;
-                if dialect == Dialect::Envoy {
-                    self.add_absent(&mut response);
-                }
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 response
             }
             Err(response) => response,
-        }
-    }
-
-    /// Envoy leaves a field of the client's in place that the verdict has none of.
-    fn add_absent(&self, response: &mut Response<Full<Bytes>>) {
-        for name in &self.identity {
-            response.headers_mut().entry(name).or_insert(HeaderValue::from_static(""));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
@@ -46,10 +47,17 @@ pub struct Peer {
 pub struct Gateway {
     authorization_server: Option<AuthorizationServer>,
     counters: Arc<Counters>,
+    current: ArcSwap<Current>,
+    debts: Arc<dyn SourceDebts>,
+    internal_keys: Option<Arc<SigningKeys>>,
+    verify: Arc<dyn Verify>,
+}
+
+/// What comes of the configuration. A request takes it once, and is judged and forwarded by the same.
+pub struct Current {
     judge: Judge,
     proxy: Proxy,
     rules: Rules,
-    verify: Arc<dyn Verify>,
 }
 
 impl Gateway {
@@ -66,8 +74,28 @@ impl Gateway {
         let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
         // The first one stays: the proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
-        let judge = Judge::new(config, Arc::clone(&verify), debts);
-        Ok(Self { authorization_server: None, counters, judge, proxy, rules, verify })
+        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
+        let current = ArcSwap::from_pointee(Current { judge, proxy, rules });
+        Ok(Self { authorization_server: None, counters, current, debts, internal_keys: None, verify })
+    }
+
+    /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
+    ///
+    /// # Errors
+    /// What TLS to an upstream needs can't be used.
+    pub fn prepare(&self, config: Arc<Config>) -> Result<Current, UpstreamTlsError> {
+        let proxy = self.current.load().proxy.next(&config)?;
+        let rules = Rules::new(&config);
+        let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
+        if let Some(keys) = &self.internal_keys {
+            judge.sign_with(keys);
+        }
+        Ok(Current { judge, proxy, rules })
+    }
+
+    /// Goes by another configuration from the next request on.
+    pub fn change(&self, current: Current) {
+        self.current.store(Arc::new(current));
     }
 
     /// With a built-in issuer.
@@ -78,8 +106,9 @@ impl Gateway {
 
     /// With tokens for upstreams, signed with these keys, where the configuration wants some.
     #[must_use]
-    pub fn with_internal_tokens(self, keys: &Arc<SigningKeys>) -> Self {
-        Self { judge: self.judge.with_internal_tokens(keys), ..self }
+    pub fn with_internal_tokens(self, keys: Arc<SigningKeys>) -> Self {
+        self.current.load().judge.sign_with(&keys);
+        Self { internal_keys: Some(keys), ..self }
     }
 
     /// Answers `request`, which is `open`.
@@ -92,30 +121,32 @@ impl Gateway {
     ) -> Response<AnswerBody> {
         counters::count(&self.counters.requests);
         let (parts, body) = request.into_parts();
-        let body = self.proxy.body(body);
+        let current = self.current.load_full();
+        let Current { judge, proxy, .. } = &*current;
+        let body = proxy.body(body);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let client = self.judge.client(peer.source, &parts.headers);
+        let client = judge.client(peer.source, &parts.headers);
         let source = client.unwrap_or(peer.source);
-        let outcome = match self.judge(peer, open, client, &parts, now).await {
+        let outcome = match self.judge(judge, peer, (open, client), &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
                 // A form takes its time, and others of the source may have failed meanwhile.
                 let ready = || {
                     let now = Now::read();
-                    limits::may_authenticate(self.judge.debts(), source, now.monotonic).map(|()| now)
+                    limits::may_authenticate(&*self.debts, source, now.monotonic).map(|()| now)
                 };
                 let answer = server.answer(endpoint, &parts, body, source, ready).await;
                 if let Err(refused) = &answer {
                     unread.linger(refused.refusal);
                 }
-                let response = self.own_answer(source, &parts, answer, Now::read());
+                let response = self.own_answer(judge, source, &parts, answer);
                 return answered(&method, response).map(Either::Left);
             }
             Ok(Judged::Permitted(canonical, permit)) => {
                 let forwarded = async {
                     settle_empty(&body).await?;
                     let request = Request::from_parts(parts, body);
-                    self.proxy.forward(&permit, &canonical, source, request).await
+                    proxy.forward(&permit, &canonical, source, request).await
                 };
                 tokio::select! {
                     biased;
@@ -138,39 +169,26 @@ impl Gateway {
     }
 
     /// Judges a request that another proxy forwards, as the client at `source` sent it: what to tell the upstream of who
-    /// that is, or the answer to the request.
+    /// that is, or the answer to the request. `complete`: fields that tell nothing are there, and empty.
     pub async fn verify(
         &self,
         request: &Parts,
-        source: IpAddr,
+        (source, complete): (IpAddr, bool),
         respond: fn(Refused<'_>) -> Response<Full<Bytes>>,
         now: Now,
     ) -> Result<HeaderMap, Response<Full<Bytes>>> {
         counters::count(&self.counters.requests);
-        match self.judge_unforwarded(request, source, now).await {
+        let current = self.current.load_full();
+        match unforwarded(&current.judge, request, source, now).await {
             Ok(permit) => {
                 counters::count(&self.counters.permitted);
-                Ok(self.rules.identity(&permit))
+                Ok(current.rules.identity(&permit, complete))
             }
             Err(refused) => {
                 self.note(source, &request.method, request.uri.path(), refused.refusal);
                 Err(respond(refused))
             }
         }
-    }
-
-    async fn judge_unforwarded(
-        &self,
-        request: &Parts,
-        source: IpAddr,
-        now: Now,
-    ) -> Result<Permit<'_>, Refused<'_>> {
-        let admitted = self.judge.admit(source, now)?;
-        let canonical = self.judge.canonical(request, None)?;
-        let (headers, method) = (&request.headers, &request.method);
-        let case = Case { canonical: &canonical, headers, method, now, open: None, source };
-        let (permit, _) = self.judge.permit(admitted, &case).await?;
-        Ok(permit)
     }
 
     /// The answer to a proxy's question that is none.
@@ -182,17 +200,17 @@ impl Gateway {
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no
     /// request is free, whatever is wrong with it.
-    async fn judge(
-        &self,
+    async fn judge<'g>(
+        &'g self,
+        judge: &'g Judge,
         peer: &Peer,
-        open: &OpenRequest,
-        client: Result<IpAddr, Refusal>,
+        (open, client): (&OpenRequest, Result<IpAddr, Refusal>),
         request: &Parts,
         now: Now,
-    ) -> Result<Judged<'_>, Refused<'_>> {
-        let admitted = self.judge.admit(client.unwrap_or(peer.source), now)?;
+    ) -> Result<Judged<'g>, Refused<'g>> {
+        let admitted = judge.admit(client.unwrap_or(peer.source), now)?;
         let source = client?;
-        let mut canonical = self.judge.canonical(request, peer.server_name.as_deref())?;
+        let mut canonical = judge.canonical(request, peer.server_name.as_deref())?;
         let own = self.authorization_server.as_ref();
         if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
         {
@@ -200,7 +218,7 @@ impl Gateway {
         }
         let (headers, method) = (&request.headers, &request.method);
         let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source };
-        let (permit, rewritten) = self.judge.permit(admitted, &case).await?;
+        let (permit, rewritten) = judge.permit(admitted, &case).await?;
         if let Some(path) = rewritten {
             canonical.rewrite(path)?;
         }
@@ -210,21 +228,22 @@ impl Gateway {
     /// The answer of the built-in issuer; a client that failed to authenticate is charged as any other.
     fn own_answer(
         &self,
+        judge: &Judge,
         source: IpAddr,
         request: &Parts,
         answer: Result<Answered, EndpointRefused>,
-        now: Now,
     ) -> Response<Full<Bytes>> {
+        let now = Now::read();
         match answer {
             Ok(Answered { client, response }) => {
                 if client.is_some() {
-                    self.judge.debts().authenticated(source, now.monotonic);
+                    self.debts.authenticated(source, now.monotonic);
                 }
                 response
             }
             Err(refused) => {
                 let denied = Denied { guess: refused.guess, refusal: refused.refusal };
-                let refusal = self.judge.charge_failure(source, denied, now.monotonic);
+                let refusal = judge.charge_failure(source, denied, now.monotonic);
                 let refused = EndpointRefused { refusal, ..refused };
                 self.note(source, &request.method, request.uri.path(), refused.refusal);
                 refusal::respond_endpoint(&refused)
@@ -265,6 +284,21 @@ impl Gateway {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// Leave for another proxy to forward a request.
+async fn unforwarded<'j>(
+    judge: &'j Judge,
+    request: &Parts,
+    source: IpAddr,
+    now: Now,
+) -> Result<Permit<'j>, Refused<'j>> {
+    let admitted = judge.admit(source, now)?;
+    let canonical = judge.canonical(request, None)?;
+    let (headers, method) = (&request.headers, &request.method);
+    let case = Case { canonical: &canonical, headers, method, now, open: None, source };
+    let (permit, _) = judge.permit(admitted, &case).await?;
+    Ok(permit)
 }
 
 /// A request that was not refused.

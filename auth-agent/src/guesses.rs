@@ -4,9 +4,11 @@
 //! Only failures are counted, and only failures are refused for it: nobody can lock the owner of a key out. The
 //! table has a fixed size; where two things share a word, they share its budget.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use auth_common::gcra::{self, Limit};
 
 use crate::authenticate::Guess;
@@ -20,26 +22,35 @@ const WORDS: usize = 1 << 16;
 /// How often each thing may be guessed at.
 pub struct Guesses {
     debts: Box<[AtomicU64]>,
-    limit: Limit,
+    limit: ArcSwap<Limit>,
 }
 
 impl Guesses {
     /// Each thing may be guessed at so often.
     pub fn new(rate: &Rate) -> Self {
-        let limit = Limit::new(rate.events.get(), rate.period.as_nanos() as u64, rate.burst.get());
-        Self { debts: (0..WORDS).map(|_| AtomicU64::new(0)).collect(), limit }
+        let debts = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        Self { debts, limit: ArcSwap::from_pointee(limit(rate)) }
+    }
+
+    /// From now on so often; what is owed stays.
+    pub fn limit_to(&self, rate: &Rate) {
+        self.limit.store(Arc::new(limit(rate)));
     }
 
     /// Charges one guess.
     pub fn charge(&self, Guess(hash): Guess, now: Monotonic) -> Charge {
         let debt = &self.debts[hash as usize % WORDS];
-        match gcra::charge(debt, now.0, self.limit) {
+        match gcra::charge(debt, now.0, **self.limit.load()) {
             gcra::Charge::Over { retry_after } => {
                 Charge::Over { retry_after: Duration::from_nanos(retry_after) }
             }
             gcra::Charge::Within => Charge::Within,
         }
     }
+}
+
+fn limit(rate: &Rate) -> Limit {
+    Limit::new(rate.events.get(), rate.period.as_nanos() as u64, rate.burst.get())
 }
 
 #[cfg(test)]

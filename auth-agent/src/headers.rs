@@ -112,10 +112,15 @@ impl Rules {
         self.add_who(headers, permit);
     }
 
-    /// The fields that tell the upstream who sent a request, and no others.
-    pub fn identity(&self, permit: &Permit<'_>) -> HeaderMap {
+    /// The fields that tell the upstream who sent a request, and no others; `complete` with those that tell nothing.
+    pub fn identity(&self, permit: &Permit<'_>, complete: bool) -> HeaderMap {
         let mut headers = HeaderMap::new();
         self.add_who(&mut headers, permit);
+        if complete {
+            for name in self.identity.names().into_iter().chain(&self.token) {
+                headers.entry(name).or_insert(HeaderValue::from_static(""));
+            }
+        }
         headers
     }
 

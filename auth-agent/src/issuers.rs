@@ -20,10 +20,11 @@ mod tests;
 mod trust;
 mod unknown;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use self::files::FileKeys;
@@ -52,7 +53,10 @@ pub enum MissingKey {
 
 /// The sources of all issuers' keys.
 pub struct Issuers {
-    sources: Vec<Source>,
+    directory: PathBuf,
+    sources: ArcSwap<Vec<Arc<Source>>>,
+    /// What keeps them fresh, once that has begun.
+    tasks: Mutex<Option<JoinSet<()>>>,
     tokens: Arc<Verifier>,
 }
 
@@ -68,6 +72,15 @@ impl Source {
             Self::File(file) => file.name(),
             Self::Own(issuer) => &issuer.name,
             Self::Remote(keeper) => keeper.name(),
+        }
+    }
+
+    /// Whether it is that of exactly this issuer.
+    fn is_of(&self, issuer: &Issuer) -> bool {
+        match self {
+            Self::File(file) => file.is_of(issuer),
+            Self::Own(own) => **own == *issuer,
+            Self::Remote(keeper) => keeper.is_of(issuer),
         }
     }
 }
@@ -103,17 +116,19 @@ impl Issuers {
         tokens: Arc<Verifier>,
         now: UnixTime,
     ) -> Result<Self, TrustError> {
-        let sources: Result<_, _> =
-            issuers.iter().map(|issuer| source(issuer, directory, &tokens, now)).collect();
-        Ok(Self { sources: sources?, tokens })
+        let source = |issuer| source(issuer, directory, &tokens, now).map(Arc::new);
+        let sources: Vec<_> = issuers.iter().map(source).collect::<Result<_, _>>()?;
+        let (directory, sources) = (directory.to_owned(), ArcSwap::from_pointee(sources));
+        Ok(Self { directory, sources, tasks: Mutex::default(), tokens })
     }
 
-    /// Keeps the keys fresh until what this returns is dropped.
-    pub fn keep(&self) -> JoinSet<()> {
+    /// Keeps the keys fresh until [`Self::end`].
+    pub fn keep(&self) {
+        let sources = self.sources.load();
         let mut tasks = JoinSet::new();
         let mut files = Vec::new();
-        for source in &self.sources {
-            match source {
+        for source in sources.iter() {
+            match &**source {
                 Source::File(file) => files.push(Arc::clone(file)),
                 Source::Own(_) => {}
                 Source::Remote(keeper) => drop(tasks.spawn(Arc::clone(keeper).keep())),
@@ -122,17 +137,42 @@ impl Issuers {
         if !files.is_empty() {
             tasks.spawn(files::watch(files));
         }
-        tasks
+        // Those before end; a fetch that one of them was at is begun anew.
+        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = Some(tasks);
+    }
+
+    /// Ends what [`Self::keep`] began.
+    pub fn end(&self) {
+        drop(self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// The sources of another configuration, once [`Verifier::change`] knows its issuers; those of issuers that stay as
+    /// they are stay. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; nothing has changed then.
+    pub fn change(&self, issuers: &[Issuer], now: UnixTime) -> Result<(), TrustError> {
+        let before = self.sources.load();
+        let sources: Vec<_> = issuers
+            .iter()
+            .map(|issuer| match before.iter().find(|source| source.is_of(issuer)) {
+                Some(source) => Ok(Arc::clone(source)),
+                None => source(issuer, &self.directory, &self.tokens, now).map(Arc::new),
+            })
+            .collect::<Result<_, _>>()?;
+        self.sources.store(Arc::new(sources));
+        self.keep();
+        Ok(())
     }
 
     /// All issuers, in the order of the configuration.
     pub fn list(&self, now: Monotonic, today: UnixTime) -> Vec<IssuerStatus> {
-        let status = |source: &Source| match source {
+        let status = |source: &Arc<Source>| match &**source {
             Source::File(file) => file.status(),
             Source::Own(issuer) => self.own(issuer),
             Source::Remote(keeper) => keeper.status(now, today),
         };
-        self.sources.iter().map(status).collect()
+        self.sources.load().iter().map(status).collect()
     }
 
     /// Reads or fetches the keys of the issuer of that name now.
@@ -140,8 +180,8 @@ impl Issuers {
     /// # Errors
     /// What went wrong; keys that are in use stay.
     pub async fn refresh(&self, name: &str) -> Result<(), RefreshError> {
-        let source = self.sources.iter().find(|source| source.name() == name);
-        let done = match source.ok_or_else(|| RefreshError::Missing(name.to_owned()))? {
+        let source = self.sources.load().iter().find(|source| source.name() == name).cloned();
+        let done = match &*source.ok_or_else(|| RefreshError::Missing(name.to_owned()))? {
             Source::File(file) => {
                 let file = Arc::clone(file);
                 let read = spawn_blocking(move || file.demand(UnixTime::now())).await;
@@ -159,7 +199,8 @@ impl Issuers {
         let Some(UnknownKey { id, issuer }) = self.tokens.unknown_key(token) else {
             return MissingKey::Absent;
         };
-        let keeper = self.sources.iter().find_map(|source| match source {
+        let sources = self.sources.load();
+        let keeper = sources.iter().find_map(|source| match &**source {
             Source::Remote(keeper) if keeper.name() == &*issuer => Some(keeper),
             _ => None,
         });

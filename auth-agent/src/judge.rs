@@ -3,7 +3,7 @@
 //! The gateway asks for its own clients, and the forward-auth listener for those of the proxies that ask it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -35,7 +35,7 @@ pub struct Judge {
     debts: Arc<dyn SourceDebts>,
     proxies: TrustedProxies,
     routes: RouteTable,
-    tokens: Option<InternalTokens>,
+    tokens: OnceLock<InternalTokens>,
     verify: Arc<dyn Verify>,
 }
 
@@ -60,13 +60,15 @@ impl Judge {
     /// By one configuration.
     pub fn new(config: Arc<Config>, verify: Arc<dyn Verify>, debts: Arc<dyn SourceDebts>) -> Self {
         let (proxies, routes) = (TrustedProxies::new(&config.proxies), RouteTable::new(&config.routes));
-        Self { config, debts, proxies, routes, tokens: None, verify }
+        Self { config, debts, proxies, routes, tokens: OnceLock::new(), verify }
     }
 
-    /// With tokens for upstreams, signed with these keys, where the configuration wants some.
-    #[must_use]
-    pub fn with_internal_tokens(self, keys: &Arc<SigningKeys>) -> Self {
-        Self { tokens: InternalTokens::new(&self.config, keys), ..self }
+    /// From now on with tokens for upstreams, signed with these keys, where the configuration wants some.
+    pub fn sign_with(&self, keys: &Arc<SigningKeys>) {
+        if let Some(tokens) = InternalTokens::new(&self.config, keys) {
+            // The first ones stay; there are no others.
+            let _ = self.tokens.set(tokens);
+        }
     }
 
     /// The debts of sources.
@@ -111,7 +113,7 @@ impl Judge {
         let (route, rewritten) = (matched.route, matched.rewritten(case.canonical.path()));
         let identity = self.identify(case, route).await?;
         let mut permit = policy::authorize(admitted, route, identity)?;
-        if let Some(tokens) = &self.tokens {
+        if let Some(tokens) = self.tokens.get() {
             permit = permit.with_token(tokens, case.now.unix)?;
         }
         Ok((permit, rewritten))

@@ -72,7 +72,7 @@ const DEADLINE_TOLERANCE: u64 = 1_000_000_000;
 
 /// The filter in place.
 pub struct Filter {
-    budgets: Budgets,
+    budgets: ArcSwap<Budgets>,
     /// The same classes that the kernel looks up, for the request path.
     classes: ArcSwap<ByAddress>,
     counters: PerCpuArray<MapData, u64>,
@@ -83,6 +83,7 @@ pub struct Filter {
     keeper: Arc<Keeper>,
     _lock: File,
     pin_directory: PathBuf,
+    ports: Mutex<Array<MapData, Value<Ports>>>,
     /// Until [`Filter::publish_samples`] takes it.
     ring: Mutex<Option<Ring>>,
     rules: Mutex<Rules>,
@@ -119,7 +120,8 @@ impl Filter {
         let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel, resets(kernel, limits))?;
         warn_of_other_shape(kernel, &shape);
 
-        set_ports(&mut ebpf, kernel, protected_ports)?;
+        let mut ports = object::array::<Ports>(&mut ebpf, layout::PORTS)?;
+        set_ports(&mut ports, kernel, protected_ports)?;
         let budgets = Budgets::from(limits);
         let pass_when_agent_gone = u64::from(kernel.when_agent_gone == WhenAgentGone::Pass);
         let policy = Policy { pass_when_agent_gone, ..budgets.policy(0) };
@@ -132,7 +134,7 @@ impl Filter {
         let sources = source_table(&mut ebpf, shape)?;
         let keeper = Arc::new(Keeper::new(Hand::new(ebpf, pins, kernel.mode, kernel.replace)?, kernel));
         let filter = Self {
-            budgets,
+            budgets: ArcSwap::from_pointee(budgets),
             classes: ArcSwap::from_pointee(ByAddress::default()),
             counters,
             events: Hub::new(switch),
@@ -141,6 +143,7 @@ impl Filter {
             keeper: Arc::clone(&keeper),
             _lock: lock,
             pin_directory: kernel.pin_directory.clone(),
+            ports: Mutex::new(ports),
             ring: Mutex::new(Some(ring)),
             rules: Mutex::new(rules),
             sources,
@@ -149,15 +152,31 @@ impl Filter {
     }
 
     /// The budgets of sources that are in no class of their own.
-    pub fn budgets(&self) -> &Budgets {
-        &self.budgets
+    pub fn budgets(&self) -> Budgets {
+        **self.budgets.load()
+    }
+
+    /// Goes by other limits, with the next [`Filter::apply_rules`] in the kernel, too. What is owed stays.
+    pub fn limit_to(&self, limits: &config::Limits) {
+        let budgets = Budgets::from(limits);
+        self.rules().limit_to(budgets);
+        self.budgets.store(Arc::new(budgets));
+    }
+
+    /// Makes these the plaintext, the guarded and the agent's own ports.
+    ///
+    /// # Errors
+    /// [`FilterError::Map`].
+    pub fn set_ports(&self, kernel: &config::Kernel, protected: &[u16]) -> Result<(), FilterError> {
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        set_ports(&mut ports, kernel, protected)
     }
 
     /// The budgets of a source.
     pub fn budgets_of(&self, source: IpAddr) -> Budgets {
         match self.classes.load().class(source) {
-            Some(class) => self.budgets.of_class(&class.limits),
-            None => self.budgets,
+            Some(class) => self.budgets().of_class(&class.limits),
+            None => self.budgets(),
         }
     }
 
@@ -335,6 +354,11 @@ impl Rules {
         changed
     }
 
+    fn limit_to(&mut self, budgets: Budgets) {
+        self.budgets = budgets;
+        self.policy.breaker = budgets.breaker;
+    }
+
     fn set_flows_until(&mut self, until: u64) -> Result<(), FilterError> {
         self.policy.flows_until = until;
         self.set_policy()
@@ -412,7 +436,11 @@ fn warn_of_other_shape(kernel: &config::Kernel, shape: &Shape) {
     }
 }
 
-fn set_ports(ebpf: &mut aya::Ebpf, kernel: &config::Kernel, protected: &[u16]) -> Result<(), FilterError> {
+fn set_ports(
+    map: &mut Array<MapData, Value<Ports>>,
+    kernel: &config::Kernel,
+    protected: &[u16],
+) -> Result<(), FilterError> {
     let mut words = vec![Ports::default(); layout::PORT_WORDS as usize];
     let mut mark = |ports: &[u16], select: fn(&mut Ports) -> &mut u64| {
         for port in ports {
@@ -424,7 +452,6 @@ fn set_ports(ebpf: &mut aya::Ebpf, kernel: &config::Kernel, protected: &[u16]) -
     mark(&kernel.guarded_ports, |ports| &mut ports.guarded);
     mark(protected, |ports| &mut ports.protected);
 
-    let mut map = object::array::<Ports>(ebpf, layout::PORTS)?;
     for (index, word) in (0..).zip(words) {
         map.set(index, Value(word), 0).map_err(|error| FilterError::map(layout::PORTS, error))?;
     }

@@ -35,6 +35,7 @@ pub mod path;
 pub mod policy;
 pub mod proxy;
 pub mod refusal;
+pub mod reload;
 pub mod request;
 pub mod revocation;
 pub mod routes;

@@ -34,6 +34,7 @@ use crate::issuers::Issuers;
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
+use crate::reload::{self, Reloader, Source};
 use crate::revocation::Revocations;
 use crate::serve::Server;
 use crate::store::Store;
@@ -54,10 +55,11 @@ const LOG_VARIABLE: &str = "AUTH_AGENT_LOG";
 ///
 /// # Errors
 /// Whatever keeps it from starting; nothing is half started then.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(source: Source) -> Result<()> {
+    let (config, text) = source.load()?;
     log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(serve(Arc::new(config)));
+    let done = runtime.block_on(serve(source, Arc::new(config), text));
     // What is left are tasks of clients that have been told to go.
     runtime.shutdown_background();
     done
@@ -84,7 +86,8 @@ fn filter(wanted: &str) -> Result<EnvFilter> {
     Ok(builder.parse(wanted)?.add_directive(QUIET.parse()?))
 }
 
-async fn serve(config: Arc<Config>) -> Result<()> {
+async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -127,51 +130,69 @@ async fn serve(config: Arc<Config>) -> Result<()> {
     let samples = tokio::spawn(publish_samples(Arc::clone(&filter)));
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
-    let fresh_keys = issuers.keep();
+    issuers.keep();
     let token_counters = Arc::clone(&counters.tokens);
-    let credentials =
-        Credentials::new(issuers, keys, revocations, tokens).remembering(&config.tokens, token_counters);
+    let credentials = Credentials::new(Arc::clone(&issuers), keys, revocations, Arc::clone(&tokens))
+        .remembering(&config.tokens, token_counters);
     let verify: Arc<dyn Verify> = Arc::new(credentials);
-    let guesses = Guesses::new(&config.limits.credential_failures);
-    let debts = Arc::new(Debts { allowlist: Arc::clone(&allowlist), filter: Arc::clone(&filter), guesses });
+    let guesses = Arc::new(Guesses::new(&config.limits.credential_failures));
+    let debts = Arc::new(Debts {
+        allowlist: Arc::clone(&allowlist),
+        filter: Arc::clone(&filter),
+        guesses: Arc::clone(&guesses),
+    });
     let mut gateway = Gateway::new(Arc::clone(&config), Arc::clone(&verify), debts, counters)?;
     if let Some(issuer) = issuer {
         let revoke = Arc::clone(&control) as _;
         gateway =
             gateway.with_authorization_server(AuthorizationServer::new(&config, issuer, verify, revoke));
     }
-    if let Some(keys) = &internal_keys {
+    if let Some(keys) = internal_keys.clone() {
         gateway = gateway.with_internal_tokens(keys);
     }
     let gateway = Arc::new(gateway);
     let (stop_asking, asking_stopped) = oneshot::channel::<()>();
     let asking = asked.map(|listener| {
-        let forward_auth = Arc::new(ForwardAuth::new(&config, Arc::clone(&gateway), internal_keys));
+        let forward_auth = Arc::new(ForwardAuth::new(Arc::clone(&gateway), internal_keys));
         // Either way, it is time.
         tokio::spawn(listener.run(forward_auth, async { drop(asking_stopped.await) }))
     });
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();
-    let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), async {
-        // Either way, it is time.
-        let _ = control_stopped.await;
-    }));
     let addresses = server.addresses()?;
 
-    let serving = server.start(&config, gateway, allowlist);
+    let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
     tracing::info!(listeners = ?addresses, "serving");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let parts = reload::Parts {
+        control: Arc::clone(&control),
+        filter: Arc::clone(&filter),
+        gateway,
+        guesses,
+        issuers: Arc::clone(&issuers),
+        serving: Arc::clone(&serving),
+        tokens,
+    };
+    let reloader = Arc::new(Reloader::new(source, config, text, parts));
+    let control_server =
+        tokio::spawn(control::serve(socket, Arc::clone(&control), Some(Arc::clone(&reloader)), async {
+            // Either way, it is time.
+            let _ = control_stopped.await;
+        }));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => hang_up(Arc::clone(&reloader)).await,
+        }
     }
     tracing::info!("stopping: the filter stays until `auth-agent detach`");
-    serving.drain(config.timeouts.drain).await;
+    serving.drain(reloader.config().timeouts.drain).await;
     drop(stop_asking);
     if let Some(asking) = asking {
         asking.await?;
     }
     drop(stop_control);
-    drop(fresh_keys);
+    issuers.end();
     watch.abort();
     heartbeat.abort();
     samples.abort();
@@ -211,6 +232,15 @@ fn token_issuer(
     let Some(server) = &config.authorization_server else { return Ok(None) };
     let keys = SigningKeys::open(server, Arc::clone(store), sealer, Arc::clone(tokens), now)?;
     Ok(Some(Arc::new(TokenIssuer::new(server.clone(), keys))))
+}
+
+/// For SIGHUP, which is told of the outcome in the log alone.
+async fn hang_up(reloader: Arc<Reloader>) {
+    match spawn_blocking(move || reloader.reload()).await {
+        Ok(Ok(changes)) => tracing::info!(changes = changes.len(), "configuration reloaded"),
+        Ok(Err(error)) => tracing::error!(%error, "configuration not reloaded"),
+        Err(error) => tracing::error!(%error, "reloading the configuration broke off"),
+    }
 }
 
 async fn upkeep(control: Arc<Control>) {
@@ -266,7 +296,7 @@ async fn finish(
 struct Debts {
     allowlist: Arc<Allowlist>,
     filter: Arc<Filter>,
-    guesses: Guesses,
+    guesses: Arc<Guesses>,
 }
 
 impl SourceDebts for Debts {

@@ -124,8 +124,6 @@ impl Server {
     /// Serves from now on. Must be called within a tokio runtime.
     pub fn start(self, config: &Config, gateway: Arc<Gateway>, allowlist: Arc<Allowlist>) -> Serving {
         let limit = descriptors::make_room(config.sizes.connections.get());
-        let grace = config.timeouts.credential_grace;
-        let expiry = tokio::spawn(cut_expired(Arc::clone(&self.connections), Arc::clone(&gateway), grace));
         let shared = Arc::new(Shared {
             admission: Arc::new(Admission::new(config, allowlist, limit)),
             connections: self.connections,
@@ -133,6 +131,7 @@ impl Server {
             places: self.workers.places(),
             settings: ArcSwap::from_pointee(Settings::new(config)),
         });
+        let expiry = tokio::spawn(cut_expired(Arc::clone(&shared)));
         let (listening, phase) = (Mutex::default(), watch::Sender::new(Phase::Serving));
         let serving = Serving { expiry, listening, phase, shared, _workers: self.workers };
         for open in self.listeners {
@@ -216,7 +215,7 @@ impl Serving {
     }
 
     /// Stops accepting, lets open requests finish for `limit`, and ends what is left.
-    pub async fn drain(self, limit: Duration) {
+    pub async fn drain(&self, limit: Duration) {
         drain(&self.phase, limit).await;
         self.expiry.abort();
     }
@@ -238,12 +237,13 @@ impl Settings {
 /// How often it is looked for requests whose credential is over: a second is what they are counted in.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 
-async fn cut_expired(connections: Arc<Connections>, gateway: Arc<Gateway>, grace: Duration) {
+async fn cut_expired(shared: Arc<Shared>) {
     let mut ticks = interval(EXPIRY_INTERVAL);
     loop {
         ticks.tick().await;
+        let grace = shared.settings.load().timeouts.credential_grace;
         let then = UnixTime(UnixTime::now().0.saturating_sub(grace.as_secs()));
-        connections.cut_expired(|identity| gateway.is_over(identity, then));
+        shared.connections.cut_expired(|identity| shared.gateway.is_over(identity, then));
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 
@@ -47,12 +48,22 @@ use header::Header;
 use keys::{Key, KeySet};
 use watch::Watch;
 
-/// Verifies tokens of the configured issuers. Their keys can be replaced while it is in use.
+/// Verifies tokens of the configured issuers. Their keys, and they themselves, can be replaced while it is in use.
 #[derive(Debug)]
 pub struct Verifier {
+    current: ArcSwap<Issuers>,
+    /// Tokens with personal data of issuers that are gone.
+    sensitive_before: AtomicU64,
+}
+
+/// The issuers of one configuration.
+#[derive(Debug)]
+pub struct Issuers {
     by_iss: HashMap<String, usize>,
-    issuers: Vec<Issuer>,
+    issuers: Vec<Arc<Issuer>>,
     max_token_bytes: usize,
+    /// The number of the next issuer.
+    next: u64,
 }
 
 /// What one issuer's tokens are held against.
@@ -77,7 +88,8 @@ struct Keys {
 pub struct KeysVersion {
     /// Rises whenever they are replaced.
     generation: u64,
-    issuer: usize,
+    /// Its number; none is given twice.
+    issuer: u64,
 }
 
 /// A token that was refused.
@@ -117,25 +129,76 @@ impl Keys {
     }
 }
 
+impl Issuers {
+    /// Reads the keys of every issuer that `before` does not have just so.
+    fn load(
+        before: Option<&Self>,
+        issuers: &[config::Issuer],
+        max_token_bytes: usize,
+    ) -> Result<Self, KeyError> {
+        let mut by_iss = HashMap::with_capacity(issuers.len());
+        let mut loaded = Vec::with_capacity(issuers.len());
+        let mut next = before.map_or(0, |before| before.next);
+        for (index, issuer) in issuers.iter().enumerate() {
+            let known = before.and_then(|before| before.named(&issuer.name));
+            loaded.push(match known {
+                Some(known) if known.config == *issuer => Arc::clone(known),
+                _ => Arc::new(Issuer::load(issuer, known.map(Arc::as_ref), next)?),
+            });
+            next += 1;
+            if let Some(other) = by_iss.insert(issuer.issuer.clone(), index) {
+                let other = Arc::clone(&issuers[other].name);
+                return Err(KeyError::new(issuer, KeyFault::IssuerTwice { other }));
+            }
+        }
+        Ok(Self { by_iss, issuers: loaded, max_token_bytes, next })
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<Issuer>> {
+        self.issuers.iter().find(|issuer| **issuer.name() == *name)
+    }
+
+    fn check_size(&self, token: &str) -> Result<(), TokenError> {
+        if token.len() > self.max_token_bytes { Err(TokenError::TooLong) } else { Ok(()) }
+    }
+
+    fn issuer(&self, claims: &Claims<'_>) -> Result<&Issuer, TokenError> {
+        let index = self.by_iss.get(claims.issuer()?).ok_or(TokenError::Issuer)?;
+        self.issuers.get(*index).map(Arc::as_ref).ok_or(TokenError::Issuer)
+    }
+
+    fn sensitive(&self) -> u64 {
+        self.issuers.iter().map(|issuer| issuer.sensitive.found()).sum()
+    }
+}
+
 impl Verifier {
     /// Reads every issuer's keys.
     ///
     /// # Errors
     /// The first key file that can't be used as it stands, and two issuers with one `iss`.
     pub fn load(issuers: &[config::Issuer], max_token_bytes: usize) -> Result<Self, KeyError> {
-        let mut by_iss = HashMap::with_capacity(issuers.len());
-        let mut loaded = Vec::with_capacity(issuers.len());
-        for (index, issuer) in issuers.iter().enumerate() {
-            let version = KeysVersion { generation: 0, issuer: index };
-            let keys = ArcSwap::from_pointee(Keys { set: KeySet::load(issuer)?, version });
-            let (sensitive, terms) = (Watch::new(issuer.sensitive_claims), Terms::of(issuer));
-            loaded.push(Issuer { config: issuer.clone(), keys, sensitive, terms });
-            if let Some(other) = by_iss.insert(issuer.issuer.clone(), index) {
-                let other = Arc::clone(&issuers[other].name);
-                return Err(KeyError::new(issuer, KeyFault::IssuerTwice { other }));
-            }
-        }
-        Ok(Self { by_iss, issuers: loaded, max_token_bytes })
+        let current = ArcSwap::from_pointee(Issuers::load(None, issuers, max_token_bytes)?);
+        Ok(Self { current, sensitive_before: AtomicU64::new(0) })
+    }
+
+    /// What [`Self::change`] changes to. Issuers that stay as they are keep their keys, and those that only trust
+    /// otherwise. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn prepare(&self, issuers: &[config::Issuer], max_token_bytes: usize) -> Result<Issuers, KeyError> {
+        Issuers::load(Some(&self.current.load()), issuers, max_token_bytes)
+    }
+
+    /// Takes these issuers in place of the present ones. What was verified for one that is gone or changed counts no
+    /// more.
+    pub fn change(&self, issuers: Issuers) {
+        let before = self.current.swap(Arc::new(issuers));
+        let now = self.current.load();
+        let gone =
+            before.issuers.iter().filter(|issuer| !now.issuers.iter().any(|kept| Arc::ptr_eq(kept, issuer)));
+        self.sensitive_before.fetch_add(gone.map(|issuer| issuer.sensitive.found()).sum(), Relaxed);
     }
 
     /// Checks the whole token; what it claims can be relied on afterwards.
@@ -146,7 +209,8 @@ impl Verifier {
     /// # Errors
     /// The first check that failed.
     pub fn verify(&self, token: &str, now: UnixTime) -> Result<VerifiedClaims, Rejected> {
-        self.check_size(token)?;
+        let current = self.current.load();
+        current.check_size(token)?;
         let parts = wire::split(token)?;
         let header = wire::decode(parts.header)?;
         let header = Header::parse(&header)?;
@@ -154,7 +218,7 @@ impl Verifier {
         let claims = Claims::parse(&claims)?;
         let signature = wire::decode(parts.signature)?;
 
-        let issuer = self.issuer(&claims)?;
+        let issuer = current.issuer(&claims)?;
         issuer.check_type(&header)?;
         let checked = claims.check(&issuer.terms, now)?;
         let keys = issuer.keys.load();
@@ -168,12 +232,12 @@ impl Verifier {
 
     /// Whether these are the keys of their issuer still.
     pub fn is_current(&self, keys: KeysVersion) -> bool {
-        self.issuers.get(keys.issuer).is_some_and(|issuer| issuer.keys.load().version == keys)
+        self.current.load().issuers.iter().any(|issuer| issuer.keys.load().version == keys)
     }
 
     /// Tokens since the start in which personal data or secrets were found.
     pub fn sensitive(&self) -> u64 {
-        self.issuers.iter().map(|issuer| issuer.sensitive.found()).sum()
+        self.sensitive_before.load(Relaxed) + self.current.load().sensitive()
     }
 
     /// Replaces the keys of the issuer of that name by those in `text`, the content of a key file. Tokens of keys
@@ -190,11 +254,11 @@ impl Verifier {
 
     /// Bytes of the longest token that is looked at.
     pub fn max_token_bytes(&self) -> usize {
-        self.max_token_bytes
+        self.current.load().max_token_bytes
     }
 
-    fn named(&self, name: &str) -> Option<&Issuer> {
-        self.issuers.iter().find(|issuer| **issuer.name() == *name)
+    fn named(&self, name: &str) -> Option<Arc<Issuer>> {
+        self.current.load().named(name).cloned()
     }
 
     /// Whether the token may be looked at at all.
@@ -202,16 +266,29 @@ impl Verifier {
     /// # Errors
     /// It is longer than any token may be.
     pub fn check_size(&self, token: &str) -> Result<(), TokenError> {
-        if token.len() > self.max_token_bytes { Err(TokenError::TooLong) } else { Ok(()) }
-    }
-
-    fn issuer(&self, claims: &Claims<'_>) -> Result<&Issuer, TokenError> {
-        let index = self.by_iss.get(claims.issuer()?).ok_or(TokenError::Issuer)?;
-        self.issuers.get(*index).ok_or(TokenError::Issuer)
+        self.current.load().check_size(token)
     }
 }
 
 impl Issuer {
+    /// With the keys that it has, or those of `before`, if it takes the same ones.
+    fn load(config: &config::Issuer, before: Option<&Self>, number: u64) -> Result<Self, KeyError> {
+        let version = KeysVersion { generation: 0, issuer: number };
+        let known = before.filter(|before| {
+            let before = &before.config;
+            matches!(config.keys, config::KeySource::Remote(_))
+                && (&before.issuer, &before.keys, &before.algorithms)
+                    == (&config.issuer, &config.keys, &config.algorithms)
+        });
+        let set = match known {
+            Some(known) => known.keys.load().set.clone(),
+            None => KeySet::load(config)?,
+        };
+        let (sensitive, terms) = (Watch::new(config.sensitive_claims), Terms::of(config));
+        let keys = ArcSwap::from_pointee(Keys { set, version });
+        Ok(Self { config: config.clone(), keys, sensitive, terms })
+    }
+
     fn tried(&self, error: TokenError, header: &Header<'_>, keys: KeysVersion) -> Rejected {
         let guessed = matches!(error, TokenError::KeyUnknown | TokenError::Signature);
         let key_id = header.key_id().map(str::to_owned);

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod flood;
+pub mod gateway;
 pub mod kernel;
 mod machine;
 pub mod revocation;

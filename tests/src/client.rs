@@ -82,6 +82,12 @@ impl Client {
         Ok(Self { authority, edge, source, tls: Arc::new(tls) })
     }
 
+    /// The same client of another port of the edge.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Self {
+        Self { edge: SocketAddr::new(self.edge.ip(), port), ..self.clone() }
+    }
+
     /// Its address.
     pub fn source(&self) -> IpAddr {
         self.source
@@ -129,7 +135,11 @@ impl Client {
         Ok(Session::Http2(sender))
     }
 
-    async fn handshake(
+    /// Opens a TLS connection that offers one protocol, and leaves what is said on it to the caller.
+    ///
+    /// # Errors
+    /// Refused, or not answered within [`PATIENCE`].
+    pub async fn handshake(
         &self,
         protocol: &[u8],
     ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {

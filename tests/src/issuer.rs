@@ -1,11 +1,11 @@
-//! A token issuer: an ES256 key and what it signs.
+//! A token issuer: a key and what it signs.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
-use rcgen::KeyPair;
+use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
 /// The issuer's name, as tokens carry it.
@@ -31,19 +31,30 @@ pub const ALGORITHMS: [Algorithm; 12] = [
 
 /// An issuer with a key of its own.
 pub struct Issuer {
+    algorithm: Algorithm,
     key: EncodingKey,
     public: String,
 }
 
 impl Issuer {
-    /// Makes one.
+    /// Makes one that signs with ES256.
     ///
     /// # Errors
     /// What the crypto library says.
     pub fn new() -> Result<Self> {
         let pair = KeyPair::generate()?;
         let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes())?;
-        Ok(Self { key, public: pair.public_key_pem() })
+        Ok(Self { algorithm: Algorithm::ES256, key, public: pair.public_key_pem() })
+    }
+
+    /// Makes one that signs with RS256, with a key of 2048 bits.
+    ///
+    /// # Errors
+    /// What the crypto library says.
+    pub fn rs256() -> Result<Self> {
+        let pair = KeyPair::generate_for(&PKCS_RSA_SHA256)?;
+        let key = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes())?;
+        Ok(Self { algorithm: Algorithm::RS256, key, public: pair.public_key_pem() })
     }
 
     /// The public key, PEM.
@@ -78,7 +89,7 @@ impl Issuer {
     /// What the crypto library says.
     pub fn sign_as(&self, id: Option<&str>, claims: &Value) -> Result<String> {
         let (kid, typ) = (id.map(str::to_owned), Some("at+jwt".to_owned()));
-        let header = Header { kid, typ, ..Header::new(Algorithm::ES256) };
+        let header = Header { kid, typ, ..Header::new(self.algorithm) };
         Ok(encode(&header, claims, &self.key)?)
     }
 
@@ -87,7 +98,11 @@ impl Issuer {
     /// # Errors
     /// What the crypto library says.
     pub fn jwk(&self, id: &str) -> Result<Value> {
-        let key = DecodingKey::from_ec_pem(self.public.as_bytes())?;
+        let pem = self.public.as_bytes();
+        let key = match self.algorithm {
+            Algorithm::RS256 => DecodingKey::from_rsa_pem(pem)?,
+            _ => DecodingKey::from_ec_pem(pem)?,
+        };
         let mut jwk = serde_json::to_value(Jwk::from_decoding_key(&key, None)?)?;
         jwk["kid"] = json!(id);
         Ok(jwk)

@@ -36,6 +36,14 @@ pub fn terminate(process: u32) -> io::Result<()> {
     signal(process, libc::SIGTERM)
 }
 
+/// Sends SIGHUP to a child that has not been waited for.
+///
+/// # Errors
+/// What the kernel says.
+pub fn hang_up(process: u32) -> io::Result<()> {
+    signal(process, libc::SIGHUP)
+}
+
 /// Stops a child that has not been waited for, until [`resume`].
 ///
 /// # Errors

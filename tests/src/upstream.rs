@@ -107,13 +107,19 @@ async fn serve(
     }
 }
 
-/// `/stream` goes on until the client goes; `/websocket` is one that echoes; the rest is [`echo`].
+/// What no buffer on the way holds.
+const LARGE: usize = 16 << 20;
+
+/// `/open/large` is long; `/stream` goes on until the client goes; `/websocket` is one that echoes; the rest is [`echo`].
 async fn respond(
     request: Request<Incoming>,
     streams: Arc<AtomicUsize>,
 ) -> Result<Response<Either<Full<Bytes>, Ticks>>> {
     if request.uri().path() == "/stream" {
         return Ok(Response::new(Either::Right(Ticks::new(streams))));
+    }
+    if request.uri().path() == "/open/large" {
+        return Ok(Response::new(Either::Left(Bytes::from_static(&[b'x'; LARGE]).into())));
     }
     if request.uri().path() == "/websocket" {
         return Ok(websocket::answer(request).map(Either::Left));

@@ -4,6 +4,7 @@
 //! no network.
 
 mod apt;
+mod envoy;
 mod guest;
 mod libraries;
 mod linker;
@@ -35,6 +36,7 @@ pub struct Toolchain {
 pub fn run() -> Result<()> {
     toolchain()?;
     tools()?;
+    competitor("nginx", "nginx");
     guest();
     libraries();
     Ok(())
@@ -61,13 +63,18 @@ pub fn tools() -> Result<()> {
     bpffs()
 }
 
-/// What a benchmark compares with: installed if it can be, else the benchmark says what it went without.
+/// What a benchmark compares with, and a test runs against: installed if it can be, else they say what they went without.
 pub fn competitor(program: &str, package: &str) {
     if process::on_path(program).is_none()
         && let Err(error) = apt::install(&[package])
     {
         eprintln!("{program}: not installed: {error:#}");
     }
+}
+
+/// Envoy, for the benchmark of the gateway, which says what it went without.
+pub fn envoy() -> Option<PathBuf> {
+    envoy::find().inspect_err(|error| eprintln!("envoy:      none: {error:#}")).ok()
 }
 
 /// The machine that tests run in on an older kernel. Where it can't be had, they say that they were skipped.

@@ -46,6 +46,10 @@ pub(super) enum Verb {
         #[arg(long)]
         replace: bool,
     },
+    /// Have the running agent take its configuration file anew, all of it or nothing
+    ///
+    /// No connection is dropped. Says what changed; `config diff` says it beforehand. SIGHUP does the same.
+    Reload,
     /// Show the running agent: filter, counters, rules
     Status,
     /// Create, list, rotate, import and revoke API keys
@@ -206,6 +210,8 @@ pub(super) struct Confirm {
 pub(super) enum ConfigVerb {
     /// Check the configuration with the certificates and keys it names, and report every problem
     Check,
+    /// Show what `reload` would change in the running agent
+    Diff,
     /// Print a commented example
     Example,
 }

@@ -18,8 +18,8 @@ use super::args::{
 };
 use super::client::{ClientError, call};
 use super::{
-    Failure, check, connections, events, issuer, keys, limit, network_list, own_issuer, pending, render,
-    revocation, tokens, upstream,
+    Failure, check, configuration, connections, events, issuer, keys, limit, network_list, own_issuer,
+    pending, render, revocation, tokens, upstream,
 };
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
@@ -27,6 +27,7 @@ use crate::control::messages;
 use crate::doctor::{self, Severity};
 use crate::forward_auth::EXAMPLES;
 use crate::kernel;
+use crate::reload::Source;
 use crate::run;
 
 const DEFAULT_CONFIG: &str = "/etc/auth-agent/config.toml";
@@ -48,9 +49,12 @@ impl Session<'_> {
         let now = self.now;
         match verb {
             Verb::Run { replace } => {
-                let mut config = Config::load(self.config_path())?;
-                config.kernel.replace |= replace;
-                run::run(config).map_err(|error| Failure::new(format!("{error:#}")))
+                let source = Source { path: self.config_path().to_owned(), replace };
+                run::run(source).map_err(|error| Failure::new(format!("{error:#}")))
+            }
+            Verb::Reload => {
+                let body = self.ask(Method::POST, "/v1/config/reload", None::<()>)?;
+                self.show(&body, configuration::reloaded)
             }
             Verb::Status => self.get("/v1/status", |status| render::status(status, now)),
             Verb::Key(verb) => keys::run(self, verb),
@@ -124,6 +128,7 @@ impl Session<'_> {
             Verb::Token(verb) => tokens::run(self, verb),
             Verb::ForwardAuth(ForwardAuthVerb::Example { proxy }) => self.forward_auth_example(&proxy),
             Verb::Config(ConfigVerb::Check) => self.check(),
+            Verb::Config(ConfigVerb::Diff) => self.get("/v1/config/diff", configuration::diff),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
             Verb::Doctor { interfaces } => self.doctor(interfaces),
             Verb::Detach { pin_directory } => self.detach(pin_directory),

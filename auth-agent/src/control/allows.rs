@@ -17,9 +17,13 @@ use crate::store::Allow;
 
 pub(super) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Allows>, Problem> {
     blocking(control, |control| {
-        let configured = control.allowlist.configured().iter();
-        let configured =
-            configured.map(|&network| AllowEntry { configured: true, created: None, network, reason: None });
+        let configured = control.allowlist.configured();
+        let configured = configured.iter().map(|&network| AllowEntry {
+            configured: true,
+            created: None,
+            network,
+            reason: None,
+        });
         let added = control.store.allows()?.into_iter().map(entry);
         Ok(Json(Allows { allows: configured.chain(added).collect() }))
     })

@@ -90,7 +90,7 @@ pub(super) async fn remove(
         let _changing = control.changing();
         let when = confirm.from(now);
         if !control.store.remove_limit(network, when)? {
-            let configured = control.classes.is_configured(network);
+            let configured = control.classes.load().is_configured(network);
             return Err(Problem::LimitMissing { configured, network });
         }
         control.apply_rules_locked(now)?;
@@ -104,7 +104,7 @@ fn default(control: &Control) -> LimitEntry {
         class: DEFAULT_CLASS_NAME.to_owned(),
         configured: true,
         created: None,
-        limits: control.classes.default().into(),
+        limits: control.classes.load().default().into(),
         network: None,
         obstacle: None,
         reason: None,

@@ -26,6 +26,7 @@ use crate::edge::FilterStatus;
 use crate::issuers::IssuerStatus;
 use crate::network::as_text;
 use crate::proxy::UpstreamStatus;
+use crate::reload::Change;
 
 /// `GET /v1/status`
 #[derive(Debug, Deserialize, Serialize)]
@@ -54,6 +55,13 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The agent's version.
     pub version: String,
+}
+
+/// `GET /v1/config/diff`, `POST /v1/config/reload`
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ConfigChanges {
+    /// What is to change, or has.
+    pub changes: Vec<Change>,
 }
 
 /// Revocations, those that are over and not yet forgotten included.

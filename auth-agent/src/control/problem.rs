@@ -14,6 +14,7 @@ use crate::edge::EdgeError;
 use crate::events::SubscribeError;
 use crate::issuers::RefreshError;
 use crate::network::NetworkError;
+use crate::reload::ReloadError;
 use crate::revocation::{MalformedMark, Mark};
 use crate::store::{self, StoreError};
 use crate::token::TokenError;
@@ -53,6 +54,9 @@ pub enum Problem {
     /// Too long, or broken off.
     #[error("the request's body is too long, or broke off")]
     BodyUnread,
+    /// The configuration was not taken.
+    #[error(transparent)]
+    Config(#[from] ReloadError),
     /// Nothing to end.
     #[error("there is no open connection {0}: `auth-agent connection list` shows them")]
     ConnectionMissing(u64),
@@ -236,6 +240,8 @@ impl Problem {
             Self::BanTooWide(_) => "ban-too-wide",
             Self::BodyInvalid(_) => "body-invalid",
             Self::BodyUnread => "body-unread",
+            Self::Config(ReloadError::Start(_)) => "config-needs-start",
+            Self::Config(_) => "config-invalid",
             Self::ConnectionMissing(_) => "connection-missing",
             Self::Edge(_) => "kernel-failed",
             Self::EventsFull => "events-full",
@@ -298,7 +304,8 @@ impl Problem {
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Peer { .. } => StatusCode::FORBIDDEN,
-            Self::EventsFull
+            Self::Config(_)
+            | Self::EventsFull
             | Self::IssuerOff
             | Self::KeyEnded(_)
             | Self::Signing(SigningError::AlreadyRotating { .. } | SigningError::TooMany)

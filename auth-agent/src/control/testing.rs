@@ -242,7 +242,7 @@ impl Desk {
         let socket = directory.path().join("run/control.sock");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let bound = runtime.block_on(ControlSocket::bind(&socket, allow_uids)).unwrap();
-        runtime.spawn(serve(bound, Arc::clone(&control), std::future::pending()));
+        runtime.spawn(serve(bound, Arc::clone(&control), None, std::future::pending()));
         Self {
             connections,
             control,

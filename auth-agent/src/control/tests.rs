@@ -401,7 +401,7 @@ fn a_shutdown_answers_what_is_under_way_and_removes_the_socket() {
         let socket = ControlSocket::bind(&path, &[]).await.unwrap();
         // Idle, as a client that keeps its connection: it must not hold the agent back.
         let _idle = tokio::net::UnixStream::connect(&path).await.unwrap();
-        let served = serve(socket, Arc::clone(&desk.control), std::future::ready(()));
+        let served = serve(socket, Arc::clone(&desk.control), None, std::future::ready(()));
         tokio::time::timeout(Duration::from_secs(10), served).await
     });
     assert!(ended.is_ok_and(|served| served.is_ok()) && !path.exists());

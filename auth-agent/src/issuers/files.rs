@@ -83,6 +83,11 @@ impl FileKeys {
         &self.issuer.name
     }
 
+    /// Whether it holds the keys of exactly this issuer.
+    pub fn is_of(&self, issuer: &Issuer) -> bool {
+        self.issuer == *issuer
+    }
+
     /// As it is now.
     pub fn status(&self) -> IssuerStatus {
         let (keys, skipped) = listed(self.tokens.known_keys(&self.issuer.name));

@@ -88,6 +88,11 @@ impl Keeper {
         }
     }
 
+    /// Whether it keeps the keys of exactly this issuer.
+    pub fn is_of(&self, issuer: &Issuer) -> bool {
+        self.issuer == *issuer
+    }
+
     /// Starts with the last good set, if there is one that may still be used. Blocks.
     pub fn restore(&self, now: UnixTime) {
         let issuer = &self.issuer.name;

@@ -10,10 +10,11 @@ impl Verifier {
     /// # Errors
     /// It is too long, no JWT, of no issuer here, or says nothing of when it ends: it would not be accepted anyway.
     pub fn expiry_of(&self, token: &str) -> Result<UnixTime, TokenError> {
-        self.check_size(token)?;
+        let current = self.current.load();
+        current.check_size(token)?;
         let claims = wire::decode(wire::split(token)?.claims)?;
         let claims = Claims::parse(&claims)?;
-        self.issuer(&claims)?;
+        current.issuer(&claims)?;
         Ok(UnixTime(claims.times()?.expires))
     }
 
@@ -24,7 +25,8 @@ impl Verifier {
 
     /// The names of the issuers, in order.
     pub fn issuer_names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.issuers.iter().map(|issuer| issuer.name().to_string()).collect();
+        let mut names: Vec<_> =
+            self.current.load().issuers.iter().map(|issuer| issuer.name().to_string()).collect();
         names.sort_unstable();
         names
     }

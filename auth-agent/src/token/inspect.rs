@@ -175,6 +175,8 @@ struct Found {
 
 /// Makes every check that can be made, going on after a failed one as far as there is anything to look at.
 fn look(token: &str, verifier: Option<&Verifier>, now: UnixTime, checks: &mut Checks, found: &mut Found) {
+    let verifier = verifier.map(|verifier| verifier.current.load());
+    let verifier = verifier.as_deref();
     if let Some(verifier) = verifier {
         checks.add("size", verifier.check_size(token), |()| {
             format!("{} of {} bytes", token.len(), verifier.max_token_bytes)

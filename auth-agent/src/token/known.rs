@@ -46,7 +46,8 @@ impl Verifier {
 
     /// The keys of the issuer of that name; `None`: it has none yet, or none any more.
     pub fn known_keys(&self, name: &str) -> Option<KnownKeys> {
-        let keys = self.named(name)?.keys.load();
+        let issuer = self.named(name)?;
+        let keys = issuer.keys.load();
         let set = keys.set.as_ref()?;
         let name = |key: &super::Key| KeyName { algorithm: key.algorithm(), id: key.id().map(str::to_owned) };
         Some(KnownKeys { keys: set.keys().iter().map(name).collect(), skipped: set.skipped().to_vec() })
@@ -60,7 +61,8 @@ impl Verifier {
         let header = Header::parse(&header).ok()?;
         let claims = wire::decode(parts.claims).ok()?;
         let claims = Claims::parse(&claims).ok()?;
-        let issuer = self.issuer(&claims).ok()?;
+        let current = self.current.load();
+        let issuer = current.issuer(&claims).ok()?;
         let id = header.key_id()?;
         match issuer.keys.load().find(Some(id)) {
             Err(TokenError::KeyUnknown) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::Value;
-use tests::bench::{auth, flood, kernel, revocation};
+use tests::bench::{auth, flood, gateway, kernel, revocation};
 use tests::privilege;
 
 /// Measures, each competitor in the same run
@@ -18,6 +18,8 @@ enum Subject {
     Auth(Auth),
     /// What a flood leaves of a client's requests, over veth
     Flood(Flood),
+    /// What a request costs at the gateway, beside other products
+    Gateway(Gateway),
     /// What a packet costs in the filter, through BPF_PROG_TEST_RUN
     Kernel(Kernel),
     /// How soon a revocation ends what goes on, over veth
@@ -47,6 +49,25 @@ struct Flood {
     /// Milliseconds that each measurement takes
     #[arg(long, default_value_t = flood::Scale::default().time.as_millis() as u64, value_parser = clap::value_parser!(u64).range(10..=30_000))]
     milliseconds: u64,
+}
+
+#[derive(clap::Args)]
+struct Gateway {
+    /// What is measured, separated by commas
+    #[arg(long, value_delimiter = ',', default_values = gateway::Cell::ALL.map(gateway::Cell::name))]
+    cells: Vec<gateway::Cell>,
+    /// File to write the results to
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Milliseconds that each measurement takes
+    #[arg(long, default_value_t = gateway::Scale::default().time.as_millis() as u64, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    milliseconds: u64,
+    /// Whom of, separated by commas
+    #[arg(long, value_delimiter = ',', default_values = gateway::Product::ALL.map(gateway::Product::name))]
+    products: Vec<gateway::Product>,
+    /// Times that everything is measured in turn
+    #[arg(long, default_value_t = gateway::Scale::default().rounds, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
 }
 
 #[derive(clap::Args)]
@@ -115,6 +136,18 @@ fn run(subject: &Subject) -> Result<()> {
             let report = flood::run(&flood::Scale { rate: *rate, rounds: *rounds, time }, &files.object()?)?;
             println!("{report}");
             files.write(&report.json())
+        }
+        Subject::Gateway(Gateway { cells, json, milliseconds, products, rounds }) => {
+            root()?;
+            let report = gateway::run(&gateway::Scale {
+                cells: cells.clone(),
+                products: products.clone(),
+                rounds: *rounds,
+                time: Duration::from_millis(*milliseconds),
+                ..gateway::Scale::default()
+            })?;
+            println!("{report}");
+            write(json.as_deref(), &report.json())
         }
         Subject::Revocation(Revocation { files, connections, rounds }) => {
             let report = revocation::run(&revocation::Scale { connections: *connections, rounds: *rounds })?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tests::bench::{auth, flood, kernel, revocation};
+use tests::bench::{auth, flood, gateway, kernel, revocation};
 use tests::privilege;
 
 /// What whoever reads the JSON relies on; xdp-filter need not be installed.
@@ -165,6 +165,41 @@ fn every_cell_of_the_credential_benchmark_is_measured_without_root() {
     }
     assert_eq!(cells.len(), count, "{cells:?}");
     assert_eq!(json["cells"]["verify_es256"]["of_verify_es256"], 1.0);
+}
+
+#[test]
+fn every_cell_of_the_gateway_benchmark_is_measured() {
+    if !privilege::kernel_usable("the gateway benchmark") {
+        return;
+    }
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        eprintln!("skipped: the gateway benchmark: one CPU");
+        return;
+    }
+    let scale = gateway::Scale {
+        distinct: 500,
+        idle: 20,
+        idle_time: Duration::ZERO,
+        products: vec![gateway::Product::AuthAgent],
+        rounds: 1,
+        time: Duration::from_millis(40),
+        ..gateway::Scale::default()
+    };
+    let report = gateway::run(&scale).unwrap();
+    let (json, table) = (report.json(), report.to_string());
+    assert_eq!(report.skipped(), [] as [String; 0]);
+    for cell in gateway::Cell::ALL.map(gateway::Cell::name) {
+        assert!(table.contains(cell), "{table}");
+        let found = &json["cells"][cell]["auth-agent"];
+        if cell == "memory" {
+            assert!(found["bytes_per_connection"].as_f64() >= Some(0.0), "{json}");
+            continue;
+        }
+        let [cpu, rps, p50, p99] = ["cpu_us_per_request", "rps", "p50_us", "p99_us"]
+            .map(|field| found[field].as_f64().unwrap_or_else(|| panic!("{cell}: no {field} in {found}")));
+        assert!(0.0 < cpu && 0.0 < rps && 0.0 < p50 && p50 <= p99, "{cell}: {found}");
+    }
+    assert_eq!(json["cells"].as_object().unwrap().len(), gateway::Cell::ALL.len());
 }
 
 #[test]

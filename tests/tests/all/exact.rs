@@ -156,7 +156,7 @@ fn check(filter: &FilterUnderTest, row: &Row, cpus: usize) {
     let after = filter.counts().unwrap();
     let counted = |reason: Reason| after[&(reason as usize)] - before[&(reason as usize)];
 
-    let Limit { increment, tolerance } = (row.limit)(filter.filter.budgets());
+    let Limit { increment, tolerance } = (row.limit)(&filter.filter.budgets());
     let burst = tolerance / (increment * row.cost);
     let refilled = (elapsed + TICK).as_nanos() as u64 / (increment * row.cost);
     let sent = u64::from(turn) * (ROUNDS * cpus * row.packets.len()) as u64;

@@ -167,7 +167,7 @@ fn every_packet_of_the_table_gets_the_same_verdict_in_the_kernel() {
             continue;
         }
         filter.filter.sources().charge(source(&row), Monotonic::now(), |line| {
-            charge(line, filter.filter.budgets(), row.debt, Monotonic::now());
+            charge(line, &filter.filter.budgets(), row.debt, Monotonic::now());
         });
         // In one go: budgets refill, if slowly.
         if row.times > 1 {

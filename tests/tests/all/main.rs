@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod attacks;
 mod bench;
 mod clock;
 mod confirm;
@@ -18,6 +19,7 @@ mod guesses;
 mod guest;
 mod heartbeat;
 mod hotplug;
+mod http2;
 mod interop;
 mod issuer;
 mod keys;
@@ -25,9 +27,11 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod refusals;
+mod reload;
 mod reset;
 mod revocation;
 mod rules;
 mod shared;
+mod smuggling;
 mod story;
 mod stream;

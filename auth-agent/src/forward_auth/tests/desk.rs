@@ -123,8 +123,8 @@ impl Desk {
         let keys = Arc::new(SigningKeys::open_internal(wanted, store, sealer, UnixTime::now()).unwrap());
         let (verify, counters) = (Arc::new(FakeVerify), Arc::<Counters>::default());
         let gateway = Gateway::new(Arc::clone(&config), verify, Arc::clone(&debts) as _, counters).unwrap();
-        let gateway = Arc::new(gateway.with_internal_tokens(&keys));
-        let forward_auth = Arc::new(ForwardAuth::new(&config, gateway, Some(keys)));
+        let gateway = Arc::new(gateway.with_internal_tokens(Arc::clone(&keys)));
+        let forward_auth = Arc::new(ForwardAuth::new(gateway, Some(keys)));
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(listener.run(forward_auth, async { drop(stopped.await) }));
         Self { address, debts, _directory: directory, path: path.map(Path::to_owned), running, stop }

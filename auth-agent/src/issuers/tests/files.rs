@@ -55,7 +55,7 @@ async fn a_changed_file_counts_however_it_is_changed_and_a_broken_one_changes_no
         fs::write(&path, &signers[0].pem).unwrap();
         path
     });
-    let _tasks = host.issuers.keep();
+    host.issuers.keep();
     let is_key = |wanted: usize| {
         signers.iter().enumerate().all(|(index, signer)| {
             let expected = if index == wanted { None } else { Some(TokenError::Signature) };
@@ -97,7 +97,7 @@ async fn a_folder_that_is_swapped_above_the_file_counts() {
         symlink("data/keys", folder.join("keys")).unwrap();
         folder.join("keys")
     });
-    let _tasks = host.issuers.keep();
+    host.issuers.keep();
     assert_eq!(refusal(&host.tokens, &old.token(&claims())), None);
     symlink("v2", host.directory.path().join("swap")).unwrap();
     fs::rename(host.directory.path().join("swap"), host.directory.path().join("data")).unwrap();

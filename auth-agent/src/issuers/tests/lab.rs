@@ -6,7 +6,6 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 
 use super::super::{IssuerStatus, Issuers, MissingKey};
 use super::server::{Authority, Identity, Server};
@@ -81,7 +80,7 @@ impl Lab {
         let issuers =
             Issuers::open(std::slice::from_ref(&config), self.directory.path(), Arc::clone(&tokens), now)
                 .unwrap();
-        Agent { config, issuers, tasks: JoinSet::new(), tokens }
+        Agent { config, issuers, tokens }
     }
 }
 
@@ -89,13 +88,12 @@ impl Lab {
 pub struct Agent {
     pub config: Issuer,
     pub issuers: Issuers,
-    pub tasks: JoinSet<()>,
     pub tokens: Arc<Verifier>,
 }
 
 impl Agent {
-    pub fn running(mut self) -> Self {
-        self.tasks = self.issuers.keep();
+    pub fn running(self) -> Self {
+        self.issuers.keep();
         self
     }
 

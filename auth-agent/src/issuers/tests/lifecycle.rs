@@ -298,7 +298,9 @@ async fn keys_are_discovered_from_exactly_their_issuers_metadata() {
     }
 }
 
-fn keeper(agent: &Agent) -> &crate::issuers::keeper::Keeper {
-    let [Source::Remote(keeper)] = &agent.issuers.sources[..] else { panic!("one issuer that publishes") };
-    keeper
+fn keeper(agent: &Agent) -> Arc<crate::issuers::keeper::Keeper> {
+    let sources = agent.issuers.sources.load();
+    let [source] = &sources[..] else { panic!("one issuer") };
+    let Source::Remote(keeper) = &**source else { panic!("one that publishes") };
+    Arc::clone(keeper)
 }

@@ -34,7 +34,9 @@ async fn the_upstream_gets_a_token_of_ours_and_never_one_of_the_clients() {
     };
     let verify = Arc::new(FakeVerify::default());
     let debts = Fake::new(1000, 1000);
-    let edge = Edge::verifying(verify, debts, change, |gateway| gateway.with_internal_tokens(&keys)).await;
+    let edge =
+        Edge::verifying(verify, debts, change, |gateway| gateway.with_internal_tokens(Arc::clone(&keys)))
+            .await;
 
     let spellings = ["x-auth-token", "X-Auth-Token", "x_auth_token", "x.auth.token", "x-auth_token"];
     for version in [Version::HTTP_11, Version::HTTP_2] {

@@ -129,7 +129,11 @@ fn cases() -> Vec<Case> {
 #[tokio::test]
 async fn the_upstream_sees_exactly_what_was_authorised() {
     let short = Duration::from_millis(300);
-    let edge = Edge::with(Fake::new(10_000, 10_000), |config| config.timeouts.headers = short).await;
+    let edge = Edge::with(Fake::new(10_000, 10_000), |config| {
+        config.timeouts.headers = short;
+        config.timeouts.idle = short;
+    })
+    .await;
     let mut failures = Vec::new();
     for case in cases() {
         let response = edge.raw(case.message.as_bytes()).await;
@@ -152,7 +156,11 @@ async fn the_upstream_sees_exactly_what_was_authorised() {
 #[tokio::test]
 async fn trailers_add_nothing_to_a_request() {
     let short = Duration::from_millis(300);
-    let edge = Edge::with(Fake::new(100, 100), |config| config.timeouts.headers = short).await;
+    let edge = Edge::with(Fake::new(100, 100), |config| {
+        config.timeouts.headers = short;
+        config.timeouts.idle = short;
+    })
+    .await;
     let body = "2\r\nab\r\n0\r\nX-Auth-Subject: root\r\nHost: other\r\nAuthorization: Bearer admin\r\n\r\n";
     let response =
         edge.raw(with("Trailer: X-Auth-Subject\r\nTransfer-Encoding: chunked\r\n", body).as_bytes()).await;

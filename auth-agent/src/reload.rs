@@ -1,0 +1,202 @@
+//! Changing the configuration of a running agent: all of it or nothing, and no connection is dropped for it.
+//!
+//! What can fail is done before anything is changed. Then every part goes over by itself, the filter first: between the
+//! first part and the last, a request may be judged by the new limits and the old routes, never by half of one.
+
+mod changes;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::info;
+
+pub use self::changes::Change;
+use crate::clock::UnixTime;
+use crate::config::{Config, ConfigErrors, KeySource};
+use crate::control::Control;
+use crate::gateway::Gateway;
+use crate::guesses::Guesses;
+use crate::issuers::{self, Issuers, TrustError};
+use crate::kernel::{Filter, FilterError};
+use crate::proxy::UpstreamTlsError;
+use crate::serve::{ServeError, Serving};
+use crate::token::{KeyError, Verifier};
+
+/// Why a configuration was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It can't be used.
+    #[error("the configuration can't be used, nothing has changed:\n{0}")]
+    Config(#[from] ConfigErrors),
+    /// The kernel refused.
+    #[error("the kernel did not take the ports, nothing else has changed: {0}")]
+    Filter(#[from] FilterError),
+    /// An issuer's keys can't be read.
+    #[error("nothing has changed: {0}")]
+    Keys(#[from] KeyError),
+    /// A listener can't be opened.
+    #[error("nothing has changed: {0}")]
+    Serve(#[from] ServeError),
+    /// Something that is set up once is to be another.
+    #[error(
+        "nothing has changed: {} can't change while the agent runs; take it back, or start the new configuration with \
+         `auth-agent upgrade`, which drops no request",
+        .0.join(", ")
+    )]
+    Start(Vec<String>),
+    /// An issuer's authorities can't be used.
+    #[error("nothing has changed: issuer `{0}`: ca: {1}")]
+    Trust(Arc<str>, TrustError),
+    /// What TLS to an upstream needs can't be used.
+    #[error("nothing has changed: {0}")]
+    Upstream(#[from] UpstreamTlsError),
+    /// It is no TOML, which the parser of configurations did not see.
+    #[error("the configuration can't be compared: {0}")]
+    Unlike(#[from] toml::de::Error),
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its file.
+    pub path: PathBuf,
+    /// `run --replace`
+    pub replace: bool,
+}
+
+impl Source {
+    /// Reads it, with its text.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(&self) -> Result<(Config, String), ConfigErrors> {
+        let (mut config, text) = Config::load_with_text(&self.path)?;
+        config.kernel.replace |= self.replace;
+        Ok((config, text))
+    }
+}
+
+/// What goes by the configuration.
+pub struct Parts {
+    /// Limits of networks, the allowlist.
+    pub control: Arc<Control>,
+    /// Ports and limits.
+    pub filter: Arc<Filter>,
+    /// Routes, upstreams, headers.
+    pub gateway: Arc<Gateway>,
+    /// Budgets of what can be guessed.
+    pub guesses: Arc<Guesses>,
+    /// Where the keys of tokens come from.
+    pub issuers: Arc<Issuers>,
+    /// Listeners, sizes, deadlines.
+    pub serving: Arc<Serving>,
+    /// Issuers and what their tokens must say.
+    pub tokens: Arc<Verifier>,
+}
+
+/// Takes the configuration anew.
+pub struct Reloader {
+    current: Mutex<Current>,
+    parts: Parts,
+    source: Source,
+}
+
+struct Current {
+    config: Arc<Config>,
+    text: String,
+}
+
+impl Reloader {
+    /// For an agent that runs by `config`, whose text this is.
+    pub fn new(source: Source, config: Arc<Config>, text: String, parts: Parts) -> Self {
+        Self { current: Mutex::new(Current { config, text }), parts, source }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.lock().config)
+    }
+
+    /// What would change.
+    ///
+    /// # Errors
+    /// The file can't be used as it stands.
+    pub fn diff(&self) -> Result<Vec<Change>, ReloadError> {
+        let (_, text) = self.source.load()?;
+        Ok(changes::between(&self.lock().text, &text)?)
+    }
+
+    /// Takes the file as it stands now, and says what changed. Blocks; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn reload(&self) -> Result<Vec<Change>, ReloadError> {
+        let mut current = self.lock();
+        let (config, text) = self.source.load()?;
+        let changes = changes::between(&current.text, &text)?;
+        let fixed = changes.iter().filter(|change| change.needs_start);
+        let fixed: Vec<_> = fixed.map(|change| change.field.clone()).collect();
+        if !fixed.is_empty() {
+            return Err(ReloadError::Start(fixed));
+        }
+        let config = Arc::new(config);
+        self.change(&current.config, &config)?;
+        *current = Current { config, text };
+        for Change { field, from, to, .. } in &changes {
+            info!(field, from, to, "configuration changed");
+        }
+        Ok(changes)
+    }
+
+    fn change(&self, before: &Config, config: &Arc<Config>) -> Result<(), ReloadError> {
+        let Parts { control, filter, gateway, guesses, issuers, serving, tokens } = &self.parts;
+        let now = UnixTime::now();
+        check_authorities(config)?;
+        let prepared_tokens = tokens.prepare(&config.issuers, config.sizes.token_bytes.get())?;
+        let prepared_gateway = gateway.prepare(Arc::clone(config))?;
+        // Before something is served there; what is no longer goes when nothing is.
+        let ports: Vec<_> = ports(before).chain(ports(config)).collect();
+        filter.set_ports(&config.kernel, &ports)?;
+        let prepared = serving.prepare(config).inspect_err(|_| self.put_back_ports(before))?;
+
+        filter.limit_to(&config.limits);
+        guesses.limit_to(&config.limits.credential_failures);
+        tokens.change(prepared_tokens);
+        if let Err(error) = issuers.change(&config.issuers, now) {
+            tracing::error!(%error, "an issuer's authorities can't be used any more; its keys stay as they are");
+        }
+        if let Err(error) = control.configure(config, now) {
+            tracing::error!(%error, "the kernel does not have the new rules yet");
+        }
+        gateway.change(prepared_gateway);
+        serving.apply(prepared);
+        self.put_back_ports(config);
+        Ok(())
+    }
+
+    fn put_back_ports(&self, config: &Config) {
+        let ports: Vec<_> = ports(config).collect();
+        if let Err(error) = self.parts.filter.set_ports(&config.kernel, &ports) {
+            tracing::error!(%error, "the filter takes more ports for the agent's than are");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ports(config: &Config) -> impl Iterator<Item = u16> {
+    config.listeners.iter().map(|listener| listener.address.port())
+}
+
+fn check_authorities(config: &Config) -> Result<(), ReloadError> {
+    for issuer in &config.issuers {
+        if let KeySource::Remote(remote) = &issuer.keys
+            && let Some(ca) = &remote.ca
+        {
+            issuers::bundle(ca).map_err(|error| ReloadError::Trust(Arc::clone(&issuer.name), error))?;
+        }
+    }
+    Ok(())
+}
