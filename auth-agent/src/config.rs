@@ -37,7 +37,10 @@ use crate::https_url::HttpsUrl;
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::forward_auth::{ForwardAuth, LocalAddress};
 pub use self::internal_token::{IdentityForm, InternalToken, LONGEST_INTERNAL_TOKEN};
-pub use self::listener::Listener;
+pub use self::listener::{
+    Acme, CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
+    UnknownName,
+};
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 pub use self::proxies::{Forwarding, Proxies};
 pub use self::route::{
@@ -61,6 +64,8 @@ pub const LONGEST_LEEWAY: Duration = Duration::from_secs(30);
 /// The whole configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
+    /// Where certificates are got, where any are.
+    pub acme: Option<Acme>,
     /// How an API key is sent.
     pub api_keys: ApiKeys,
     /// The built-in issuer, where there is one.

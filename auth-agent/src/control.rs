@@ -53,6 +53,7 @@ use crate::issuers::Issuers;
 use crate::reload::Reloader;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
+use crate::tls::{Acme, TlsListeners};
 use crate::token::Verifier;
 
 /// Ten years: who means longer means for ever.
@@ -61,6 +62,8 @@ const REMARK_CHARACTERS: usize = 256;
 
 /// What the control API is put together from.
 pub struct Parts {
+    /// What gets certificates.
+    pub acme: Option<Arc<Acme>>,
     /// Who passes every limit and ban.
     pub allowlist: Arc<Allowlist>,
     /// The limits that the configuration states.
@@ -83,12 +86,15 @@ pub struct Parts {
     pub revocations: Arc<Revocations>,
     /// What survives.
     pub store: Arc<Store>,
+    /// The listeners' certificates.
+    pub tls: Arc<TlsListeners>,
     /// Issuers and their keys.
     pub tokens: Arc<Verifier>,
 }
 
 /// What the control API works on.
 pub struct Control {
+    acme: Option<Arc<Acme>>,
     allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
     classes: ArcSwap<Classes>,
@@ -104,6 +110,7 @@ pub struct Control {
     rules_error: Mutex<Option<EdgeError>>,
     started: UnixTime,
     store: Arc<Store>,
+    tls: Arc<TlsListeners>,
     tokens: Arc<Verifier>,
 }
 
@@ -111,6 +118,7 @@ impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
     pub fn new(parts: Parts, started: UnixTime) -> Self {
         let Parts {
+            acme,
             allowlist,
             classes,
             connections,
@@ -122,10 +130,12 @@ impl Control {
             keys,
             revocations,
             store,
+            tls,
             tokens,
         } = parts;
         let (changing, rules_error) = Default::default();
         Self {
+            acme,
             allowlist,
             changing,
             classes: ArcSwap::from_pointee(classes),
@@ -140,6 +150,7 @@ impl Control {
             rules_error,
             started,
             store,
+            tls,
             tokens,
         }
     }

@@ -19,6 +19,8 @@ pub struct Counters {
     pub forwarded: AtomicU64,
     /// Requests that another proxy was told it may forward.
     pub permitted: AtomicU64,
+    /// TLS handshakes that had to wait for others (`sizes.handshakes`).
+    pub handshakes_delayed: AtomicU64,
     /// Requests refused, by reason.
     pub refusals: Reasons,
     /// Requests in all.
@@ -37,6 +39,7 @@ impl Counters {
             connections: self.connections.load(Relaxed),
             forwarded: self.forwarded.load(Relaxed),
             permitted: self.permitted.load(Relaxed),
+            handshakes_delayed: self.handshakes_delayed.load(Relaxed),
             refusals: self.refusals.snapshot(),
             requests: self.requests.load(Relaxed),
             tokens: self.tokens.snapshot(),
@@ -117,6 +120,9 @@ pub struct Snapshot {
     /// Requests that another proxy was told it may forward.
     #[serde(default)]
     pub permitted: u64,
+    /// TLS handshakes that had to wait for others (`sizes.handshakes`).
+    #[serde(default)]
+    pub handshakes_delayed: u64,
     /// Requests refused, by reason.
     pub refusals: BTreeMap<String, u64>,
     /// Requests in all.

@@ -209,6 +209,10 @@ impl Gateway {
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
         let admitted = judge.admit(client.unwrap_or(peer.source), now)?;
+        if let Some(certificate) = peer.connection.certificate() {
+            // What the handshake accepted may have ended since.
+            certificate.check(now.unix)?;
+        }
         let source = client?;
         let mut canonical = judge.canonical(request, peer.server_name.as_deref())?;
         let own = self.authorization_server.as_ref();

@@ -41,6 +41,8 @@ pub mod revocation;
 pub mod routes;
 pub mod run;
 pub mod serve;
+mod stamp;
 pub mod store;
+pub mod thumbprint;
 pub mod tls;
 pub mod token;

@@ -38,6 +38,7 @@ use crate::reload::{self, Reloader, Source};
 use crate::revocation::Revocations;
 use crate::serve::Server;
 use crate::store::Store;
+use crate::tls::{Acme, Vault};
 use crate::token::Verifier;
 
 /// How long a source counts as known after it authenticated (promise P16): long enough for a client that
@@ -92,7 +93,7 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let started = UnixTime::now();
-    let (store, keys, sealer) = open_store(&config, started)?;
+    let (store, keys, sealer, vault) = open_store(&config, started)?;
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
@@ -109,7 +110,9 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
     let filter = Arc::new(filter);
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
+    let acme = Arc::new(Acme::new(server.tls().challenges(), vault));
     let parts = control::Parts {
+        acme: Some(Arc::clone(&acme)),
         allowlist: Arc::clone(&allowlist),
         classes: Classes::new(&config),
         connections: server.connections(),
@@ -121,6 +124,7 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
         keys: Arc::clone(&keys),
         revocations: Arc::clone(&revocations),
         store,
+        tls: server.tls(),
         tokens: Arc::clone(&tokens),
     };
     let control = Arc::new(Control::new(parts, started));
@@ -131,6 +135,7 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     issuers.keep();
+    let fresh_certificates = tokio::spawn(server.tls().watch(server.connections()));
     let token_counters = Arc::clone(&counters.tokens);
     let credentials = Credentials::new(Arc::clone(&issuers), keys, revocations, Arc::clone(&tokens))
         .remembering(&config.tokens, token_counters);
@@ -161,7 +166,10 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
     let (stop_control, control_stopped) = oneshot::channel::<()>();
     let addresses = server.addresses()?;
 
+    let tls = server.tls();
     let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
+    // Challenges come to the listeners.
+    let got_certificates = tokio::spawn(acme.keep(tls));
     tracing::info!(listeners = ?addresses, "serving");
     let parts = reload::Parts {
         control: Arc::clone(&control),
@@ -193,6 +201,8 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
     }
     drop(stop_control);
     issuers.end();
+    fresh_certificates.abort();
+    got_certificates.abort();
     watch.abort();
     heartbeat.abort();
     samples.abort();
@@ -200,14 +210,16 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
     finish(control, upkeep, control_server).await
 }
 
-/// The store, the ring of the keys in it, and what seals signing keys.
-fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>, Sealer)> {
+/// The store, the ring of the keys in it, what seals signing keys, and where those of certificates are.
+fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>, Sealer, Vault)> {
     let store = Store::open(&config.store.directory, now)?;
     let pepper = Pepper::open(&config.store.directory, store.needs_secret()?)?;
     let sealer = Sealer::new(&pepper).context("the crypto library failed")?;
+    let vault = Sealer::for_acme(&pepper).context("the crypto library failed")?;
+    let vault = Vault::new(&config.store.directory, vault);
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
-    Ok((Arc::new(store), Arc::new(ring), sealer))
+    Ok((Arc::new(store), Arc::new(ring), sealer, vault))
 }
 
 /// What internal tokens are signed with, where upstreams get some.

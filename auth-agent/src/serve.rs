@@ -12,7 +12,6 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
@@ -23,7 +22,7 @@ use crate::clock::UnixTime;
 use crate::config::{Config, Sizes, Timeouts};
 use crate::connections::Connections;
 use crate::gateway::Gateway;
-use crate::tls::{self, TlsError};
+use crate::tls::{TlsError, TlsListener, TlsListeners};
 
 mod accept;
 mod activity;
@@ -65,6 +64,7 @@ pub enum ServeError {
 pub struct Server {
     connections: Arc<Connections>,
     listeners: Vec<Open>,
+    tls: Arc<TlsListeners>,
     workers: Workers,
 }
 
@@ -73,28 +73,18 @@ struct Open {
     /// As configured.
     address: SocketAddr,
     socket: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: Arc<TlsListener>,
 }
 
 impl Open {
-    /// Certificates first: an address is not taken for what can't be served.
-    fn all(
-        config: &Config,
-        is_open: impl Fn(SocketAddr) -> bool,
-    ) -> Result<(Vec<Arc<ServerConfig>>, Vec<Self>), ServeError> {
-        let tls: Vec<_> = config
-            .listeners
-            .iter()
-            .map(|listener| tls::server_config(listener).map(Arc::new))
-            .collect::<Result<_, _>>()?;
-        let new = config.listeners.iter().zip(&tls).filter(|(listener, _)| !is_open(listener.address));
-        let new = new
-            .map(|(listener, tls)| {
-                let address = listener.address;
-                Ok(Self { address, socket: listen::bind(address)?, tls: Arc::clone(tls) })
-            })
-            .collect::<Result<_, BindError>>()?;
-        Ok((tls, new))
+    /// Certificates come first: an address is not taken for what can't be served.
+    fn all(tls: &[Arc<TlsListener>], is_open: impl Fn(SocketAddr) -> bool) -> Result<Vec<Self>, BindError> {
+        let new = tls.iter().filter(|tls| !is_open(tls.address()));
+        new.map(|tls| {
+            let address = tls.address();
+            Ok(Self { address, socket: listen::bind(address)?, tls: Arc::clone(tls) })
+        })
+        .collect()
     }
 }
 
@@ -104,16 +94,23 @@ impl Server {
     /// # Errors
     /// Of the first that can't be opened.
     pub fn bind(config: &Config) -> Result<Self, ServeError> {
-        let (_, listeners) = Open::all(config, |_| false)?;
+        let tls = TlsListeners::default();
+        tls.replace(tls.prepare(config, UnixTime::now())?);
+        let listeners = Open::all(&tls.all(), |_| false)?;
         let workers =
             config.sizes.workers.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let workers = Workers::start(workers).map_err(ServeError::Workers)?;
-        Ok(Self { connections: Arc::default(), listeners, workers })
+        Ok(Self { connections: Arc::default(), listeners, tls: Arc::new(tls), workers })
     }
 
     /// The connections that will be open.
     pub fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.connections)
+    }
+
+    /// The TLS side of the listeners.
+    pub fn tls(&self) -> Arc<TlsListeners> {
+        Arc::clone(&self.tls)
     }
 
     /// The addresses that are listened on; with port 0 configured, the port that the system chose.
@@ -133,7 +130,7 @@ impl Server {
         });
         let expiry = tokio::spawn(cut_expired(Arc::clone(&shared)));
         let (listening, phase) = (Mutex::default(), watch::Sender::new(Phase::Serving));
-        let serving = Serving { expiry, listening, phase, shared, _workers: self.workers };
+        let serving = Serving { expiry, listening, phase, shared, tls: self.tls, _workers: self.workers };
         for open in self.listeners {
             serving.listen(open);
         }
@@ -148,6 +145,7 @@ pub struct Serving {
     listening: Mutex<HashMap<SocketAddr, Listening>>,
     phase: watch::Sender<Phase>,
     shared: Arc<Shared>,
+    tls: Arc<TlsListeners>,
     /// Dropped, they end.
     _workers: Workers,
 }
@@ -155,14 +153,14 @@ pub struct Serving {
 struct Listening {
     /// Dropped, it stops.
     _stop: oneshot::Sender<()>,
-    tls: Arc<ArcSwap<ServerConfig>>,
+    tls: Arc<ArcSwap<TlsListener>>,
 }
 
 /// What a change of the configuration needs of the system, and has got.
 pub struct Prepared {
     new: Vec<Open>,
     settings: Settings,
-    tls: Vec<(SocketAddr, Arc<ServerConfig>)>,
+    tls: Vec<Arc<TlsListener>>,
 }
 
 impl Serving {
@@ -171,9 +169,9 @@ impl Serving {
     /// # Errors
     /// If a listener can't be opened.
     pub fn prepare(&self, config: &Config) -> Result<Prepared, ServeError> {
-        let (tls, new) = Open::all(config, |address| self.lock().contains_key(&address))?;
-        let addresses = config.listeners.iter().map(|listener| listener.address);
-        Ok(Prepared { new, settings: Settings::new(config), tls: addresses.zip(tls).collect() })
+        let tls = self.tls.prepare(config, UnixTime::now())?;
+        let new = Open::all(&tls, |address| self.lock().contains_key(&address))?;
+        Ok(Prepared { new, settings: Settings::new(config), tls })
     }
 
     /// Changes over. Connections stay as they are, those of listeners that are gone, too.
@@ -182,7 +180,8 @@ impl Serving {
         let limit = descriptors::make_room(settings.sizes.connections.get());
         self.shared.admission.set_limits(limit, settings.sizes.connections_per_source.get());
         self.shared.settings.store(Arc::new(settings));
-        let tls: HashMap<_, _> = tls.into_iter().collect();
+        self.tls.replace(tls.clone());
+        let tls: HashMap<_, _> = tls.into_iter().map(|tls| (tls.address(), tls)).collect();
         self.lock().retain(|address, listening| match tls.get(address) {
             Some(tls) => {
                 listening.tls.store(Arc::clone(tls));

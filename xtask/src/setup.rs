@@ -39,6 +39,7 @@ pub fn run() -> Result<()> {
     competitor("nginx", "nginx");
     guest();
     libraries();
+    acme_server();
     Ok(())
 }
 
@@ -65,11 +66,20 @@ pub fn tools() -> Result<()> {
 
 /// What a benchmark compares with, and a test runs against: installed if it can be, else they say what they went without.
 pub fn competitor(program: &str, package: &str) {
+    optional(program, package);
+}
+
+fn optional(program: &str, package: &str) {
     if process::on_path(program).is_none()
         && let Err(error) = apt::install(&[package])
     {
         eprintln!("{program}: not installed: {error:#}");
     }
+}
+
+/// What certificates are got from in tests. Where it can't be had, that test says that it was skipped.
+pub fn acme_server() {
+    optional("pebble", "pebble");
 }
 
 /// Envoy, for the benchmark of the gateway, which says what it went without.

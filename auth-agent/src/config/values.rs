@@ -1,21 +1,21 @@
 //! Single values: from what TOML says to a closed type, or to what is wrong with it.
 
 mod files;
+mod place;
 mod route;
 mod token;
 mod url;
 
-use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::HeaderName;
-use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
 pub(super) use self::files::{absolute_path, local_address, path, socket};
+pub(super) use self::place::{address, any_network, interface, network, port};
 pub(super) use self::route::{
     Match, auth, exact_path, header_value, host, method, path_match, retried_status, route_path, template,
     upgrade,
@@ -24,13 +24,12 @@ pub(super) use self::token::{claim, sensitive_claims, token_type};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
+use super::upstream::is_host_name;
 use super::{
-    Address, Balance, Forwarding, IdentityForm, PlaintextAnswer, Protocol, Rate, WhenAgentGone, XdpMode,
+    Address, Balance, CertificateName, Forwarding, IdentityForm, PlaintextAnswer, Protocol, Rate, TlsVersion,
+    UnknownName, WhenAgentGone, XdpMode,
 };
 use crate::duration;
-
-/// Linux's IFNAMSIZ without the final NUL.
-const MAX_INTERFACE_BYTES: usize = 15;
 
 /// Events per second beyond which a single event costs too few nanoseconds to count them exactly.
 const MAX_EVENTS_PER_SECOND: u64 = 10_000_000;
@@ -53,16 +52,6 @@ const RESERVED_HEADERS: [&str; 14] = [
     "x-real-ip",
 ];
 const RESERVED_PREFIXES: [&str; 3] = ["content-", "proxy-", "x-forwarded-"];
-
-/// `"0.0.0.0:443"`
-pub(super) fn address(value: &DeValue<'_>) -> Checked<SocketAddr> {
-    const CURE: &str = "write an address and a port, such as \"0.0.0.0:443\" or \"[::]:443\"";
-    let text = string(value, CURE)?;
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => Ok(address),
-        _ => wrong(format!("\"{}\" is not an address with a port", shown(text)), CURE),
-    }
-}
 
 /// `"ES256"`
 pub(super) fn algorithm(value: &DeValue<'_>) -> Checked<Algorithm> {
@@ -257,6 +246,36 @@ pub(super) fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&De
     }
 }
 
+/// A name that an ACME server can validate on port 443, in lower case.
+pub(super) fn host_name(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write a name such as \"api.example.com\"";
+    let text = string(value, CURE)?;
+    if text.starts_with("*.") {
+        return wrong(
+            format!("\"{}\" is a wildcard, which takes DNS records to validate", shown(text)),
+            "write each name, or name a certificate file",
+        );
+    }
+    let is_name =
+        is_host_name(text) && text.contains('.') && !text.contains('_') && text.parse::<IpAddr>().is_err();
+    if is_name {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        wrong(format!("\"{}\" is not a name that a certificate can be got for", shown(text)), CURE)
+    }
+}
+
+/// `"mailto:ops@example.com"`
+pub(super) fn contact(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write \"mailto:\" and an address, such as \"mailto:ops@example.com\"";
+    let text = text(value)?;
+    if text.strip_prefix("mailto:").is_some_and(|address| address.contains('@')) {
+        Ok(text)
+    } else {
+        wrong(format!("\"{}\" is not a contact", shown(&text)), CURE)
+    }
+}
+
 /// A header field that this edge may claim for itself, in lower case.
 pub(super) fn header(value: &DeValue<'_>) -> Checked<HeaderName> {
     const CURE: &str = "write letters, digits and hyphens, such as \"x-auth-subject\"";
@@ -277,21 +296,6 @@ pub(super) fn header(value: &DeValue<'_>) -> Checked<HeaderName> {
     HeaderName::try_from(name).or_else(|_| wrong("a header name that is too long", CURE))
 }
 
-/// `"eth0"`
-pub(super) fn interface(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a name as `ip link` shows it, such as \"eth0\"";
-    let text = string(value, CURE)?;
-    let right = (1..=MAX_INTERFACE_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
-        && text != "."
-        && text != "..";
-    if right {
-        Ok(text.to_owned())
-    } else {
-        wrong(format!("\"{}\" is not an interface name", shown(text)), CURE)
-    }
-}
-
 /// `"auto"`, `"generic"` or `"native"`
 pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
     choice(value, &[("auto", XdpMode::Auto), ("generic", XdpMode::Generic), ("native", XdpMode::Native)])
@@ -299,6 +303,29 @@ pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
 
 pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
     choice(value, &[("drop", PlaintextAnswer::Drop), ("reset", PlaintextAnswer::Reset)])
+}
+
+pub(super) fn certificate_name(value: &DeValue<'_>) -> Checked<CertificateName> {
+    let choices = [
+        ("san-dns", CertificateName::SanDns),
+        ("san-email", CertificateName::SanEmail),
+        ("san-uri", CertificateName::SanUri),
+        ("subject", CertificateName::Subject),
+    ];
+    choice(value, &choices)
+}
+
+/// Whether a client certificate is required, where one is asked for.
+pub(super) fn client_mode(value: &DeValue<'_>) -> Checked<Option<bool>> {
+    choice(value, &[("none", None), ("optional", Some(false)), ("required", Some(true))])
+}
+
+pub(super) fn tls_version(value: &DeValue<'_>) -> Checked<TlsVersion> {
+    choice(value, &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)])
+}
+
+pub(super) fn unknown_name(value: &DeValue<'_>) -> Checked<UnknownName> {
+    choice(value, &[("default", UnknownName::Default), ("refuse", UnknownName::Refuse)])
 }
 
 pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {
@@ -325,46 +352,6 @@ pub(super) fn name(value: &DeValue<'_>) -> Checked<String> {
     let right = (1..=32).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if right { Ok(text.to_owned()) } else { wrong(format!("\"{}\" is not a name", shown(text)), CURE) }
-}
-
-/// A CIDR that is not everyone, or a single address.
-pub(super) fn network(value: &DeValue<'_>) -> Checked<IpNet> {
-    match any_network(value)? {
-        network if network.prefix_len() == 0 => {
-            wrong(format!("{network} is everyone"), "name the networks that are to pass")
-        }
-        network => Ok(network),
-    }
-}
-
-/// A CIDR, or a single address.
-pub(super) fn any_network(value: &DeValue<'_>) -> Checked<IpNet> {
-    const CURE: &str = "write a network such as \"10.0.0.0/8\" or \"2001:db8::/32\", or a single address";
-    let text = string(value, CURE)?;
-    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    let Some(network) = parsed else {
-        return wrong(format!("\"{}\" is not a network", shown(text)), CURE);
-    };
-    if network != network.trunc() {
-        return wrong(
-            format!("{network} has bits set beyond its prefix"),
-            format!("write \"{}\", or \"{}\" for that address alone", network.trunc(), network.addr()),
-        );
-    }
-    if let IpNet::V6(ipv6) = network
-        && ipv6.addr().to_ipv4_mapped().is_some()
-    {
-        return wrong(format!("{network} is an IPv4 network in IPv6 clothes"), "write it as IPv4");
-    }
-    Ok(network)
-}
-
-/// 1 to 65535
-pub(super) fn port(value: &DeValue<'_>) -> Checked<u16> {
-    match integer(value).and_then(|number| u16::try_from(number).ok()).filter(|port| *port != 0) {
-        Some(port) => Ok(port),
-        None => wrong(format!("{} is not a port", described(value)), "write 1 to 65535"),
-    }
 }
 
 /// `"100/min"`; as many at once as in a period.

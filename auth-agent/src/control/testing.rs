@@ -225,6 +225,7 @@ impl Desk {
         let connections = Arc::<Connections>::default();
         let revocations = Arc::<Revocations>::default();
         let parts = Parts {
+            acme: None,
             allowlist: Arc::new(Allowlist::new(allow)),
             classes: Classes::new(&config),
             connections: Arc::clone(&connections),
@@ -236,6 +237,7 @@ impl Desk {
             keys: Arc::clone(&keys),
             revocations: Arc::clone(&revocations),
             store: Arc::clone(&store),
+            tls: Arc::default(),
             tokens: Arc::clone(&tokens),
         };
         let control = Arc::new(Control::new(parts, UnixTime::now()));
