@@ -15,6 +15,7 @@ mod issuers;
 mod keys;
 mod limits;
 pub mod messages;
+mod metrics;
 mod problem;
 mod reload;
 mod revocations;
@@ -303,6 +304,7 @@ pub async fn serve(
 
 fn router(control: Arc<Control>) -> Router {
     Router::new()
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/allows", get(allows::list).post(allows::add))
         .route("/v1/allows/{network}", delete(allows::remove))
         .route("/v1/bans", get(bans::list).post(bans::add))

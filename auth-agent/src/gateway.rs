@@ -72,7 +72,7 @@ impl Gateway {
         counters: Arc<Counters>,
     ) -> Result<Self, UpstreamTlsError> {
         let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
-        // The first one stays: the proxies that come next write on the same.
+        // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
         let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
         let current = ArcSwap::from_pointee(Current { judge, proxy, rules });
@@ -95,6 +95,7 @@ impl Gateway {
 
     /// Goes by another configuration from the next request on.
     pub fn change(&self, current: Current) {
+        current.proxy.show();
         self.current.store(Arc::new(current));
     }
 

@@ -4,8 +4,10 @@ mod files;
 mod place;
 mod route;
 mod token;
+mod upstream;
 mod url;
 
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -21,13 +23,14 @@ pub(super) use self::route::{
     upgrade,
 };
 pub(super) use self::token::{claim, sensitive_claims, token_type};
+pub(super) use self::upstream::{balance, check_path, endpoint, number, protocol, server_name, statuses};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
 use super::upstream::is_host_name;
 use super::{
-    Address, Balance, CertificateName, Forwarding, IdentityForm, PlaintextAnswer, Protocol, Rate, TlsVersion,
-    UnknownName, WhenAgentGone, XdpMode,
+    CertificateName, Forwarding, IdentityForm, PlaintextAnswer, Rate, TlsVersion, UnknownName, WhenAgentGone,
+    XdpMode,
 };
 use crate::duration;
 
@@ -170,79 +173,6 @@ fn written(duration: Duration) -> String {
         ms if ms % DAY.as_millis() == 0 && ms > 0 => format!("{}d", ms / DAY.as_millis()),
         ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
         ms => format!("{ms}ms"),
-    }
-}
-
-/// `"http://host:port"` and its like.
-pub(super) fn endpoint(value: &DeValue<'_>) -> Checked<Address> {
-    const CURE: &str = "write \"http://host:port\", \"https://host:port\" or \"h2c://host:port\", without a path, or \"unix:/path\"";
-    let text = string(value, CURE)?;
-    // Before anything is shown: what stands before the @ may be a password.
-    if text.contains('@') && !text.starts_with("unix:") {
-        return wrong("an endpoint with a user name", CURE);
-    }
-    text.parse().or_else(|_| wrong(format!("\"{}\" is not an endpoint", shown(text)), CURE))
-}
-
-/// A name or address that a certificate can be for.
-pub(super) fn server_name(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a host name, such as \"app.internal\", or an address";
-    let text = string(value, CURE)?;
-    match rustls::pki_types::ServerName::try_from(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => wrong(format!("\"{}\" is not a server name", shown(text)), CURE),
-    }
-}
-
-/// What a health check asks for: a path, maybe with a query.
-pub(super) fn check_path(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a path, such as \"/health\"";
-    let text = string(value, CURE)?;
-    let right =
-        text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok() && !text.contains('#');
-    if right { Ok(text.to_owned()) } else { wrong(format!("\"{}\" is not a path", shown(text)), CURE) }
-}
-
-/// `"200-399"`, or a single status.
-pub(super) fn statuses(value: &DeValue<'_>) -> Checked<RangeInclusive<u16>> {
-    const CURE: &str = "write a status or a range, such as \"200\" or \"200-399\"";
-    let text = string(value, CURE)?;
-    let status = |text: &str| text.parse::<u16>().ok().filter(|status| (200..=599).contains(status));
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (status(first), status(last)) {
-        (Some(first), Some(last)) if first <= last => Ok(first..=last),
-        _ => wrong(format!("\"{}\" is not a range of statuses", shown(text)), CURE),
-    }
-}
-
-pub(super) fn balance(value: &DeValue<'_>) -> Checked<Balance> {
-    choice(
-        value,
-        &[
-            ("least-requests", Balance::LeastRequests),
-            ("principal-hash", Balance::PrincipalHash),
-            ("round-robin", Balance::RoundRobin),
-        ],
-    )
-}
-
-pub(super) fn protocol(value: &DeValue<'_>) -> Checked<Protocol> {
-    choice(value, &[("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)])
-}
-
-/// A whole number within the range.
-pub(super) fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Checked<T> {
-    move |value| {
-        let number = integer(value).filter(|number| range.contains(number));
-        number.and_then(|number| T::try_from(number).ok()).map_or_else(
-            || {
-                wrong(
-                    format!("{} is not a number in range", described(value)),
-                    format!("write {} to {}", range.start(), range.end()),
-                )
-            },
-            Ok,
-        )
     }
 }
 

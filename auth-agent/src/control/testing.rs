@@ -30,6 +30,7 @@ use crate::events::{Hub, SubscribeError, Subscription, Wanted};
 use crate::identity::Method;
 use crate::identity::tests::someone;
 use crate::network;
+use crate::proxy::Proxy;
 use crate::token::Verifier;
 
 /// What a kernel half was told, and whether it fails.
@@ -257,6 +258,13 @@ impl Desk {
             tokens,
             _runtime: runtime,
         }
+    }
+
+    /// Has the way to the upstreams of a configuration.
+    pub(crate) fn set_upstreams(&self, config: &Config) {
+        let _runtime = self._runtime.enter();
+        let proxy = Proxy::new(config).unwrap();
+        self.control.counters.upstreams.set(proxy.board()).unwrap();
     }
 
     /// One request; the status and the JSON of the answer.

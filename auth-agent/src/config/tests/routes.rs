@@ -51,7 +51,8 @@ fn templates_that_overlap_too_much_are_refused_and_a_thousand_that_do_not_are_ta
     };
     let overlapping: String = (0..511_u32)
         .map(|bits| {
-            let segment = |at| if bits >> at & 1 == 1 { format!("/{{n{at}}}") } else { "/a".to_owned() };
+            let segment =
+                |at: u32| if (bits >> at) & 1 == 1 { format!("/{{n{at}}}") } else { "/a".to_owned() };
             route(&(0..9).map(segment).collect::<String>())
         })
         .collect();
