@@ -44,8 +44,9 @@ fn site(more: &str) -> Site {
 
 fn reopened(directory: TempDir, more: &str, now: UnixTime) -> Site {
     let config = Config::parse(&format!("{MINIMAL}{UPSTREAMS}{more}"), Path::new("edge.toml")).unwrap();
-    let store = Arc::new(Store::open(directory.path(), now).unwrap());
-    let pepper = Pepper::open(directory.path(), store.needs_secret().unwrap()).unwrap();
+    let folder = directory.path().join("store");
+    let store = Arc::new(Store::open(&folder, now).unwrap());
+    let pepper = Pepper::open(&folder, store.needs_secret().unwrap()).unwrap();
     let sealer = Sealer::new(&pepper).unwrap();
     let wanted = config.internal_token.as_ref().unwrap();
     let keys = Arc::new(SigningKeys::open_internal(wanted, store, sealer, now).unwrap());

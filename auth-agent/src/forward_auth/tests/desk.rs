@@ -117,8 +117,9 @@ impl Desk {
         let listener = Self::bind(path).await.unwrap();
         let address = listener.address();
         let directory = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(directory.path(), UnixTime::now()).unwrap());
-        let sealer = Sealer::new(&Pepper::open(directory.path(), false).unwrap()).unwrap();
+        let folder = directory.path().join("store");
+        let store = Arc::new(Store::open(&folder, UnixTime::now()).unwrap());
+        let sealer = Sealer::new(&Pepper::open(&folder, false).unwrap()).unwrap();
         let wanted = config.internal_token.as_ref().unwrap();
         let keys = Arc::new(SigningKeys::open_internal(wanted, store, sealer, UnixTime::now()).unwrap());
         let (verify, counters) = (Arc::new(FakeVerify), Arc::<Counters>::default());

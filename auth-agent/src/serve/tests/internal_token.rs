@@ -25,8 +25,9 @@ async fn the_upstream_gets_a_token_of_ours_and_never_one_of_the_clients() {
         rotate_every: LONGEST_INTERNAL_TOKEN,
     };
     let directory = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(directory.path(), UnixTime::now()).unwrap());
-    let sealer = Sealer::new(&Pepper::open(directory.path(), false).unwrap()).unwrap();
+    let folder = directory.path().join("store");
+    let store = Arc::new(Store::open(&folder, UnixTime::now()).unwrap());
+    let sealer = Sealer::new(&Pepper::open(&folder, false).unwrap()).unwrap();
     let keys = Arc::new(SigningKeys::open_internal(&wanted, store, sealer, UnixTime::now()).unwrap());
     let change = |config: &mut crate::config::Config| {
         config.internal_token = Some(wanted);
