@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::control::{self, Control, ControlSocket};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
+use crate::forward_auth::{self, ForwardAuth};
 use crate::gateway::Gateway;
 use crate::guesses::Guesses;
 use crate::issuers::Issuers;
@@ -96,10 +97,12 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
+    let internal_keys = internal_keys(&config, sealer.clone(), &store, started)?;
     let issuer = token_issuer(&config, sealer, &store, &tokens, started)?;
     let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
     let issuers = Arc::new(issuers);
     let server = Server::bind(&config)?;
+    let asked = forward_auth::Listener::bind(&config).await?;
     let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
 
     let ports: Vec<_> = server.addresses()?.iter().map(|address| address.port()).collect();
@@ -115,6 +118,7 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
         connections: server.connections(),
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
+        internal_keys: internal_keys.clone(),
         issuer: issuer.clone(),
         issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
@@ -148,7 +152,16 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
         gateway =
             gateway.with_authorization_server(AuthorizationServer::new(&config, issuer, verify, revoke));
     }
+    if let Some(keys) = internal_keys.clone() {
+        gateway = gateway.with_internal_tokens(keys);
+    }
     let gateway = Arc::new(gateway);
+    let (stop_asking, asking_stopped) = oneshot::channel::<()>();
+    let asking = asked.map(|listener| {
+        let forward_auth = Arc::new(ForwardAuth::new(Arc::clone(&gateway), internal_keys));
+        // Either way, it is time.
+        tokio::spawn(listener.run(forward_auth, async { drop(asking_stopped.await) }))
+    });
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_control, control_stopped) = oneshot::channel::<()>();
     let addresses = server.addresses()?;
@@ -182,6 +195,10 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
     }
     tracing::info!("stopping: the filter stays until `auth-agent detach`");
     serving.drain(reloader.config().timeouts.drain).await;
+    drop(stop_asking);
+    if let Some(asking) = asking {
+        asking.await?;
+    }
     drop(stop_control);
     issuers.end();
     fresh_certificates.abort();
@@ -203,6 +220,17 @@ fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
     Ok((Arc::new(store), Arc::new(ring), sealer, vault))
+}
+
+/// What internal tokens are signed with, where upstreams get some.
+fn internal_keys(
+    config: &Config,
+    sealer: Sealer,
+    store: &Arc<Store>,
+    now: UnixTime,
+) -> Result<Option<Arc<SigningKeys>>> {
+    let Some(token) = &config.internal_token else { return Ok(None) };
+    Ok(Some(Arc::new(SigningKeys::open_internal(token, Arc::clone(store), sealer, now)?)))
 }
 
 /// The built-in issuer, where one is configured.

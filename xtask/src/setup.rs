@@ -37,6 +37,7 @@ pub struct Toolchain {
 pub fn run() -> Result<()> {
     toolchain()?;
     tools()?;
+    competitor("nginx", "nginx");
     guest();
     libraries();
     acme_server();
@@ -64,7 +65,7 @@ pub fn tools() -> Result<()> {
     bpffs()
 }
 
-/// What a benchmark compares with: installed if it can be, else the benchmark says what it went without.
+/// What a benchmark compares with, and a test runs against: installed if it can be, else they say what they went without.
 pub fn competitor(program: &str, package: &str) {
     optional(program, package);
 }
