@@ -38,8 +38,11 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// What upstreams believe about the client's address, the path or the method when it is in a header.
 /// In the folded spelling of [`is_spelling_of`].
-const NOT_FROM_CLIENTS: [&str; 16] = [
+const NOT_FROM_CLIENTS: [&str; 18] = [
     "cf-connecting-ip",
+    // RFC 9440: what a proxy in front says of the client's certificate.
+    "client-cert",
+    "client-cert-chain",
     "client-ip",
     "forwarded",
     "proxy",

@@ -23,7 +23,8 @@ use crate::process;
 const LLVM: u32 = 22;
 
 /// Programs that the tests and the demo call, and the Debian packages that hold them.
-const TOOLS: [(&str, &str); 3] = [("curl", "curl"), ("ip", "iproute2"), ("nsenter", "util-linux")];
+const TOOLS: [(&str, &str); 4] =
+    [("curl", "curl"), ("ip", "iproute2"), ("nghttp", "nghttp2-client"), ("nsenter", "util-linux")];
 
 /// What the BPF object is built with.
 pub struct Toolchain {
@@ -58,7 +59,7 @@ pub fn tools() -> Result<()> {
         TOOLS.into_iter().filter(|(program, _)| process::on_path(program).is_none()).collect();
     if !missing.is_empty() {
         let packages: Vec<_> = missing.iter().map(|&(_, package)| package).collect();
-        apt::install(&packages).context("the tests need ip, nsenter and curl")?;
+        apt::install(&packages).context("the tests need curl, ip, nghttp and nsenter")?;
     }
     eprintln!("tools:      {}", TOOLS.map(|(program, _)| program).join(", "));
     bpffs()
@@ -92,7 +93,7 @@ pub fn guest() -> Option<PathBuf> {
     guest::find().inspect_err(|error| eprintln!("guest:      none: {error:#}")).ok()
 }
 
-/// What tokens are exchanged with in tests. Where they can't be had, those tests say that they were skipped.
+/// What tokens, messages and calls are exchanged with in tests. Where they can't be had, those tests say that they were skipped.
 pub fn libraries() -> Option<PathBuf> {
     libraries::find().inspect_err(|error| eprintln!("libraries:  none: {error:#}")).ok()
 }

@@ -1,13 +1,13 @@
 //! Single values: from what TOML says to a closed type, or to what is wrong with it.
 
 mod files;
+mod listener;
 mod place;
 mod route;
 mod token;
 mod upstream;
 mod url;
 
-use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -17,6 +17,9 @@ use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
 pub(super) use self::files::{absolute_path, local_address, path, socket};
+pub(super) use self::listener::{
+    certificate_name, client_mode, contact, host_name, tls_version, unknown_name,
+};
 pub(super) use self::place::{address, any_network, interface, network, port};
 pub(super) use self::route::{
     Match, auth, exact_path, header_value, host, method, path_match, retried_status, route_path, template,
@@ -27,11 +30,7 @@ pub(super) use self::upstream::{balance, check_path, endpoint, number, protocol,
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::upstream::is_host_name;
-use super::{
-    CertificateName, Forwarding, IdentityForm, PlaintextAnswer, Rate, TlsVersion, UnknownName, WhenAgentGone,
-    XdpMode,
-};
+use super::{Forwarding, IdentityForm, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
 
 /// Events per second beyond which a single event costs too few nanoseconds to count them exactly.
@@ -176,36 +175,6 @@ fn written(duration: Duration) -> String {
     }
 }
 
-/// A name that an ACME server can validate on port 443, in lower case.
-pub(super) fn host_name(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a name such as \"api.example.com\"";
-    let text = string(value, CURE)?;
-    if text.starts_with("*.") {
-        return wrong(
-            format!("\"{}\" is a wildcard, which takes DNS records to validate", shown(text)),
-            "write each name, or name a certificate file",
-        );
-    }
-    let is_name =
-        is_host_name(text) && text.contains('.') && !text.contains('_') && text.parse::<IpAddr>().is_err();
-    if is_name {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        wrong(format!("\"{}\" is not a name that a certificate can be got for", shown(text)), CURE)
-    }
-}
-
-/// `"mailto:ops@example.com"`
-pub(super) fn contact(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write \"mailto:\" and an address, such as \"mailto:ops@example.com\"";
-    let text = text(value)?;
-    if text.strip_prefix("mailto:").is_some_and(|address| address.contains('@')) {
-        Ok(text)
-    } else {
-        wrong(format!("\"{}\" is not a contact", shown(&text)), CURE)
-    }
-}
-
 /// A header field that this edge may claim for itself, in lower case.
 pub(super) fn header(value: &DeValue<'_>) -> Checked<HeaderName> {
     const CURE: &str = "write letters, digits and hyphens, such as \"x-auth-subject\"";
@@ -233,29 +202,6 @@ pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
 
 pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
     choice(value, &[("drop", PlaintextAnswer::Drop), ("reset", PlaintextAnswer::Reset)])
-}
-
-pub(super) fn certificate_name(value: &DeValue<'_>) -> Checked<CertificateName> {
-    let choices = [
-        ("san-dns", CertificateName::SanDns),
-        ("san-email", CertificateName::SanEmail),
-        ("san-uri", CertificateName::SanUri),
-        ("subject", CertificateName::Subject),
-    ];
-    choice(value, &choices)
-}
-
-/// Whether a client certificate is required, where one is asked for.
-pub(super) fn client_mode(value: &DeValue<'_>) -> Checked<Option<bool>> {
-    choice(value, &[("none", None), ("optional", Some(false)), ("required", Some(true))])
-}
-
-pub(super) fn tls_version(value: &DeValue<'_>) -> Checked<TlsVersion> {
-    choice(value, &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)])
-}
-
-pub(super) fn unknown_name(value: &DeValue<'_>) -> Checked<UnknownName> {
-    choice(value, &[("default", UnknownName::Default), ("refuse", UnknownName::Refuse)])
 }
 
 pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {
