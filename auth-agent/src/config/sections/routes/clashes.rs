@@ -7,11 +7,12 @@ use http::Method;
 use crate::config::document::{Section, wrong};
 use crate::config::{HostPattern, PathPattern, Segment, Template};
 
-/// What earlier routes are for.
-#[derive(Default)]
-pub(super) struct Clashes(HashMap<(Option<HostPattern>, PathPattern), Vec<MethodsAndLine>>);
+/// A host, or any, and the shape of a path.
+type Place = (Option<HostPattern>, PathPattern);
 
-type MethodsAndLine = (Vec<Method>, usize);
+/// What earlier routes are for, each with its line.
+#[derive(Default)]
+pub(super) struct Clashes(HashMap<Place, Vec<(Vec<Method>, usize)>>);
 
 impl Clashes {
     /// Notes a route that has a host, a path and a method in common with an earlier one. One without methods and one
