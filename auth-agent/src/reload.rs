@@ -20,6 +20,7 @@ use crate::issuers::{self, Issuers, TrustError};
 use crate::kernel::{Filter, FilterError};
 use crate::proxy::UpstreamTlsError;
 use crate::serve::{ServeError, Serving};
+use crate::service_manager;
 use crate::token::{KeyError, Verifier};
 
 /// Why a configuration was not taken.
@@ -34,6 +35,11 @@ pub enum ReloadError {
     /// An issuer's keys can't be read.
     #[error("nothing has changed: {0}")]
     Keys(#[from] KeyError),
+    /// Another agent has taken over.
+    #[error(
+        "nothing has changed: another agent has taken over from this one; it goes by the file as it found it"
+    )]
+    Replaced,
     /// A listener can't be opened.
     #[error("nothing has changed: {0}")]
     Serve(#[from] ServeError),
@@ -103,18 +109,40 @@ pub struct Reloader {
 
 struct Current {
     config: Arc<Config>,
+    /// Another agent has taken over.
+    replaced: bool,
     text: String,
+}
+
+/// Keeps the configuration as it is, until it is dropped.
+pub struct HeldConfig<'a>(MutexGuard<'a, Current>);
+
+impl HeldConfig<'_> {
+    /// The configuration in force.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.0.config
+    }
+
+    /// Has it stay as it is for good: another agent has taken over.
+    pub fn give_up(mut self) {
+        self.0.replaced = true;
+    }
 }
 
 impl Reloader {
     /// For an agent that runs by `config`, whose text this is.
     pub fn new(source: Source, config: Arc<Config>, text: String, parts: Parts) -> Self {
-        Self { current: Mutex::new(Current { config, text }), parts, source }
+        Self { current: Mutex::new(Current { config, replaced: false, text }), parts, source }
     }
 
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.lock().config)
+    }
+
+    /// Waits until nobody changes it, and has nobody do so.
+    pub fn hold(&self) -> HeldConfig<'_> {
+        HeldConfig(self.lock())
     }
 
     /// What would change.
@@ -132,6 +160,16 @@ impl Reloader {
     /// Nothing has changed then.
     pub fn reload(&self) -> Result<Vec<Change>, ReloadError> {
         let mut current = self.lock();
+        if current.replaced {
+            return Err(ReloadError::Replaced);
+        }
+        service_manager::reloading();
+        let done = self.reload_locked(&mut current);
+        service_manager::ready();
+        done
+    }
+
+    fn reload_locked(&self, current: &mut Current) -> Result<Vec<Change>, ReloadError> {
         let (config, text) = self.source.load()?;
         let changes = changes::between(&current.text, &text)?;
         let fixed = changes.iter().filter(|change| change.needs_start);
@@ -141,7 +179,7 @@ impl Reloader {
         }
         let config = Arc::new(config);
         self.change(&current.config, &config)?;
-        *current = Current { config, text };
+        *current = Current { config, replaced: false, text };
         for Change { field, from, to, .. } in &changes {
             info!(field, from, to, "configuration changed");
         }

@@ -3,6 +3,7 @@
 //! Everything that can be refused is refused before the kernel is touched; the filter is in place before the
 //! first connection is accepted, and stays when the agent ends.
 
+use std::fs::File;
 use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,18 +25,20 @@ use crate::authorization_server::{AuthorizationServer, Sealer, SigningKeys, Toke
 use crate::classes::Classes;
 use crate::clock::{Monotonic, Now, Steadiness, UnixTime};
 use crate::config::Config;
-use crate::control::{self, Control, ControlSocket};
+use crate::control::{self, Control, ControlSocket, Extras, Followed};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
 use crate::gateway::Gateway;
 use crate::guesses::Guesses;
+use crate::handover::{self, Channel, Heir, Message, Program, Succession, Upgrader};
 use crate::issuers::Issuers;
 use crate::kernel::watch::Watch;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
 use crate::reload::{self, Reloader, Source};
 use crate::revocation::Revocations;
-use crate::serve::Server;
+use crate::serve::{Server, Sockets};
+use crate::service_manager;
 use crate::store::Store;
 use crate::token::Verifier;
 
@@ -47,18 +50,36 @@ const KNOWN_FOR: Duration = Duration::from_secs(600);
 /// refused is tried again as often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// After the old agent has ended: several looks at the store.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 /// Environment variable that sets what is logged, in the syntax of `tracing_subscriber::EnvFilter`.
 const LOG_VARIABLE: &str = "AUTH_AGENT_LOG";
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT, or until another has taken over from it. With `handover`, it takes over from the
+/// one that started it.
 ///
 /// # Errors
 /// Whatever keeps it from starting; nothing is half started then.
-pub fn run(source: Source) -> Result<()> {
+pub fn run(source: Source, handover: bool) -> Result<()> {
+    let program = Program::current().context("which file is this program in?")?;
+    let heir = if handover { Some(Heir::receive()?) } else { None };
+    let channel = heir.as_ref().map(Heir::channel);
+    let done = start(source, program, heir);
+    if let (Err(error), Some(channel)) = (&done, channel) {
+        // Where nobody hears it, it is in the log all the same.
+        let _ = channel.send(&Message::failed(&format!("{error:#}")));
+    }
+    done
+}
+
+fn start(source: Source, program: Program, heir: Option<Heir>) -> Result<()> {
     let (config, text) = source.load()?;
     log()?;
+    let inheritance = Inheritance::new(heir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(serve(source, Arc::new(config), text));
+    let start = Start { config: Arc::new(config), inheritance, program, source, text };
+    let done = runtime.block_on(serve(start));
     // What is left are tasks of clients that have been told to go.
     runtime.shutdown_background();
     done
@@ -85,24 +106,73 @@ fn filter(wanted: &str) -> Result<EnvFilter> {
     Ok(builder.parse(wanted)?.add_directive(QUIET.parse()?))
 }
 
-async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> {
+/// What an agent starts from.
+struct Start {
+    config: Arc<Config>,
+    inheritance: Inheritance,
+    program: Program,
+    source: Source,
+    text: String,
+}
+
+/// What is there already: from the agent before this one, or from the service manager.
+struct Inheritance {
+    /// To the agent before.
+    channel: Option<Arc<Channel>>,
+    control: Option<u64>,
+    pins: Option<File>,
+    sockets: Sockets,
+    store: Option<File>,
+}
+
+impl Inheritance {
+    fn new(heir: Option<Heir>) -> Result<Self> {
+        Ok(match heir {
+            Some(heir) => {
+                let channel = Some(heir.channel());
+                let Heir { control, pins, sockets, store, .. } = heir;
+                Self { channel, control, pins, sockets, store }
+            }
+            None => {
+                let sockets = service_manager::sockets()?;
+                Self { channel: None, control: None, pins: None, sockets, store: None }
+            }
+        })
+    }
+
+    /// Opens the listeners that are not there. What the agent before this one listened on and this one does not is closed
+    /// when that one ends.
+    fn open_listeners(&mut self, config: &Config) -> Result<Server> {
+        let server = Server::bind_or_take(config, &mut self.sockets)?;
+        if self.channel.is_none() {
+            service_manager::refuse_unwanted(&self.sockets)?;
+        }
+        self.sockets = Sockets::default();
+        Ok(server)
+    }
+}
+
+async fn serve(start: Start) -> Result<()> {
+    let Start { config, mut inheritance, program, source, text } = start;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let started = UnixTime::now();
-    let (store, keys, sealer) = open_store(&config, started)?;
+    let Opened { followed, keys, sealer, store } = open_store(&config, inheritance.store.take(), started)?;
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
     let issuer = token_issuer(&config, sealer, &store, &tokens, started)?;
     let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
     let issuers = Arc::new(issuers);
-    let server = Server::bind(&config)?;
-    let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
+    let server = inheritance.open_listeners(&config)?;
+    let (path, uids) = (&config.control.socket, &config.control.allow_uids);
+    let mut socket = ControlSocket::succeed(path, uids, inheritance.control).await?;
 
     let ports: Vec<_> = server.addresses()?.iter().map(|address| address.port()).collect();
-    let (filter, unattached) = Filter::open(&config.kernel, &config.limits, &ports)?;
+    let (filter, unattached) =
+        Filter::open_with(&config.kernel, &config.limits, &ports, inheritance.pins.take())?;
     let filter = Arc::new(filter);
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
@@ -116,7 +186,7 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
         issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
         revocations: Arc::clone(&revocations),
-        store,
+        store: Arc::clone(&store),
         tokens: Arc::clone(&tokens),
     };
     let control = Arc::new(Control::new(parts, started));
@@ -144,12 +214,14 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
             gateway.with_authorization_server(AuthorizationServer::new(&config, issuer, verify, revoke));
     }
     let gateway = Arc::new(gateway);
-    let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
-    let (stop_control, control_stopped) = oneshot::channel::<()>();
     let addresses = server.addresses()?;
 
+    if let Some(channel) = &inheritance.channel {
+        handover::wait_for_go(Arc::clone(channel)).await?;
+    }
+    socket.take_place()?;
     let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
-    tracing::info!(listeners = ?addresses, "serving");
+    let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let parts = reload::Parts {
         control: Arc::clone(&control),
         filter: Arc::clone(&filter),
@@ -160,37 +232,87 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
         tokens,
     };
     let reloader = Arc::new(Reloader::new(source, config, text, parts));
-    let control_server =
-        tokio::spawn(control::serve(socket, Arc::clone(&control), Some(Arc::clone(&reloader)), async {
-            // Either way, it is time.
-            let _ = control_stopped.await;
-        }));
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => hang_up(Arc::clone(&reloader)).await,
-        }
+    let parts = handover::Parts {
+        control: Arc::clone(&control),
+        filter: Arc::clone(&filter),
+        reloader: Arc::clone(&reloader),
+        serving: Arc::clone(&serving),
+        store: Arc::clone(&store),
+    };
+    let upgrader = Arc::new(Upgrader::new(program, parts));
+    let extras = Extras { reloader: Arc::clone(&reloader), upgrader: Arc::clone(&upgrader) };
+    let (stop_control, control_stopped) = oneshot::channel::<()>();
+    let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), Some(extras), async {
+        // Either way, it is time.
+        let _ = control_stopped.await;
+    }));
+    tracing::info!(listeners = ?addresses, "serving");
+    store.note_holder()?;
+    match inheritance.channel {
+        Some(channel) => drop(tokio::spawn(outlive(channel, Arc::clone(&control), followed))),
+        None => service_manager::ready(),
     }
-    tracing::info!("stopping: the filter stays until `auth-agent detach`");
-    serving.drain(reloader.config().timeouts.drain).await;
-    drop(stop_control);
-    issuers.end();
-    watch.abort();
-    heartbeat.abort();
-    samples.abort();
+    let succession = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            _ = hangup.recv() => drop(tokio::spawn(hang_up(Arc::clone(&reloader)))),
+            succession = upgrader.done() => break Some(succession),
+        }
+    };
     filter.end_samples();
-    finish(control, upkeep, control_server).await
+    drop(stop_control);
+    upkeep.abort();
+    let following = succession.map(|Succession { channel, followed }| {
+        // The new agent shows the sign of life.
+        heartbeat.abort();
+        let control = Arc::clone(&control);
+        let obeying = Arc::clone(&control);
+        drop(spawn_blocking(move || handover::obey(&channel, &obeying)));
+        tokio::spawn(control::follow(control, followed))
+    });
+    if following.is_none() {
+        tracing::info!("stopping: the filter stays until `auth-agent detach`");
+        service_manager::stopping();
+        upgrader.give_up();
+    }
+    serving.drain(reloader.config().timeouts.drain).await;
+    issuers.end();
+    for task in [Some(watch), Some(heartbeat), Some(samples), following].into_iter().flatten() {
+        task.abort();
+    }
+    finish(control, control_server).await
+}
+
+/// Follows the agent before this one until it has ended.
+async fn outlive(channel: Arc<Channel>, control: Arc<Control>, followed: Followed) {
+    control.set_predecessor(Some(Arc::clone(&channel)));
+    let following = tokio::spawn(control::follow(Arc::clone(&control), followed));
+    handover::outlive(channel).await;
+    control.set_predecessor(None);
+    // What it wrote last is seen, too: it wrote it before it ended.
+    tokio::time::sleep(LAST_LOOK).await;
+    following.abort();
+    tracing::info!("the old agent has ended");
+}
+
+struct Opened {
+    /// From before anything was read.
+    followed: Followed,
+    keys: Arc<KeyRing>,
+    sealer: Sealer,
+    store: Arc<Store>,
 }
 
 /// The store, the ring of the keys in it, and what seals signing keys.
-fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>, Sealer)> {
-    let store = Store::open(&config.store.directory, now)?;
+fn open_store(config: &Config, lock: Option<File>, now: UnixTime) -> Result<Opened> {
+    let store = Store::open_with(&config.store.directory, lock, now)?;
+    let followed = Followed::to_now(&store)?;
     let pepper = Pepper::open(&config.store.directory, store.needs_secret()?)?;
     let sealer = Sealer::new(&pepper).context("the crypto library failed")?;
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
-    Ok((Arc::new(store), Arc::new(ring), sealer))
+    Ok(Opened { followed, keys: Arc::new(ring), sealer, store: Arc::new(store) })
 }
 
 /// The built-in issuer, where one is configured.
@@ -252,12 +374,7 @@ async fn publish_samples(filter: Arc<Filter>) {
     }
 }
 
-async fn finish(
-    control: Arc<Control>,
-    upkeep: JoinHandle<()>,
-    control_server: JoinHandle<std::io::Result<()>>,
-) -> Result<()> {
-    upkeep.abort();
+async fn finish(control: Arc<Control>, control_server: JoinHandle<std::io::Result<()>>) -> Result<()> {
     if tokio::time::timeout(UPKEEP, control_server).await.is_err() {
         tracing::warn!("a client of the control socket was cut off");
     }

@@ -36,6 +36,7 @@ mod http2;
 mod listen;
 mod session;
 mod socket;
+mod sockets;
 mod tunnel;
 mod workers;
 
@@ -43,6 +44,7 @@ use admission::Admission;
 use connection::reason_of;
 pub use descriptors::needed as descriptors_needed;
 pub use listen::BindError;
+pub use sockets::{SocketProblem, Sockets};
 use workers::{Places, Workers};
 
 /// Why the public listeners can't be opened.
@@ -70,14 +72,23 @@ pub struct Server {
 struct Open {
     /// As configured.
     address: SocketAddr,
+    /// The same socket, for the agent that comes after this one.
+    heirloom: TcpListener,
     socket: TcpListener,
     tls: Arc<ServerConfig>,
 }
 
 impl Open {
-    /// Certificates first: an address is not taken for what can't be served.
+    fn new(address: SocketAddr, tls: Arc<ServerConfig>, sockets: &mut Sockets) -> Result<Self, BindError> {
+        let socket = sockets.take(address).map_or_else(|| listen::bind(address), Ok)?;
+        let heirloom = socket.try_clone().map_err(|source| BindError::Other { address, source })?;
+        Ok(Self { address, heirloom, socket, tls })
+    }
+
+    /// Certificates first: an address is not taken for what can't be served. What is in `sockets` is not opened.
     fn all(
         config: &Config,
+        sockets: &mut Sockets,
         is_open: impl Fn(SocketAddr) -> bool,
     ) -> Result<(Vec<Arc<ServerConfig>>, Vec<Self>), ServeError> {
         let tls: Vec<_> = config
@@ -87,10 +98,7 @@ impl Open {
             .collect::<Result<_, _>>()?;
         let new = config.listeners.iter().zip(&tls).filter(|(listener, _)| !is_open(listener.address));
         let new = new
-            .map(|(listener, tls)| {
-                let address = listener.address;
-                Ok(Self { address, socket: listen::bind(address)?, tls: Arc::clone(tls) })
-            })
+            .map(|(listener, tls)| Self::new(listener.address, Arc::clone(tls), sockets))
             .collect::<Result<_, BindError>>()?;
         Ok((tls, new))
     }
@@ -102,7 +110,15 @@ impl Server {
     /// # Errors
     /// Of the first that can't be opened.
     pub fn bind(config: &Config) -> Result<Self, ServeError> {
-        let (_, listeners) = Open::all(config, |_| false)?;
+        Self::bind_or_take(config, &mut Sockets::default())
+    }
+
+    /// The same, but for the listeners that are in `sockets`: those are taken out of there.
+    ///
+    /// # Errors
+    /// Of the first that can't be opened.
+    pub fn bind_or_take(config: &Config, sockets: &mut Sockets) -> Result<Self, ServeError> {
+        let (_, listeners) = Open::all(config, sockets, |_| false)?;
         let workers =
             config.sizes.workers.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let workers = Workers::start(workers).map_err(ServeError::Workers)?;
@@ -151,6 +167,7 @@ pub struct Serving {
 }
 
 struct Listening {
+    heirloom: TcpListener,
     /// Dropped, it stops.
     _stop: oneshot::Sender<()>,
     tls: Arc<ArcSwap<ServerConfig>>,
@@ -169,7 +186,8 @@ impl Serving {
     /// # Errors
     /// If a listener can't be opened.
     pub fn prepare(&self, config: &Config) -> Result<Prepared, ServeError> {
-        let (tls, new) = Open::all(config, |address| self.lock().contains_key(&address))?;
+        let is_open = |address| self.lock().contains_key(&address);
+        let (tls, new) = Open::all(config, &mut Sockets::default(), is_open)?;
         let addresses = config.listeners.iter().map(|listener| listener.address);
         Ok(Prepared { new, settings: Settings::new(config), tls: addresses.zip(tls).collect() })
     }
@@ -194,7 +212,7 @@ impl Serving {
     }
 
     fn listen(&self, open: Open) {
-        let Open { address, socket, tls } = open;
+        let Open { address, heirloom, socket, tls } = open;
         let Some(seat) = self.shared.places.seat() else { return };
         let (stop, stopped) = oneshot::channel();
         let tls = Arc::new(ArcSwap::new(tls));
@@ -205,15 +223,28 @@ impl Serving {
             self.phase.subscribe(),
             stopped,
         ));
-        self.lock().insert(address, Listening { _stop: stop, tls });
+        self.lock().insert(address, Listening { heirloom, _stop: stop, tls });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Listening>> {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Calls `each` with every listening socket and its address as configured.
+    ///
+    /// # Errors
+    /// The first that `each` returns.
+    pub fn each_socket(
+        &self,
+        mut each: impl FnMut(SocketAddr, &TcpListener) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.lock().iter().try_for_each(|(address, listening)| each(*address, &listening.heirloom))
+    }
+
     /// Stops accepting, lets open requests finish for `limit`, and ends what is left.
     pub async fn drain(&self, limit: Duration) {
+        // With the last copy of a socket, the kernel refuses newcomers.
+        self.lock().clear();
         drain(&self.phase, limit).await;
         self.expiry.abort();
     }

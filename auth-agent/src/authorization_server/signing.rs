@@ -113,15 +113,20 @@ impl SigningKeys {
         verifier: Arc<Verifier>,
         now: UnixTime,
     ) -> Result<Self, SigningError> {
-        let keys = store.signing_keys()?;
-        let keys = keys.into_iter().map(|stored| opened(&sealer, &stored).map(Arc::new));
-        let keys = keys.collect::<Result<_, _>>()?;
         let rotate_every = config.rotate_every.as_secs();
         let (algorithm, changing, current) = (config.algorithm, Mutex::default(), ArcSwap::default());
         let opened = Self { algorithm, changing, current, rotate_every, sealer, store, verifier };
-        opened.publish(keys)?;
+        opened.read_again()?;
         opened.upkeep(now)?;
         Ok(opened)
+    }
+
+    /// Goes by what is stored: another agent may have changed it. Blocks.
+    pub fn read_again(&self) -> Result<(), SigningError> {
+        let _changing = self.changing();
+        let keys = self.store.signing_keys()?;
+        let keys = keys.into_iter().map(|stored| opened(&self.sealer, &stored).map(Arc::new));
+        self.publish(keys.collect::<Result<_, _>>()?)
     }
 
     /// To be called every few seconds: makes the next key when it is time, and forgets what nobody needs. Blocks.
