@@ -102,6 +102,8 @@ pub struct Parts {
 
 /// Takes the configuration anew.
 pub struct Reloader {
+    /// Held while it changes.
+    changing: Mutex<Owner>,
     current: Mutex<Current>,
     parts: Parts,
     source: Source,
@@ -109,30 +111,31 @@ pub struct Reloader {
 
 struct Current {
     config: Arc<Config>,
-    /// Another agent has taken over.
-    replaced: bool,
     text: String,
 }
 
+/// Whose the configuration is to change.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Owner {
+    Other,
+    This,
+}
+
 /// Keeps the configuration as it is, until it is dropped.
-pub struct HeldConfig<'a>(MutexGuard<'a, Current>);
+pub struct HeldConfig<'a>(MutexGuard<'a, Owner>);
 
 impl HeldConfig<'_> {
-    /// The configuration in force.
-    pub fn config(&self) -> &Arc<Config> {
-        &self.0.config
-    }
-
     /// Has it stay as it is for good: another agent has taken over.
     pub fn give_up(mut self) {
-        self.0.replaced = true;
+        *self.0 = Owner::Other;
     }
 }
 
 impl Reloader {
     /// For an agent that runs by `config`, whose text this is.
     pub fn new(source: Source, config: Arc<Config>, text: String, parts: Parts) -> Self {
-        Self { current: Mutex::new(Current { config, replaced: false, text }), parts, source }
+        let (changing, current) = (Mutex::new(Owner::This), Mutex::new(Current { config, text }));
+        Self { changing, current, parts, source }
     }
 
     /// The configuration in force.
@@ -142,7 +145,7 @@ impl Reloader {
 
     /// Waits until nobody changes it, and has nobody do so.
     pub fn hold(&self) -> HeldConfig<'_> {
-        HeldConfig(self.lock())
+        HeldConfig(self.changing())
     }
 
     /// What would change.
@@ -159,27 +162,27 @@ impl Reloader {
     /// # Errors
     /// Nothing has changed then.
     pub fn reload(&self) -> Result<Vec<Change>, ReloadError> {
-        let mut current = self.lock();
-        if current.replaced {
+        let owner = self.changing();
+        if *owner == Owner::Other {
             return Err(ReloadError::Replaced);
         }
         service_manager::reloading();
-        let done = self.reload_locked(&mut current);
+        let done = self.reload_locked();
         service_manager::ready();
         done
     }
 
-    fn reload_locked(&self, current: &mut Current) -> Result<Vec<Change>, ReloadError> {
+    fn reload_locked(&self) -> Result<Vec<Change>, ReloadError> {
         let (config, text) = self.source.load()?;
-        let changes = changes::between(&current.text, &text)?;
+        let changes = changes::between(&self.lock().text, &text)?;
         let fixed = changes.iter().filter(|change| change.needs_start);
         let fixed: Vec<_> = fixed.map(|change| change.field.clone()).collect();
         if !fixed.is_empty() {
             return Err(ReloadError::Start(fixed));
         }
         let config = Arc::new(config);
-        self.change(&current.config, &config)?;
-        *current = Current { config, replaced: false, text };
+        self.change(&self.config(), &config)?;
+        *self.lock() = Current { config, text };
         for Change { field, from, to, .. } in &changes {
             info!(field, from, to, "configuration changed");
         }
@@ -217,6 +220,10 @@ impl Reloader {
         if let Err(error) = self.parts.filter.set_ports(&config.kernel, &ports) {
             tracing::error!(%error, "the filter takes more ports for the agent's than are");
         }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, Owner> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {

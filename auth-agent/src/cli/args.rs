@@ -124,6 +124,12 @@ pub(super) enum Verb {
         #[arg(long = "interface", value_name = "IF")]
         interfaces: Vec<String>,
     },
+    /// Print a unit file for systemd, made for this program and its configuration; needs no running agent
+    Service {
+        /// The .socket unit, which opens the listeners' ports, instead of the .service
+        #[arg(long)]
+        sockets: bool,
+    },
     /// Remove the filter from the kernel, with or without a running agent
     Detach {
         /// Directory of the pinned filter, when no agent runs [default: kernel.pin_directory]

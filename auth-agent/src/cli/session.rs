@@ -18,7 +18,7 @@ use super::args::{
 use super::client::{self, ClientError, call, call_within};
 use super::{
     Failure, check, configuration, connections, events, issuer, keys, limit, network_list, own_issuer,
-    pending, render, revocation, tokens, upstream,
+    pending, render, revocation, service, tokens, upstream,
 };
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
@@ -129,6 +129,7 @@ impl Session<'_> {
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Diff) => self.get("/v1/config/diff", configuration::diff),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
+            Verb::Service { sockets } => self.service(sockets),
             Verb::Doctor { interfaces } => self.doctor(interfaces),
             Verb::Detach { pin_directory } => self.detach(pin_directory),
         }
@@ -251,6 +252,17 @@ impl Session<'_> {
             [] => Ok(writeln!(self.out, "{}: no problems found", path.display())?),
             problems => Err(Failure::new(problems.join("\n"))),
         }
+    }
+
+    fn service(&mut self, sockets: bool) -> Result<(), Failure> {
+        let config = Config::load(self.config_path())?;
+        // What a unit names is named from the root.
+        let path = std::path::absolute(self.config_path())?;
+        let units = service::Units::new(&env::current_exe()?, &path, &config);
+        if self.json {
+            return self.print_json(&units);
+        }
+        Ok(self.out.write_all(units.text(sockets).as_bytes())?)
     }
 
     fn doctor(&mut self, interfaces: Vec<String>) -> Result<(), Failure> {

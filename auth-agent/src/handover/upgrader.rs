@@ -47,6 +47,11 @@ pub enum UpgradeError {
         /// How.
         status: String,
     },
+    /// Its end would be everyone's.
+    #[error(
+        "nothing has changed: this agent is process 1, with which its container ends: start the container anew instead"
+    )]
+    First,
     /// It says why it can't serve.
     #[error("nothing has changed: the new agent can't start: {0}")]
     Failed(String),
@@ -204,13 +209,16 @@ impl Upgrader {
         if self.done.borrow().is_some() {
             return Err(UpgradeError::UnderWay);
         }
+        if std::process::id() == 1 {
+            return Err(UpgradeError::First);
+        }
         let binary = binary.unwrap_or_else(|| self.program.binary.clone());
         info!(binary = %binary.display(), "starting a new agent in the place of this one");
         let Parts { control, filter, reloader, .. } = &self.parts;
-        let configuration = reloader.hold();
+        let (configuration, config) = (reloader.hold(), reloader.config());
         let held = control.hold()?;
         filter.step_back();
-        match self.hand_over(&binary, within, configuration.config()) {
+        match self.hand_over(&binary, within, &config) {
             Ok((upgraded, channel)) => {
                 info!(pid = upgraded.pid, version = upgraded.version, "a new agent serves: draining");
                 service_manager::succeeded_by(upgraded.pid);
@@ -221,7 +229,7 @@ impl Upgrader {
             }
             Err(error) => {
                 error!(%error, "no new agent has taken over");
-                self.go_on(held, configuration.config());
+                self.go_on(held, &config);
                 Err(error)
             }
         }
