@@ -8,6 +8,7 @@ use crate::credential::Credential;
 use crate::identity::{Identity, Method};
 use crate::issuers::MissingKey;
 use crate::refusal::Refusal;
+use crate::tls::ClientCertificate;
 use crate::token::TokenError;
 
 /// What can tell a valid credential from another: the issuers' keys and the API keys.
@@ -55,6 +56,22 @@ pub fn authenticate(
     match credential.method() {
         Method::ApiKey => verify.api_key(credential.text(), source, now),
         Method::Jwt => verify.token(credential.text(), now.unix),
+        // Nothing in a request is one.
+        Method::Certificate => Err(Refusal::CredentialMissing.into()),
+    }
+}
+
+/// Refuses a token that is bound to another client certificate than the connection's (RFC 8705 3), or to one where that
+/// has none. To be asked at every request: the token may be remembered, and the connection is another.
+pub fn bound(
+    identity: Arc<Identity>,
+    certificate: Option<&ClientCertificate>,
+) -> Result<Arc<Identity>, Denied> {
+    match identity.facts().certificate {
+        Some(wanted) if certificate.map(ClientCertificate::thumbprint) != Some(wanted) => {
+            Err(Refusal::TokenUnbound.into())
+        }
+        _ => Ok(identity),
     }
 }
 

@@ -4,6 +4,7 @@
 //! 64 (EX_USAGE) the command line itself is wrong.
 
 mod args;
+mod certificate;
 mod check;
 mod client;
 mod configuration;

@@ -33,7 +33,10 @@ pub use self::claims::{ClaimMap, ClaimPath, NotAClaim, SensitiveClaims};
 use crate::https_url::HttpsUrl;
 
 pub use self::error::{ConfigError, ConfigErrors};
-pub use self::listener::Listener;
+pub use self::listener::{
+    Acme, CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
+    UnknownName,
+};
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 pub use self::proxies::{Forwarding, Proxies};
 pub use self::route::{
@@ -57,6 +60,8 @@ pub const LONGEST_LEEWAY: Duration = Duration::from_secs(30);
 /// The whole configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
+    /// Where certificates are got, where any are.
+    pub acme: Option<Acme>,
     /// How an API key is sent.
     pub api_keys: ApiKeys,
     /// The built-in issuer, where there is one.

@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use crate::clock::UnixTime;
 use crate::edge::Flow;
 use crate::identity::{Identity, Principal};
+use crate::tls::ClientCertificate;
 
 pub use self::cut::CutOff;
 pub use self::request::OpenRequest;
@@ -44,6 +45,7 @@ impl Connections {
         let (end, ended) = oneshot::channel();
         let connection = Arc::new(Connection {
             accepted: now,
+            certificate: OnceLock::new(),
             end: Mutex::new(Some(end)),
             id,
             local: canonical(local),
@@ -209,6 +211,7 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The client's end.
     pub peer: SocketAddr,
+    certificate: OnceLock<Arc<ClientCertificate>>,
     /// Taken by whoever ends it.
     end: Mutex<Option<oneshot::Sender<End>>>,
     open: AtomicU64,
@@ -224,6 +227,17 @@ impl Connection {
         let number = self.requests.fetch_add(1, Relaxed);
         self.open.fetch_add(1, Relaxed);
         OpenRequest::new(Arc::clone(self), number)
+    }
+
+    /// What the client showed in its handshake.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.get().map(|certificate| &**certificate)
+    }
+
+    /// Notes what the client showed in its handshake.
+    pub fn shows(&self, certificate: Arc<ClientCertificate>) {
+        // There is one handshake.
+        let _ = self.certificate.set(certificate);
     }
 
     /// Ends it; says whether that was still to be done.

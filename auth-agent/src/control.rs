@@ -16,6 +16,7 @@ mod issuers;
 mod keys;
 mod limits;
 pub mod messages;
+mod metrics;
 mod problem;
 mod reload;
 mod revocations;
@@ -61,6 +62,7 @@ use crate::issuers::Issuers;
 use crate::reload::Reloader;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
+use crate::tls::{Acme, TlsListeners};
 use crate::token::Verifier;
 
 /// Ten years: who means longer means for ever.
@@ -69,6 +71,8 @@ const REMARK_CHARACTERS: usize = 256;
 
 /// What the control API is put together from.
 pub struct Parts {
+    /// What gets certificates.
+    pub acme: Option<Arc<Acme>>,
     /// Who passes every limit and ban.
     pub allowlist: Arc<Allowlist>,
     /// The limits that the configuration states.
@@ -89,12 +93,15 @@ pub struct Parts {
     pub revocations: Arc<Revocations>,
     /// What survives.
     pub store: Arc<Store>,
+    /// The listeners' certificates.
+    pub tls: Arc<TlsListeners>,
     /// Issuers and their keys.
     pub tokens: Arc<Verifier>,
 }
 
 /// What the control API works on.
 pub struct Control {
+    acme: Option<Arc<Acme>>,
     allowlist: Arc<Allowlist>,
     changing: Mutex<()>,
     classes: ArcSwap<Classes>,
@@ -114,6 +121,7 @@ pub struct Control {
     store: Arc<Store>,
     /// Held for a round of upkeep.
     tending: Mutex<()>,
+    tls: Arc<TlsListeners>,
     tokens: Arc<Verifier>,
 }
 
@@ -121,6 +129,7 @@ impl Control {
     /// A control API over these parts; the kernel gets its rules with [`Control::apply_rules`].
     pub fn new(parts: Parts, started: UnixTime) -> Self {
         let Parts {
+            acme,
             allowlist,
             classes,
             connections,
@@ -131,10 +140,12 @@ impl Control {
             keys,
             revocations,
             store,
+            tls,
             tokens,
         } = parts;
         let (changing, predecessor, rules_error, tending) = Default::default();
         Self {
+            acme,
             allowlist,
             changing,
             classes: ArcSwap::from_pointee(classes),
@@ -151,6 +162,7 @@ impl Control {
             started,
             store,
             tending,
+            tls,
             tokens,
         }
     }
@@ -321,6 +333,7 @@ fn router(control: Arc<Control>, extras: Option<Extras>) -> Router {
 
 fn parts(control: Arc<Control>) -> Router {
     Router::new()
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/allows", get(allows::list).post(allows::add))
         .route("/v1/allows/{network}", delete(allows::remove))
         .route("/v1/bans", get(bans::list).post(bans::add))

@@ -17,6 +17,8 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// Requests that an upstream answered.
     pub forwarded: AtomicU64,
+    /// TLS handshakes that had to wait for others (`sizes.handshakes`).
+    pub handshakes_delayed: AtomicU64,
     /// Requests refused, by reason.
     pub refusals: Reasons,
     /// Requests in all.
@@ -34,6 +36,7 @@ impl Counters {
             closed: self.closed.snapshot(),
             connections: self.connections.load(Relaxed),
             forwarded: self.forwarded.load(Relaxed),
+            handshakes_delayed: self.handshakes_delayed.load(Relaxed),
             refusals: self.refusals.snapshot(),
             requests: self.requests.load(Relaxed),
             tokens: self.tokens.snapshot(),
@@ -111,6 +114,9 @@ pub struct Snapshot {
     pub connections: u64,
     /// Requests that an upstream answered.
     pub forwarded: u64,
+    /// TLS handshakes that had to wait for others (`sizes.handshakes`).
+    #[serde(default)]
+    pub handshakes_delayed: u64,
     /// Requests refused, by reason.
     pub refusals: BTreeMap<String, u64>,
     /// Requests in all.

@@ -157,6 +157,7 @@ impl Verify for Credentials {
 
 fn facts(claims: &VerifiedClaims, token: TokenHash) -> Facts {
     Facts {
+        certificate: claims.certificate(),
         client: claims.client().cloned(),
         expires: Some(claims.valid().end),
         issued_at: Some(claims.issued_at()),

@@ -69,7 +69,7 @@ impl Gateway {
         counters: Arc<Counters>,
     ) -> Result<Self, UpstreamTlsError> {
         let proxy = Proxy::new(&config)?;
-        // The first one stays: the proxies that come next write on the same.
+        // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
         let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
         let current = ArcSwap::from_pointee(Current { judge, proxy });
@@ -88,6 +88,7 @@ impl Gateway {
 
     /// Goes by another configuration from the next request on.
     pub fn change(&self, current: Current) {
+        current.proxy.show();
         self.current.store(Arc::new(current));
     }
 
@@ -165,6 +166,10 @@ impl Gateway {
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
         let admitted = judge.admit(client.unwrap_or(peer.source), now)?;
+        if let Some(certificate) = peer.connection.certificate() {
+            // What the handshake accepted may have ended since.
+            certificate.check(now.unix)?;
+        }
         let source = client?;
         let mut canonical = judge.canonical(request, peer.server_name.as_deref())?;
         let own = self.authorization_server.as_ref();

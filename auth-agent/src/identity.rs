@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
 use crate::revocation::Marks;
+use crate::thumbprint::Thumbprint;
 
 /// How the client proved who it is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Method {
     /// `X-API-Key`.
     ApiKey,
+    /// The client certificate of the connection.
+    Certificate,
     /// `Authorization: Bearer` with a JWT.
     Jwt,
 }
@@ -26,6 +29,7 @@ impl Method {
     pub fn name(self) -> &'static str {
         match self {
             Self::ApiKey => "api-key",
+            Self::Certificate => "certificate",
             Self::Jwt => "jwt",
         }
     }
@@ -107,6 +111,8 @@ impl From<TokenHash> for String {
 /// What a credential was found to say.
 #[derive(Clone, Debug)]
 pub struct Facts {
+    /// The client certificate that it is, or that the token is bound to (RFC 8705 3).
+    pub certificate: Option<Thumbprint>,
     /// The client that a token was issued to.
     pub client: Option<Arc<str>>,
     /// The first second in which it is not valid, leeway included; `None`: there is none.
@@ -135,6 +141,7 @@ impl Facts {
     /// With nothing but a name; the rest is unknown.
     pub fn new(method: Method, subject: &str) -> Self {
         Self {
+            certificate: None,
             client: None,
             expires: None,
             issued_at: None,

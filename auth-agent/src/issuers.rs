@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::task::{JoinSet, spawn_blocking};
 
+pub(crate) use self::fetch::{FetchError, connect_tls as connect};
 use self::files::FileKeys;
 use self::keeper::Keeper;
 pub use self::keeper::RestoreError;

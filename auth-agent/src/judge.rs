@@ -152,9 +152,19 @@ impl Judge {
     async fn authenticate(&self, case: &Case<'_>) -> Result<Arc<Identity>, Denied> {
         let header = &self.config.api_keys.header;
         let max_bytes = self.config.sizes.token_bytes.get();
-        let credential = credential::extract(case.headers, case.canonical.query(), header, max_bytes)?;
+        let certificate = case.open.and_then(OpenRequest::certificate);
+        let credential = match credential::extract(case.headers, case.canonical.query(), header, max_bytes) {
+            Err(Refusal::CredentialMissing) => {
+                let certificate = certificate.ok_or(Refusal::CredentialMissing)?;
+                return Ok(certificate.identity(has_browser_marks(case.headers))?);
+            }
+            credential => credential?,
+        };
         self.refuse_browser(case.headers, &credential)?;
-        let judge = |now: Now| authenticate::authenticate(&*self.verify, &credential, case.source, now);
+        let judge = |now: Now| {
+            authenticate::authenticate(&*self.verify, &credential, case.source, now)
+                .and_then(|identity| authenticate::bound(identity, certificate))
+        };
         let denied = match judge(case.now) {
             Ok(identity) => return Ok(identity),
             Err(denied) => denied,

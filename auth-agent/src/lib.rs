@@ -41,6 +41,8 @@ pub mod routes;
 pub mod run;
 pub mod serve;
 pub mod service_manager;
+mod stamp;
 pub mod store;
+pub mod thumbprint;
 pub mod tls;
 pub mod token;

@@ -65,14 +65,16 @@ impl Proxy {
     /// # Errors
     /// An upstream's certificates or authorities can't be used.
     pub fn new(config: &Config) -> Result<Self, UpstreamTlsError> {
-        Self::build(config, &[], Arc::default(), Arc::new(System))
+        let proxy = Self::build(config, &[], Arc::default(), Arc::new(System))?;
+        proxy.show();
+        Ok(proxy)
     }
 
     /// The proxy for another configuration: upstreams that it leaves alone keep their connections, and what is known of
-    /// their endpoints.
+    /// their endpoints. It is to be [shown](Self::show) when it is used.
     ///
     /// # Errors
-    /// As for [`Proxy::new`]; nothing has changed then.
+    /// As for [`Proxy::new`].
     pub fn next(&self, config: &Config) -> Result<Self, UpstreamTlsError> {
         Self::build(config, &self.upstreams, Arc::clone(&self.board), Arc::clone(&self.resolver))
     }
@@ -92,7 +94,6 @@ impl Proxy {
             )
         });
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
-        board.show(&upstreams);
         Ok(Self {
             board,
             resolver,
@@ -101,6 +102,11 @@ impl Proxy {
             timeouts: config.timeouts,
             upstreams,
         })
+    }
+
+    /// From now on, the board tells of this one's upstreams.
+    pub fn show(&self) {
+        self.board.show(&self.upstreams);
     }
 
     /// Where it is told how the upstreams are doing, also those of proxies that come [next](Self::next).

@@ -47,6 +47,12 @@ pub enum Refusal {
     BodySlow,
     /// No body bytes came for `timeouts.body_idle`.
     BodyTimeout,
+    /// A client certificate in a request from a browser, which sends it unasked.
+    CertificateBrowser,
+    /// The connection's client certificate has expired, or is no longer trusted.
+    CertificateInvalid,
+    /// The client certificate carries no name, or several, of the kind that says who it stands for.
+    CertificateNameless,
     /// A trusted proxy names a client without an address.
     ClientAddressInvalid,
     /// A request to the built-in issuer without a client's credentials.
@@ -94,6 +100,8 @@ pub enum Refusal {
     Token(TokenError),
     /// The built-in issuer is asked to revoke another client's token.
     TokenForeign,
+    /// The token is bound to a client certificate that the connection does not have.
+    TokenUnbound,
     /// No endpoint of the upstream is fit to be asked.
     UpstreamDown {
         /// Until it is worth another try.
@@ -130,6 +138,9 @@ impl Refusal {
             Self::BodySlow => "body-slow",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
+            Self::CertificateBrowser => "certificate-browser",
+            Self::CertificateInvalid => "certificate-invalid",
+            Self::CertificateNameless => "certificate-nameless",
             Self::ClientAddressInvalid => "client-address-invalid",
             Self::ClientMissing => "client-missing",
             Self::CredentialAmbiguous => "credential-ambiguous",
@@ -152,6 +163,7 @@ impl Refusal {
             Self::ScopeMissing => "scope-missing",
             Self::Token(error) => error.name(),
             Self::TokenForeign => "token-foreign",
+            Self::TokenUnbound => "token-unbound",
             Self::UpstreamDown { .. } => "upstream-down",
             Self::UpstreamFull { .. } => "upstream-full",
             Self::UpstreamUnreachable => "upstream-unreachable",
@@ -167,16 +179,21 @@ impl Refusal {
             Self::ApiKeyInvalid
             | Self::ApiKeyExpired
             | Self::ApiKeyRevoked
+            | Self::CertificateInvalid
+            | Self::CertificateNameless
             | Self::ClientMissing
             | Self::CredentialAmbiguous
             | Self::CredentialExpired
             | Self::CredentialMalformed
             | Self::CredentialMissing
-            | Self::CredentialRevoked => StatusCode::UNAUTHORIZED,
+            | Self::CredentialRevoked
+            | Self::TokenUnbound => StatusCode::UNAUTHORIZED,
             // Nothing is known against the token.
             Self::Token(TokenError::KeysUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::CertificateBrowser | Self::ScopeMissing => {
+                StatusCode::FORBIDDEN
+            }
             Self::ApiKeyLimit { .. } | Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -226,6 +243,13 @@ impl Refusal {
             Self::BodySlow => "the request body comes too slowly",
             Self::BodyTooLarge => "the request body is too large",
             Self::BodyTimeout => "the request body stopped coming",
+            Self::CertificateBrowser => {
+                "client certificates are for servers here, and this request came from a browser"
+            }
+            Self::CertificateInvalid => "the client certificate has expired or is no longer trusted",
+            Self::CertificateNameless => {
+                "the client certificate does not carry exactly one name of the kind that counts here"
+            }
             Self::ClientAddressInvalid => "the proxy in front does not say where the request comes from",
             Self::ClientMissing => "the request carries no client credentials",
             Self::CredentialAmbiguous => "the request carries more than one credential",
@@ -251,6 +275,9 @@ impl Refusal {
             Self::ScopeMissing => "the credential lacks a scope that this route needs",
             Self::Token(error) => error.description(),
             Self::TokenForeign => "the token was issued to another client",
+            Self::TokenUnbound => {
+                "the token is bound to a client certificate that this connection does not have"
+            }
             Self::UpstreamDown { .. } => "the upstream is down, try again later",
             Self::UpstreamFull { .. } => "the upstream has as many requests as it takes, try again later",
             Self::UpstreamUnreachable => "the upstream can't be reached",
@@ -272,7 +299,8 @@ impl Refusal {
             | Self::ApiKeyRevoked
             | Self::CredentialAmbiguous
             | Self::CredentialMalformed
-            | Self::CredentialRevoked => true,
+            | Self::CredentialRevoked
+            | Self::TokenUnbound => true,
             _ => false,
         }
     }

@@ -53,12 +53,12 @@ pub enum ReloadError {
     /// An issuer's authorities can't be used.
     #[error("nothing has changed: issuer `{0}`: ca: {1}")]
     Trust(Arc<str>, TrustError),
-    /// What TLS to an upstream needs can't be used.
-    #[error("nothing has changed: {0}")]
-    Upstream(#[from] UpstreamTlsError),
     /// It is no TOML, which the parser of configurations did not see.
     #[error("the configuration can't be compared: {0}")]
     Unlike(#[from] toml::de::Error),
+    /// An upstream's certificates or authorities can't be used.
+    #[error("nothing has changed: {0}")]
+    Upstream(#[from] UpstreamTlsError),
 }
 
 /// Where the configuration comes from.

@@ -172,6 +172,7 @@ mod tests {
             body_bytes: 0,
             connections: some(1),
             connections_per_source: some(1),
+            handshakes: some(1),
             header_bytes: some(8192),
             headers: some(4),
             streams: NonZeroU32::MIN,

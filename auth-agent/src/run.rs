@@ -40,6 +40,7 @@ use crate::revocation::Revocations;
 use crate::serve::{Server, Sockets};
 use crate::service_manager;
 use crate::store::Store;
+use crate::tls::{Acme, Vault};
 use crate::token::Verifier;
 
 /// How long a source counts as known after it authenticated (promise P16): long enough for a client that
@@ -159,7 +160,8 @@ async fn serve(start: Start) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let started = UnixTime::now();
-    let Opened { followed, keys, sealer, store } = open_store(&config, inheritance.store.take(), started)?;
+    let Opened { followed, keys, sealer, store, vault } =
+        open_store(&config, inheritance.store.take(), started)?;
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
@@ -176,7 +178,9 @@ async fn serve(start: Start) -> Result<()> {
     let filter = Arc::new(filter);
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
+    let acme = Arc::new(Acme::new(server.tls().challenges(), vault));
     let parts = control::Parts {
+        acme: Some(Arc::clone(&acme)),
         allowlist: Arc::clone(&allowlist),
         classes: Classes::new(&config),
         connections: server.connections(),
@@ -187,6 +191,7 @@ async fn serve(start: Start) -> Result<()> {
         keys: Arc::clone(&keys),
         revocations: Arc::clone(&revocations),
         store: Arc::clone(&store),
+        tls: server.tls(),
         tokens: Arc::clone(&tokens),
     };
     let control = Arc::new(Control::new(parts, started));
@@ -197,6 +202,7 @@ async fn serve(start: Start) -> Result<()> {
     let heartbeat = Arc::clone(&filter);
     let heartbeat = tokio::spawn(async move { heartbeat.beat().await });
     issuers.keep();
+    let fresh_certificates = tokio::spawn(server.tls().watch(server.connections()));
     let token_counters = Arc::clone(&counters.tokens);
     let credentials = Credentials::new(Arc::clone(&issuers), keys, revocations, Arc::clone(&tokens))
         .remembering(&config.tokens, token_counters);
@@ -220,8 +226,11 @@ async fn serve(start: Start) -> Result<()> {
         handover::wait_for_go(Arc::clone(channel)).await?;
     }
     socket.take_place()?;
+    let tls = server.tls();
     let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
+    // Challenges come to the listeners.
+    let got_certificates = tokio::spawn(acme.keep(tls));
     let parts = reload::Parts {
         control: Arc::clone(&control),
         filter: Arc::clone(&filter),
@@ -263,6 +272,7 @@ async fn serve(start: Start) -> Result<()> {
     filter.end_samples();
     drop(stop_control);
     upkeep.abort();
+    got_certificates.abort();
     let following = succession.map(|Succession { channel, followed }| {
         // The new agent shows the sign of life.
         heartbeat.abort();
@@ -278,7 +288,10 @@ async fn serve(start: Start) -> Result<()> {
     }
     serving.drain(reloader.config().timeouts.drain).await;
     issuers.end();
-    for task in [Some(watch), Some(heartbeat), Some(samples), following].into_iter().flatten() {
+    for task in [Some(watch), Some(heartbeat), Some(samples), Some(fresh_certificates), following]
+        .into_iter()
+        .flatten()
+    {
         task.abort();
     }
     finish(control, control_server).await
@@ -302,17 +315,20 @@ struct Opened {
     keys: Arc<KeyRing>,
     sealer: Sealer,
     store: Arc<Store>,
+    vault: Vault,
 }
 
-/// The store, the ring of the keys in it, and what seals signing keys.
+/// The store, the ring of the keys in it, what seals signing keys, and where those of certificates are.
 fn open_store(config: &Config, lock: Option<File>, now: UnixTime) -> Result<Opened> {
     let store = Store::open_with(&config.store.directory, lock, now)?;
     let followed = Followed::to_now(&store)?;
     let pepper = Pepper::open(&config.store.directory, store.needs_secret()?)?;
     let sealer = Sealer::new(&pepper).context("the crypto library failed")?;
+    let vault = Sealer::for_acme(&pepper).context("the crypto library failed")?;
+    let vault = Vault::new(&config.store.directory, vault);
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
-    Ok(Opened { followed, keys: Arc::new(ring), sealer, store: Arc::new(store) })
+    Ok(Opened { followed, keys: Arc::new(ring), sealer, store: Arc::new(store), vault })
 }
 
 /// The built-in issuer, where one is configured.

@@ -12,7 +12,6 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
@@ -23,7 +22,7 @@ use crate::clock::UnixTime;
 use crate::config::{Config, Sizes, Timeouts};
 use crate::connections::Connections;
 use crate::gateway::Gateway;
-use crate::tls::{self, TlsError};
+use crate::tls::{TlsError, TlsListener, TlsListeners};
 
 mod accept;
 mod activity;
@@ -65,6 +64,7 @@ pub enum ServeError {
 pub struct Server {
     connections: Arc<Connections>,
     listeners: Vec<Open>,
+    tls: Arc<TlsListeners>,
     workers: Workers,
 }
 
@@ -75,32 +75,25 @@ struct Open {
     /// The same socket, for the agent that comes after this one.
     heirloom: TcpListener,
     socket: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: Arc<TlsListener>,
 }
 
 impl Open {
-    fn new(address: SocketAddr, tls: Arc<ServerConfig>, sockets: &mut Sockets) -> Result<Self, BindError> {
+    fn new(tls: &Arc<TlsListener>, sockets: &mut Sockets) -> Result<Self, BindError> {
+        let address = tls.address();
         let socket = sockets.take(address).map_or_else(|| listen::bind(address), Ok)?;
         let heirloom = socket.try_clone().map_err(|source| BindError::Other { address, source })?;
-        Ok(Self { address, heirloom, socket, tls })
+        Ok(Self { address, heirloom, socket, tls: Arc::clone(tls) })
     }
 
-    /// Certificates first: an address is not taken for what can't be served. What is in `sockets` is not opened.
+    /// Certificates come first: an address is not taken for what can't be served. What is in `sockets` is not opened.
     fn all(
-        config: &Config,
+        tls: &[Arc<TlsListener>],
         sockets: &mut Sockets,
         is_open: impl Fn(SocketAddr) -> bool,
-    ) -> Result<(Vec<Arc<ServerConfig>>, Vec<Self>), ServeError> {
-        let tls: Vec<_> = config
-            .listeners
-            .iter()
-            .map(|listener| tls::server_config(listener).map(Arc::new))
-            .collect::<Result<_, _>>()?;
-        let new = config.listeners.iter().zip(&tls).filter(|(listener, _)| !is_open(listener.address));
-        let new = new
-            .map(|(listener, tls)| Self::new(listener.address, Arc::clone(tls), sockets))
-            .collect::<Result<_, BindError>>()?;
-        Ok((tls, new))
+    ) -> Result<Vec<Self>, BindError> {
+        let new = tls.iter().filter(|tls| !is_open(tls.address()));
+        new.map(|tls| Self::new(tls, sockets)).collect()
     }
 }
 
@@ -118,16 +111,23 @@ impl Server {
     /// # Errors
     /// Of the first that can't be opened.
     pub fn bind_or_take(config: &Config, sockets: &mut Sockets) -> Result<Self, ServeError> {
-        let (_, listeners) = Open::all(config, sockets, |_| false)?;
+        let tls = TlsListeners::default();
+        tls.replace(tls.prepare(config, UnixTime::now())?);
+        let listeners = Open::all(&tls.all(), sockets, |_| false)?;
         let workers =
             config.sizes.workers.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let workers = Workers::start(workers).map_err(ServeError::Workers)?;
-        Ok(Self { connections: Arc::default(), listeners, workers })
+        Ok(Self { connections: Arc::default(), listeners, tls: Arc::new(tls), workers })
     }
 
     /// The connections that will be open.
     pub fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.connections)
+    }
+
+    /// The TLS side of the listeners.
+    pub fn tls(&self) -> Arc<TlsListeners> {
+        Arc::clone(&self.tls)
     }
 
     /// The addresses that are listened on; with port 0 configured, the port that the system chose.
@@ -147,7 +147,7 @@ impl Server {
         });
         let expiry = tokio::spawn(cut_expired(Arc::clone(&shared)));
         let (listening, phase) = (Mutex::default(), watch::Sender::new(Phase::Serving));
-        let serving = Serving { expiry, listening, phase, shared, _workers: self.workers };
+        let serving = Serving { expiry, listening, phase, shared, tls: self.tls, _workers: self.workers };
         for open in self.listeners {
             serving.listen(open);
         }
@@ -162,6 +162,7 @@ pub struct Serving {
     listening: Mutex<HashMap<SocketAddr, Listening>>,
     phase: watch::Sender<Phase>,
     shared: Arc<Shared>,
+    tls: Arc<TlsListeners>,
     /// Dropped, they end.
     _workers: Workers,
 }
@@ -170,14 +171,14 @@ struct Listening {
     heirloom: TcpListener,
     /// Dropped, it stops.
     _stop: oneshot::Sender<()>,
-    tls: Arc<ArcSwap<ServerConfig>>,
+    tls: Arc<ArcSwap<TlsListener>>,
 }
 
 /// What a change of the configuration needs of the system, and has got.
 pub struct Prepared {
     new: Vec<Open>,
     settings: Settings,
-    tls: Vec<(SocketAddr, Arc<ServerConfig>)>,
+    tls: Vec<Arc<TlsListener>>,
 }
 
 impl Serving {
@@ -186,10 +187,10 @@ impl Serving {
     /// # Errors
     /// If a listener can't be opened.
     pub fn prepare(&self, config: &Config) -> Result<Prepared, ServeError> {
+        let tls = self.tls.prepare(config, UnixTime::now())?;
         let is_open = |address| self.lock().contains_key(&address);
-        let (tls, new) = Open::all(config, &mut Sockets::default(), is_open)?;
-        let addresses = config.listeners.iter().map(|listener| listener.address);
-        Ok(Prepared { new, settings: Settings::new(config), tls: addresses.zip(tls).collect() })
+        let new = Open::all(&tls, &mut Sockets::default(), is_open)?;
+        Ok(Prepared { new, settings: Settings::new(config), tls })
     }
 
     /// Changes over. Connections stay as they are, those of listeners that are gone, too.
@@ -198,7 +199,8 @@ impl Serving {
         let limit = descriptors::make_room(settings.sizes.connections.get());
         self.shared.admission.set_limits(limit, settings.sizes.connections_per_source.get());
         self.shared.settings.store(Arc::new(settings));
-        let tls: HashMap<_, _> = tls.into_iter().collect();
+        self.tls.replace(tls.clone());
+        let tls: HashMap<_, _> = tls.into_iter().map(|tls| (tls.address(), tls)).collect();
         self.lock().retain(|address, listening| match tls.get(address) {
             Some(tls) => {
                 listening.tls.store(Arc::clone(tls));

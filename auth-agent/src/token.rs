@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::ArcSwap;
 
 pub use claims::VerifiedClaims;
+pub(crate) use claims::is_identifier;
 pub use error::TokenError;
 pub use inspect::{Check, Inspection, Outcome, Time, UsedKey, Verdict, inspect};
 pub use keys::{KeyError, KeyFault, read as read_keys};

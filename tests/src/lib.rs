@@ -19,6 +19,7 @@ pub mod key_server;
 pub mod listener;
 pub mod memory;
 pub mod netns;
+pub mod pebble;
 pub mod pki;
 pub mod privilege;
 pub mod raw;

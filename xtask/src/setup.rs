@@ -38,6 +38,7 @@ pub fn run() -> Result<()> {
     tools()?;
     guest();
     libraries();
+    acme_server();
     Ok(())
 }
 
@@ -64,11 +65,20 @@ pub fn tools() -> Result<()> {
 
 /// What a benchmark compares with: installed if it can be, else the benchmark says what it went without.
 pub fn competitor(program: &str, package: &str) {
+    optional(program, package);
+}
+
+fn optional(program: &str, package: &str) {
     if process::on_path(program).is_none()
         && let Err(error) = apt::install(&[package])
     {
         eprintln!("{program}: not installed: {error:#}");
     }
+}
+
+/// What certificates are got from in tests. Where it can't be had, that test says that it was skipped.
+pub fn acme_server() {
+    optional("pebble", "pebble");
 }
 
 /// Envoy, for the benchmark of the gateway, which says what it went without.

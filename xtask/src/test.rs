@@ -18,6 +18,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
     let (toolchain, guest, libraries) = steps.run("setup", || {
         setup::tools()?;
+        setup::acme_server();
         Ok((setup::toolchain()?, setup::guest(), setup::libraries()))
     })?;
     let agent = steps.run("build", || build::everything(&toolchain))?;

@@ -7,6 +7,7 @@ use crate::api_key::Pepper;
 
 /// What the sealing key is derived for: another purpose would have another key.
 const PURPOSE: &[u8] = b"auth-agent: signing keys of the built-in issuer";
+const ACME: &[u8] = b"auth-agent: accounts and certificates of acme";
 
 /// Seals and opens.
 pub struct Sealer(RandomizedNonceKey);
@@ -17,17 +18,29 @@ impl Sealer {
     /// # Errors
     /// If the crypto library fails.
     pub fn new(pepper: &Pepper) -> Result<Self, Unspecified> {
-        RandomizedNonceKey::new(&AES_256_GCM, &pepper.derive(PURPOSE)).map(Self)
+        Self::derived(pepper, PURPOSE)
+    }
+
+    /// The same for accounts and certificates of ACME.
+    ///
+    /// # Errors
+    /// If the crypto library fails.
+    pub fn for_acme(pepper: &Pepper) -> Result<Self, Unspecified> {
+        Self::derived(pepper, ACME)
+    }
+
+    fn derived(pepper: &Pepper, purpose: &[u8]) -> Result<Self, Unspecified> {
+        RandomizedNonceKey::new(&AES_256_GCM, &pepper.derive(purpose)).map(Self)
     }
 
     /// Nonce, ciphertext and tag. `name` must be the same to open it.
-    pub(super) fn seal(&self, secret: &[u8], name: &str) -> Result<Vec<u8>, Unspecified> {
+    pub(crate) fn seal(&self, secret: &[u8], name: &str) -> Result<Vec<u8>, Unspecified> {
         let mut text = secret.to_vec();
         let nonce = self.0.seal_in_place_append_tag(Aad::from(name), &mut text)?;
         Ok([nonce.as_ref().as_slice(), &text].concat())
     }
 
-    pub(super) fn open(&self, sealed: &[u8], name: &str) -> Result<Vec<u8>, Unspecified> {
+    pub(crate) fn open(&self, sealed: &[u8], name: &str) -> Result<Vec<u8>, Unspecified> {
         let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or(Unspecified)?;
         let mut text = text.to_vec();
         let nonce = Nonce::try_assume_unique_for_key(nonce)?;

@@ -61,6 +61,10 @@ pub(super) enum Verb {
         #[arg(long, value_name = "TIME", value_parser = duration::parse_seconds)]
         within: Option<Duration>,
     },
+    /// Print what the running agent counts, as Prometheus reads it
+    ///
+    /// `GET /metrics` on the control socket gives the same. With --json, use `status`.
+    Metrics,
     /// Have the running agent take its configuration file anew, all of it or nothing
     ///
     /// No connection is dropped. Says what changed; `config diff` says it beforehand. SIGHUP does the same.

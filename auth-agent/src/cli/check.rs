@@ -5,10 +5,10 @@ use std::slice;
 
 use serde::Serialize;
 
-use crate::config::{Config, Issuer, KeySource, Listener};
+use crate::config::{CertificateFiles, Config, Issuer, KeySource};
 use crate::issuers;
 use crate::proxy::check_files;
-use crate::tls;
+use crate::tls::Pair;
 use crate::token::Verifier;
 
 /// The verdict on a configuration.
@@ -40,8 +40,8 @@ fn notes(config: &Config) -> Vec<String> {
 }
 
 fn file_problems(config: &Config) -> Vec<String> {
-    let mut problems: Vec<_> =
-        config.listeners.iter().filter_map(|listener| certificate(listener).err()).collect();
+    let shown = config.listeners.iter().flat_map(|listener| &listener.certificates);
+    let mut problems: Vec<_> = shown.filter_map(|files| certificate(files).err()).collect();
     // Several listeners may share a certificate.
     problems.dedup();
     let issuers = config.issuers.iter().filter_map(|issuer| {
@@ -65,7 +65,7 @@ fn authorities(issuer: &Issuer) -> Option<String> {
     Some(format!("issuer `{}`: ca: {error}", issuer.name))
 }
 
-/// What `run` would say of its certificate and key.
-pub(super) fn certificate(listener: &Listener) -> Result<(), String> {
-    tls::server_config(listener).map(drop).map_err(|error| error.to_string())
+/// What `run` would say of a certificate and its key.
+pub(super) fn certificate(files: &CertificateFiles) -> Result<(), String> {
+    Pair::read(files).map(drop).map_err(|error| error.to_string())
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::table;
-use super::{issuer, pending, upstream};
+use super::{certificate, issuer, pending, upstream};
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, Status};
 use crate::counters::{Snapshot, TokenSnapshot};
@@ -13,6 +13,9 @@ use crate::edge::{Debt, Detached, FilterStatus, FlowsStatus, Interface, SourceVi
 
 pub(super) fn status(status: &Status, now: UnixTime) -> String {
     let Status {
+        acme,
+        certificates,
+        client_trust,
         filter,
         http,
         issuers,
@@ -28,6 +31,9 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
     } = status;
     let mut out = format!("auth-agent {version}, pid {pid}, up {}\n", text(*uptime_seconds));
     out += &interfaces(filter);
+    out += &certificate::lines(certificates, now);
+    out += &certificate::acme(acme, now);
+    out += &certificate::trust(client_trust, now);
     // Writing to a String can't fail.
     let _ = writeln!(out, "rules      {} banned, {} allowed", rules.banned, rules.allowed);
     if let Some(error) = &rules.error {
@@ -84,9 +90,14 @@ fn packets(filter: &FilterStatus) -> String {
 }
 
 fn requests(http: &Snapshot) -> String {
-    let rows =
-        [("connections", http.connections), ("requests", http.requests), ("forwarded", http.forwarded)];
-    let rows = rows.map(|(name, count)| [name.to_owned(), String::new(), count.to_string()]).into_iter();
+    let rows = [
+        ("connections", "", http.connections),
+        ("handshakes", "delayed", http.handshakes_delayed),
+        ("requests", "", http.requests),
+        ("forwarded", "", http.forwarded),
+    ];
+    let rows = rows.map(|(name, outcome, count)| [name.to_owned(), outcome.to_owned(), count.to_string()]);
+    let rows = rows.into_iter();
     let refused = http.refusals.iter();
     let refused = refused.map(|(reason, count)| [reason.clone(), "refused".to_owned(), count.to_string()]);
     let closed = http.closed.iter();

@@ -51,6 +51,10 @@ impl Session<'_> {
                 let source = Source { path: self.config_path().to_owned(), replace };
                 run::run(source, handover).map_err(|error| Failure::new(format!("{error:#}")))
             }
+            Verb::Metrics => {
+                let body = self.ask(Method::GET, "/metrics", None::<()>)?;
+                Ok(self.out.write_all(&body)?)
+            }
             Verb::Reload => {
                 let body = self.ask(Method::POST, "/v1/config/reload", None::<()>)?;
                 self.show(&body, configuration::reloaded)

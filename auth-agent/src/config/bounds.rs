@@ -14,6 +14,8 @@ pub struct Sizes {
     pub connections: NonZeroUsize,
     /// Open client connections per source address.
     pub connections_per_source: NonZeroUsize,
+    /// TLS handshakes under way; what is over waits.
+    pub handshakes: NonZeroUsize,
     /// All header fields together, bytes.
     pub header_bytes: NonZeroUsize,
     /// Number of header fields.

@@ -133,6 +133,7 @@ impl Default for Sizes {
             body_rate: 100,
             connections: size(10_000),
             connections_per_source: size(256),
+            handshakes: size(1_000),
             header_bytes: size(32 << 10),
             headers: size(100),
             streams: nonzero(100),

@@ -338,7 +338,8 @@ impl<'d> Section<'d> {
         }
     }
 
-    fn refuse_empty(&mut self, key: &'static str, write: &str) {
+    /// Notes a problem of a list that is there and empty.
+    pub(super) fn refuse_empty(&mut self, key: &'static str, write: &str) {
         let array = self.value(key).and_then(|value| value.get_ref().as_array());
         if array.is_some_and(|elements| elements.is_empty()) {
             self.note(key, Wrong { cure: format!("write {write}"), what: "empty".to_owned() });

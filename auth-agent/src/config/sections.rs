@@ -1,5 +1,6 @@
 //! The sections of the file, and what must hold between their fields.
 
+mod acme;
 mod authorization_server;
 mod bounds;
 mod earlier;
@@ -23,6 +24,7 @@ use super::{ApiKeys, Config, Control, IdentityHeaders, Kernel, Proxies, Store, T
 pub(super) fn config(mut root: Section<'_>) -> Config {
     let kernel = kernel(root.section("kernel"));
     let listeners = listeners::listeners(&mut root, &kernel);
+    let acme = acme::acme(root.section("acme"), &listeners);
     let (names, upstreams) = upstreams::upstreams(&mut root);
     let route_sections = root.required_sections("route", "[[route]] with path, auth and upstream");
     let proxies = proxies(root.section("proxies"));
@@ -45,6 +47,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     root.check("route", routes::are_quick_to_find(&routes));
     root.finish();
     Config {
+        acme,
         api_keys,
         authorization_server,
         classes,

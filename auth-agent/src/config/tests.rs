@@ -103,12 +103,12 @@ fn the_example_names_every_field() {
 #[test]
 fn relative_paths_start_at_the_folder_of_the_file() {
     let config = minimal_with("[control]\nsocket = \"a.sock\"\n[store]\ndirectory = \"state\"").unwrap();
-    assert_eq!(config.listeners[0].certificate, Path::new("/etc/auth-agent/edge.crt"));
-    assert_eq!(config.listeners[0].key, Path::new("/keys/edge.key"));
+    assert_eq!(config.listeners[0].certificates[0].certificate, Path::new("/etc/auth-agent/edge.crt"));
+    assert_eq!(config.listeners[0].certificates[0].key, Path::new("/keys/edge.key"));
     assert_eq!(config.control.socket, Path::new("/etc/auth-agent/a.sock"));
     assert_eq!(config.store.directory, Path::new("/etc/auth-agent/state"));
     let beside = Config::parse(MINIMAL, Path::new("edge.toml")).unwrap();
-    assert_eq!(beside.listeners[0].certificate, Path::new("edge.crt"));
+    assert_eq!(beside.listeners[0].certificates[0].certificate, Path::new("edge.crt"));
 }
 
 #[test]
@@ -388,7 +388,10 @@ fn a_file_that_cannot_be_read_says_so() {
     fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
     assert!(refused().contains("longer than 1048576 bytes"), "{}", refused());
     fs::write(&path, MINIMAL).unwrap();
-    assert_eq!(Config::load(&path).unwrap().listeners[0].certificate, folder.path().join("edge.crt"));
+    assert_eq!(
+        Config::load(&path).unwrap().listeners[0].certificates[0].certificate,
+        folder.path().join("edge.crt")
+    );
     assert!(Config::load(folder.path()).unwrap_err().to_string().contains("can't be read: Is a directory"));
 }
 

@@ -2,6 +2,7 @@
 
 mod route;
 mod token;
+mod upstream;
 mod url;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,10 +21,14 @@ pub(super) use self::route::{
     upgrade,
 };
 pub(super) use self::token::{claim, sensitive_claims, token_type};
+pub(super) use self::upstream::{balance, check_path, endpoint, number, protocol, server_name, statuses};
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::{Address, Balance, Forwarding, PlaintextAnswer, Protocol, Rate, WhenAgentGone, XdpMode};
+use super::upstream::is_host_name;
+use super::{
+    CertificateName, Forwarding, PlaintextAnswer, Rate, TlsVersion, UnknownName, WhenAgentGone, XdpMode,
+};
 use crate::duration;
 
 /// Linux's IFNAMSIZ without the final NUL.
@@ -181,76 +186,33 @@ fn written(duration: Duration) -> String {
     }
 }
 
-/// `"http://host:port"` and its like.
-pub(super) fn endpoint(value: &DeValue<'_>) -> Checked<Address> {
-    const CURE: &str = "write \"http://host:port\", \"https://host:port\" or \"h2c://host:port\", without a path, or \"unix:/path\"";
+/// A name that an ACME server can validate on port 443, in lower case.
+pub(super) fn host_name(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write a name such as \"api.example.com\"";
     let text = string(value, CURE)?;
-    // Before anything is shown: what stands before the @ may be a password.
-    if text.contains('@') && !text.starts_with("unix:") {
-        return wrong("an endpoint with a user name", CURE);
+    if text.starts_with("*.") {
+        return wrong(
+            format!("\"{}\" is a wildcard, which takes DNS records to validate", shown(text)),
+            "write each name, or name a certificate file",
+        );
     }
-    text.parse().or_else(|_| wrong(format!("\"{}\" is not an endpoint", shown(text)), CURE))
-}
-
-/// A name or address that a certificate can be for.
-pub(super) fn server_name(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a host name, such as \"app.internal\", or an address";
-    let text = string(value, CURE)?;
-    match rustls::pki_types::ServerName::try_from(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => wrong(format!("\"{}\" is not a server name", shown(text)), CURE),
+    let is_name =
+        is_host_name(text) && text.contains('.') && !text.contains('_') && text.parse::<IpAddr>().is_err();
+    if is_name {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        wrong(format!("\"{}\" is not a name that a certificate can be got for", shown(text)), CURE)
     }
 }
 
-/// What a health check asks for: a path, maybe with a query.
-pub(super) fn check_path(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a path, such as \"/health\"";
-    let text = string(value, CURE)?;
-    let right =
-        text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok() && !text.contains('#');
-    if right { Ok(text.to_owned()) } else { wrong(format!("\"{}\" is not a path", shown(text)), CURE) }
-}
-
-/// `"200-399"`, or a single status.
-pub(super) fn statuses(value: &DeValue<'_>) -> Checked<RangeInclusive<u16>> {
-    const CURE: &str = "write a status or a range, such as \"200\" or \"200-399\"";
-    let text = string(value, CURE)?;
-    let status = |text: &str| text.parse::<u16>().ok().filter(|status| (200..=599).contains(status));
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (status(first), status(last)) {
-        (Some(first), Some(last)) if first <= last => Ok(first..=last),
-        _ => wrong(format!("\"{}\" is not a range of statuses", shown(text)), CURE),
-    }
-}
-
-pub(super) fn balance(value: &DeValue<'_>) -> Checked<Balance> {
-    choice(
-        value,
-        &[
-            ("least-requests", Balance::LeastRequests),
-            ("principal-hash", Balance::PrincipalHash),
-            ("round-robin", Balance::RoundRobin),
-        ],
-    )
-}
-
-pub(super) fn protocol(value: &DeValue<'_>) -> Checked<Protocol> {
-    choice(value, &[("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)])
-}
-
-/// A whole number within the range.
-pub(super) fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Checked<T> {
-    move |value| {
-        let number = integer(value).filter(|number| range.contains(number));
-        number.and_then(|number| T::try_from(number).ok()).map_or_else(
-            || {
-                wrong(
-                    format!("{} is not a number in range", described(value)),
-                    format!("write {} to {}", range.start(), range.end()),
-                )
-            },
-            Ok,
-        )
+/// `"mailto:ops@example.com"`
+pub(super) fn contact(value: &DeValue<'_>) -> Checked<String> {
+    const CURE: &str = "write \"mailto:\" and an address, such as \"mailto:ops@example.com\"";
+    let text = text(value)?;
+    if text.strip_prefix("mailto:").is_some_and(|address| address.contains('@')) {
+        Ok(text)
+    } else {
+        wrong(format!("\"{}\" is not a contact", shown(&text)), CURE)
     }
 }
 
@@ -296,6 +258,29 @@ pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
 
 pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
     choice(value, &[("drop", PlaintextAnswer::Drop), ("reset", PlaintextAnswer::Reset)])
+}
+
+pub(super) fn certificate_name(value: &DeValue<'_>) -> Checked<CertificateName> {
+    let choices = [
+        ("san-dns", CertificateName::SanDns),
+        ("san-email", CertificateName::SanEmail),
+        ("san-uri", CertificateName::SanUri),
+        ("subject", CertificateName::Subject),
+    ];
+    choice(value, &choices)
+}
+
+/// Whether a client certificate is required, where one is asked for.
+pub(super) fn client_mode(value: &DeValue<'_>) -> Checked<Option<bool>> {
+    choice(value, &[("none", None), ("optional", Some(false)), ("required", Some(true))])
+}
+
+pub(super) fn tls_version(value: &DeValue<'_>) -> Checked<TlsVersion> {
+    choice(value, &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)])
+}
+
+pub(super) fn unknown_name(value: &DeValue<'_>) -> Checked<UnknownName> {
+    choice(value, &[("default", UnknownName::Default), ("refuse", UnknownName::Refuse)])
 }
 
 pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {

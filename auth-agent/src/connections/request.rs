@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use super::cut::Cut;
 use super::{Connection, End};
 use crate::identity::Identity;
+use crate::tls::ClientCertificate;
 
 /// A request from its arrival until the last byte of its response, or of what it was upgraded to.
 #[derive(Debug)]
@@ -31,6 +32,11 @@ impl OpenRequest {
     /// Notes that they were not revoked when that was looked for: they are a user of the connection.
     pub fn accepted(&self, identity: &Arc<Identity>) {
         self.connection.users().accept(identity);
+    }
+
+    /// What the client showed in the handshake of its connection.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.connection.certificate()
     }
 
     /// Comes when the request is to end at once.

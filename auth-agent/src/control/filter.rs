@@ -15,6 +15,9 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
     blocking(control, |control| {
         let now = UnixTime::now();
         Ok(Json(Status {
+            acme: control.acme.as_ref().map(|acme| acme.status(&control.tls)).unwrap_or_default(),
+            certificates: control.tls.status(),
+            client_trust: control.tls.trust_status(),
             filter: control.edge.status().map_err(Problem::Edge)?,
             http: control.counters.snapshot(),
             issuers: issuers::status(control),

@@ -27,10 +27,20 @@ use crate::issuers::IssuerStatus;
 use crate::network::as_text;
 use crate::proxy::UpstreamStatus;
 use crate::reload::Change;
+use crate::tls::{AcmeStatus, CertificateStatus, TrustStatus};
 
 /// `GET /v1/status`
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Status {
+    /// Certificates that are got from an ACME server.
+    #[serde(default)]
+    pub acme: Vec<AcmeStatus>,
+    /// What the listeners show, in the order of the configuration.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
+    /// Whose client certificates they believe.
+    #[serde(default)]
+    pub client_trust: Vec<TrustStatus>,
     /// The filter in the kernel.
     pub filter: FilterStatus,
     /// Connections and requests since the agent started.
@@ -287,7 +297,7 @@ pub struct ConnectionEntry {
     pub id: u64,
     /// The address and port that the client reached.
     pub listener: SocketAddr,
-    /// How the client proved who it is, with its last request that did: `jwt` or `api-key`.
+    /// How the client proved who it is, with its last request that did: `jwt`, `api-key` or `certificate`.
     pub method: Option<String>,
     /// Requests that are open.
     pub open_requests: u64,

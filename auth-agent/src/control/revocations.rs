@@ -245,7 +245,7 @@ impl Control {
 
     /// When everything that this revokes is over, which is never where nothing bounds its age. What was issued before a
     /// time is over when the longest-lived token of that time is, whatever an issuer's `max_lifetime` is by then; API
-    /// keys may live for ever.
+    /// keys and client certificates may live for years.
     fn until(
         &self,
         target: &Target,
@@ -253,7 +253,9 @@ impl Control {
         now: UnixTime,
     ) -> Result<Option<UnixTime>, Problem> {
         Ok(match (target, before) {
-            (Target::Subject { issuer: None, subject }, Some(_)) if self.store.has_key_named(subject)? => {
+            (Target::Subject { issuer: None, subject }, Some(_))
+                if self.tls.authenticate() || self.store.has_key_named(subject)? =>
+            {
                 None
             }
             (_, Some(before)) => Some(over(now.max(before))),

@@ -30,6 +30,7 @@ use crate::events::{Hub, SubscribeError, Subscription, Wanted};
 use crate::identity::Method;
 use crate::identity::tests::someone;
 use crate::network;
+use crate::proxy::Proxy;
 use crate::token::Verifier;
 
 /// What a kernel half was told, and whether it fails.
@@ -225,6 +226,7 @@ impl Desk {
         let connections = Arc::<Connections>::default();
         let revocations = Arc::<Revocations>::default();
         let parts = Parts {
+            acme: None,
             allowlist: Arc::new(Allowlist::new(allow)),
             classes: Classes::new(&config),
             connections: Arc::clone(&connections),
@@ -235,6 +237,7 @@ impl Desk {
             keys: Arc::clone(&keys),
             revocations: Arc::clone(&revocations),
             store: Arc::clone(&store),
+            tls: Arc::default(),
             tokens: Arc::clone(&tokens),
         };
         let control = Arc::new(Control::new(parts, UnixTime::now()));
@@ -254,6 +257,13 @@ impl Desk {
             tokens,
             _runtime: runtime,
         }
+    }
+
+    /// Has the way to the upstreams of a configuration.
+    pub(crate) fn set_upstreams(&self, config: &Config) {
+        let _runtime = self._runtime.enter();
+        let proxy = Proxy::new(config).unwrap();
+        self.control.counters.upstreams.set(proxy.board()).unwrap();
     }
 
     /// One request; the status and the JSON of the answer.

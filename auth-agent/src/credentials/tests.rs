@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::api_key::{Pepper, StoredKey};
+use crate::authenticate;
+use crate::thumbprint::Thumbprint;
 use crate::token::tests::mint::{self, NOW, Signer};
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -49,6 +51,23 @@ fn a_token_is_verified_once_and_the_same_identity_answers_for_it() {
     assert_eq!(counted(&setup), [1, 1, 0]);
     assert_eq!(first.facts().token, Some(TokenHash::of(&token)));
     assert_eq!(first.facts().expires, Some(UnixTime(NOW.0 + 600 + mint::LEEWAY)));
+}
+
+#[test]
+fn a_bound_token_is_held_against_the_connection_s_certificate_remembered_or_not() {
+    let setup = setup(config::Tokens::default());
+    let thumbprint = Thumbprint::of(b"certificate");
+    let claims = mint::claims_with(json!({"cnf": {"x5t#S256": thumbprint.to_string()}}));
+    let token = setup.signer.token(&claims);
+    for hits in 0..3 {
+        let identity = outcome(&setup, &token, NOW.0).unwrap();
+        assert_eq!(counted(&setup)[0], hits);
+        assert_eq!(identity.facts().certificate, Some(thumbprint));
+        let refused = authenticate::bound(identity, None).unwrap_err().refusal;
+        assert_eq!(refused, Refusal::TokenUnbound);
+    }
+    let unbound = outcome(&setup, &setup.signer.token(&mint::claims()), NOW.0).unwrap();
+    assert!(authenticate::bound(unbound, None).is_ok());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::config::XdpMode;
 pub use crate::kernel::Pinned;
 pub use crate::kernel::foreign::{Holder, Program};
 pub use crate::kernel::place::Master;
+use crate::tls::Validity;
 
 /// A fact, or why it could not be seen.
 pub type Seen<T> = Result<T, Unseen>;
@@ -179,14 +180,19 @@ pub struct Agent {
 pub struct Listener {
     /// Address and port.
     pub address: SocketAddr,
-    /// The certificate file.
-    pub certificate: PathBuf,
+    /// What it shows.
+    pub certificates: Vec<Certificate>,
     /// Whether it could be bound.
     pub port: Seen<Port>,
-    /// Whether TLS can use certificate and key.
-    pub usable: Seen<()>,
-    /// First and last second of the certificate.
-    pub validity: Option<(UnixTime, UnixTime)>,
+}
+
+/// A certificate of a listener.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The certificate file.
+    pub path: PathBuf,
+    /// When it is valid, if TLS can use it and its key.
+    pub validity: Seen<Validity>,
 }
 
 /// Whether an address could be bound.

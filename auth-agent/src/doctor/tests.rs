@@ -10,6 +10,7 @@ use super::facts::*;
 use super::*;
 use crate::clock::UnixTime;
 use crate::config::XdpMode;
+use crate::tls::Validity;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const ALL_CAPABILITIES: u64 = 0x1ff_ffff_ffff;
@@ -21,10 +22,11 @@ fn healthy() -> Facts {
             connections: 10_000,
             listeners: vec![Listener {
                 address: "[::]:443".parse().unwrap(),
-                certificate: "/etc/edge.pem".into(),
+                certificates: vec![Certificate {
+                    path: "/etc/edge.pem".into(),
+                    validity: valid(NOW.0 - 1, NOW.0 + 90 * 86_400),
+                }],
                 port: Ok(Port::Free),
-                usable: Ok(()),
-                validity: Some((UnixTime(NOW.0 - 1), UnixTime(NOW.0 + 90 * 86_400))),
             }],
             store: Store {
                 directory: "/var/lib/auth-agent".into(),
@@ -90,6 +92,14 @@ fn on_link(facts: &mut Facts) -> &mut Link {
     facts.interfaces[0].link.as_mut().unwrap()
 }
 
+fn valid(not_before: u64, not_after: u64) -> Seen<Validity> {
+    Ok(Validity { not_after: UnixTime(not_after), not_before: UnixTime(not_before) })
+}
+
+fn certificate(facts: &mut Facts) -> &mut Certificate {
+    &mut listener(facts).certificates[0]
+}
+
 fn listener(facts: &mut Facts) -> &mut Listener {
     &mut facts.agent.as_mut().unwrap().listeners[0]
 }
@@ -137,7 +147,7 @@ fn what_this_user_may_not_see_is_said_and_is_no_problem() {
     facts.pins.pinned = Err(denied());
     on_link(&mut facts).program = interface::program(None, Holder::Unseen);
     listener(&mut facts).port = Ok(Port::Taken(None));
-    listener(&mut facts).usable = Err(denied());
+    certificate(&mut facts).validity = Err(denied());
     facts.agent.as_mut().unwrap().store.state = Err(denied());
     let report = Report::new(check::all(&facts));
     assert!(report.ok, "{:#?}", report.findings);

@@ -22,6 +22,7 @@ fn target() -> Canonical {
         body_bytes: 0,
         connections: some(1),
         connections_per_source: some(1),
+        handshakes: some(1),
         header_bytes: some(1),
         headers: some(1),
         streams: NonZeroU32::MIN,

@@ -116,7 +116,7 @@ pub enum FetchError {
         url: HttpsUrl,
     },
     /// The certificate, most likely.
-    #[error("{url}: TLS failed: {source}; check the server's certificate, and the issuer's `ca`")]
+    #[error("{url}: TLS failed: {source}; check the server's certificate, and `ca`")]
     Tls {
         /// What TLS says.
         source: io::Error,
@@ -190,6 +190,14 @@ async fn body_of(url: &HttpsUrl, ca: Option<PathBuf>) -> Result<(HeaderMap, Byte
     let body = Limited::new(body, BODY_BYTES).collect();
     let body = timeout_at(deadline, body).await.map_err(late("end of the response"))?;
     Ok((head.headers, body.map_err(|error| unread(url, error))?.to_bytes()))
+}
+
+/// A verified TLS connection to where an address leads. For others than issuers, too.
+pub(crate) async fn connect_tls(
+    url: &HttpsUrl,
+    ca: Option<PathBuf>,
+) -> Result<TlsStream<TcpStream>, FetchError> {
+    handshake(url, connect(url).await?, ca).await
 }
 
 async fn connect(url: &HttpsUrl) -> Result<TcpStream, FetchError> {

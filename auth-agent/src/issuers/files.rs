@@ -1,12 +1,7 @@
 //! Key files that change while they are in use.
 //!
-//! They are looked at every second rather than watched: a look is one `stat`, and sees what inotify does not tell of:
-//! a mounted volume that is swapped by a symbolic link some folders above, a network file system, a folder that is
-//! replaced. A file that can't be used changes nothing.
+//! They are looked at every second rather than watched (see `stamp`). A file that can't be used changes nothing.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,12 +13,11 @@ use super::keeper::hash;
 use super::status::{IssuerStatus, listed};
 use crate::clock::UnixTime;
 use crate::config::Issuer;
+use crate::stamp::Stamp;
 use crate::token::{KeyFault, Verifier, read_keys};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// So many seconds after its last change a file may change again without that being seen from outside.
-const SETTLED_AFTER: u64 = 2;
 
 /// The keys of one issuer that come from a file.
 pub(super) struct FileKeys {
@@ -41,34 +35,6 @@ struct State {
     /// SHA-256 of what is in use; absent: as it was at the start.
     set: Option<Vec<u8>>,
     stamp: Option<Stamp>,
-}
-
-/// What changes with a file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Stamp {
-    changed: (i64, i64),
-    device: u64,
-    inode: u64,
-    modified: (i64, i64),
-    size: u64,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        Ok(Self {
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            size: metadata.size(),
-        })
-    }
-
-    fn is_settled(&self, now: UnixTime) -> bool {
-        let last = u64::try_from(self.changed.0.max(self.modified.0)).unwrap_or_default();
-        now.0 >= last.saturating_add(SETTLED_AFTER)
-    }
 }
 
 impl FileKeys {

@@ -300,7 +300,7 @@ mod tests {
         let request = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Auth-Subject: root\r\n\r\n";
         let client = async |mut stream: DuplexStream| {
             stream.write_all(request).await.unwrap();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let body = read(LIMITS, client).await.unwrap();
         assert_eq!(body.trailers(), None);
@@ -320,7 +320,7 @@ mod tests {
                     // It may have been refused.
                     let _ = stream.write_all(b"x").await;
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             let refusal = read(limits, client).await.err().map(Refusal::from);
             assert_eq!(refusal, expected, "{pause}");

@@ -204,7 +204,7 @@ impl Exchange<'_> {
         endpoint.counts.requests.fetch_add(1, Relaxed);
         let speaks = endpoint.speaks(self.offers);
         if speaks == Speaks::Http2 {
-            return self.over_http2(endpoint, speaks, request).await;
+            return Box::pin(self.over_http2(endpoint, speaks, request)).await;
         }
         self.address_http1(&mut request);
         while !fresh && let Some(link) = endpoint.take_idle() {
@@ -213,13 +213,17 @@ impl Exchange<'_> {
                 sent => return self.reply(sent, None),
             }
         }
-        if speaks == Speaks::Either {
-            return self.over_http2(endpoint, speaks, request).await;
-        }
-        match endpoint.connect(speaks).await {
-            Ok(stream) => self.over_http1(stream, request).await,
-            Err(error) => Err(Failed::connect(&error, request)),
-        }
+        // What a request seldom needs is not to make room for in each.
+        Box::pin(async move {
+            if speaks == Speaks::Either {
+                return self.over_http2(endpoint, speaks, request).await;
+            }
+            match endpoint.connect(speaks).await {
+                Ok(stream) => self.over_http1(stream, request).await,
+                Err(error) => Err(Failed::connect(&error, request)),
+            }
+        })
+        .await
     }
 
     async fn over_http1(&self, stream: Stream, request: Request<RequestBody>) -> Result<Reply, Failed> {

@@ -88,11 +88,12 @@ impl Group {
                 Pick::Down(retry_after) if *self.settled.borrow() => {
                     return Err(Refusal::UpstreamDown { retry_after });
                 }
-                Pick::Down(_) => self.settle().await,
+                Pick::Down(_) => Box::pin(self.settle()).await,
                 Pick::Full => {}
             }
         }
-        queue::wait(self, tried, key).await
+        // What a request seldom needs is not to make room for in each.
+        Box::pin(queue::wait(self, tried, key)).await
     }
 
     /// Waits for names to be looked up for the first time, as long as for a connection.

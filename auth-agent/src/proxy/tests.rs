@@ -79,6 +79,7 @@ async fn a_name_has_the_endpoints_that_it_has_now() {
     let resolver = Arc::new(Fake::default());
     let config = config(&["http://app.internal:80"], "resolve_every = \"1s\"");
     let proxy = Proxy::build(&config, &[], Arc::default(), Arc::clone(&resolver) as _).unwrap();
+    proxy.show();
     let tell = |addresses: Option<Vec<SocketAddr>>| *resolver.0.lock().unwrap() = addresses;
     let has = async |count: usize| {
         let reached = async {
@@ -140,6 +141,8 @@ async fn an_upstream_that_stays_as_it_is_keeps_its_connections() {
     };
     assert_eq!(counts(&proxy), (first.clone(), 1, 2));
     let other = same.next(&config(&[&second], "")).unwrap();
+    assert_eq!(counts(&proxy).0, first, "what is not used yet is not shown");
+    other.show();
     assert_eq!(ask(&other).await.unwrap(), "2");
     assert_eq!(counts(&proxy), (second, 1, 1), "one board for all of them");
     assert_eq!(ask(&same).await.unwrap(), "1", "a request that still has the old one");
@@ -163,4 +166,16 @@ async fn a_next_proxy_that_cannot_be_made_changes_nothing() {
     assert!(refused.to_string().contains("/no/such/bundle.pem"), "{refused}");
     assert_eq!(proxy.board().upstreams()[0].endpoints[0].endpoint, first);
     assert_eq!(ask(&proxy).await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn a_request_on_its_way_takes_little_room() {
+    let proxy = Proxy::new(&config(&["https://127.0.0.1:1", "unix:/none"], "")).unwrap();
+    let route = Route::under("/", Auth::None, &[], 0);
+    let permit = Permit::of(&route, None);
+    let (parts, ()) = Request::get("/").header("host", "a").body(()).unwrap().into_parts();
+    let canonical = request::canonicalise(&parts, None, &Sizes::default()).unwrap();
+    let forward =
+        proxy.forward(&permit, &canonical, SOURCE, Request::from_parts(parts, RequestBody::empty()));
+    assert!(size_of_val(&forward) <= 4 << 10, "{}", size_of_val(&forward));
 }

@@ -19,7 +19,8 @@ pub struct Change {
 }
 
 /// What running agents can change. Everything else is set up once, at the start.
-const CHANGEABLE: [&str; 13] = [
+const CHANGEABLE: [&str; 14] = [
+    "acme",
     "api_keys",
     "class",
     "identity_headers",

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error, warn};
 
 use super::{Phase, Shared, connection, draining};
 use crate::clock::UnixTime;
 use crate::counters;
+use crate::tls::TlsListener;
 
 /// Without file descriptors or memory, trying again at once would only burn the CPU that could free some.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -23,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Accepts until the server drains or the listener is `stopped`; closing the socket then lets the kernel refuse newcomers.
 pub(super) async fn run(
     socket: StdListener,
-    tls: Arc<ArcSwap<ServerConfig>>,
+    tls: Arc<ArcSwap<TlsListener>>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
     mut stopped: oneshot::Receiver<()>,
@@ -61,7 +60,7 @@ pub(super) async fn run(
 fn admit(
     stream: TcpStream,
     address: SocketAddr,
-    tls: Arc<ServerConfig>,
+    tls: Arc<TlsListener>,
     shared: &Arc<Shared>,
     phase: &watch::Receiver<Phase>,
 ) {
@@ -74,7 +73,7 @@ fn admit(
             let Ok(local) = stream.local_addr() else { return };
             let entry = shared.connections.enter(local, address, UnixTime::now());
             let Some(seat) = shared.places.seat() else { return };
-            let (tls, shared, phase) = (TlsAcceptor::from(tls), Arc::clone(shared), phase.clone());
+            let (shared, phase) = (Arc::clone(shared), phase.clone());
             if seat.is_here() {
                 return seat.spawn(connection::serve(stream, entry, slot, tls, shared, phase));
             }

@@ -2,12 +2,9 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use super::admission::Slot;
@@ -16,15 +13,15 @@ use super::session::Session;
 use super::socket::Socket;
 use super::{Phase, Shared, http1, http2};
 use crate::connections::{Connection, Entry, Protocol};
-use crate::deadline::Deadline;
 use crate::gateway::Peer;
+use crate::tls::{Accepted, TlsListener};
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
     stream: TcpStream,
     mut entry: Entry,
     slot: Slot,
-    tls: TlsAcceptor,
+    tls: Arc<TlsListener>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
 ) {
@@ -46,17 +43,19 @@ pub(super) async fn serve(
 async fn exchange(
     stream: TcpStream,
     connection: Arc<Connection>,
-    tls: TlsAcceptor,
+    tls: Arc<TlsListener>,
     shared: &Arc<Shared>,
     phase: watch::Receiver<Phase>,
 ) -> Option<&'static str> {
     let settings = shared.settings.load_full();
     let stream = Socket::new(stream, Arc::clone(&connection));
     // Boxed, as everything that is over before the connection is: this future is as large as its largest state.
-    let stream = match Box::pin(handshake(stream, tls, settings.timeouts.handshake)).await {
-        Ok(stream) => stream,
-        Err(reason) => return Some(reason),
+    let accepted = tls.accept(stream, settings.timeouts.handshake, shared.gateway.counters());
+    let Accepted { certificate, stream } = match Box::pin(accepted).await {
+        Ok(accepted) => accepted,
+        Err(failure) => return Some(failure.name()),
     };
+    certificate.into_iter().for_each(|certificate| connection.shows(certificate));
     let tls = stream.get_ref().1;
     let is_http2 = tls.alpn_protocol() == Some(b"h2");
     connection.speaks(if is_http2 { Protocol::Http2 } else { Protocol::Http1 });
@@ -68,21 +67,6 @@ async fn exchange(
         Box::pin(http2::serve(front, &session, phase)).await
     } else {
         http1::serve(front, &session, phase).await
-    }
-}
-
-async fn handshake(
-    stream: Socket,
-    tls: TlsAcceptor,
-    limit: Duration,
-) -> Result<Box<TlsStream<Socket>>, &'static str> {
-    tokio::select! {
-        biased;
-        result = tls.accept(stream) => result.map(Box::new).map_err(|error| {
-            debug!(%error, "handshake failed");
-            "handshake-failed"
-        }),
-        () = Deadline::after(limit) => Err("handshake-timeout"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod api_keys;
+mod certificates;
 mod connections;
 mod edge;
 mod endings;

@@ -9,12 +9,16 @@ use super::keys::Signed;
 use super::{KeysVersion, TokenError};
 use crate::clock::UnixTime;
 use crate::config::{self, ClaimMap, ClaimPath};
+use crate::thumbprint::Thumbprint;
 
 /// Values in an `aud` array; real ones hold a handful.
 const MAX_AUDIENCES: usize = 64;
 
 /// Bytes of `sub` (OpenID Connect Core 2 allows no more), and of the other identifiers.
 const MAX_IDENTIFIER_BYTES: usize = 255;
+
+/// The member of `cnf` that binds a token to a client certificate (RFC 8705 3.1).
+const CERTIFICATE_THUMBPRINT: &str = "x5t#S256";
 
 /// Scopes in one token.
 const MAX_SCOPES: usize = 256;
@@ -32,6 +36,7 @@ const FOREIGN_PURPOSES: [&str; 7] =
 /// What a verified token says. Made by [`Verifier::verify`](super::Verifier::verify) alone.
 #[derive(Clone, Debug)]
 pub struct VerifiedClaims {
+    certificate: Option<Thumbprint>,
     client: Option<Arc<str>>,
     issued_at: UnixTime,
     issuer_name: Arc<str>,
@@ -44,6 +49,11 @@ pub struct VerifiedClaims {
 }
 
 impl VerifiedClaims {
+    /// The client certificate that the token is bound to (RFC 8705 3): it is good on no connection without.
+    pub fn certificate(&self) -> Option<Thumbprint> {
+        self.certificate
+    }
+
     /// The client that the token was issued to.
     pub fn client(&self) -> Option<&Arc<str>> {
         self.client.as_ref()
@@ -135,6 +145,7 @@ impl<'t> Claims<'t> {
             token_id: self.token_id()?,
             client: self.client(&terms.claims)?,
             tenant: self.tenant(&terms.claims)?,
+            certificate: self.confirmation()?,
             times,
         })
     }
@@ -209,6 +220,25 @@ impl<'t> Claims<'t> {
         self.agreed(&map.tenant, identifier)
     }
 
+    /// What the token is bound to (`cnf`, RFC 7800). A binding that can't be checked here makes the token useless here:
+    /// without, it would be worth as much to a thief as to its owner.
+    pub fn confirmation(&self) -> Result<Option<Thumbprint>, TokenError> {
+        match self.0.get("cnf") {
+            None => Ok(None),
+            Some(Json::Object(confirmation)) => {
+                let mut members = confirmation.members();
+                match (members.next(), members.next()) {
+                    (Some((CERTIFICATE_THUMBPRINT, Json::Text(text))), None) => {
+                        Thumbprint::parse(text).map(Some).ok_or(TokenError::ClaimType)
+                    }
+                    (Some((CERTIFICATE_THUMBPRINT, _)), None) => Err(TokenError::ClaimType),
+                    _ => Err(TokenError::Confirmation),
+                }
+            }
+            Some(_) => Err(TokenError::ClaimType),
+        }
+    }
+
     /// What several claims for one thing say: there is no silent winner.
     fn agreed<'s, T: PartialEq>(
         &'s self,
@@ -276,6 +306,7 @@ fn scope_list<'c>(claim: Option<&'c Json<'_>>) -> Result<Option<Vec<&'c str>>, T
 
 /// Claims that lack nothing but a signature that holds.
 pub(super) struct Checked<'c> {
+    certificate: Option<Thumbprint>,
     client: Option<&'c str>,
     scopes: Vec<&'c str>,
     subject: &'c str,
@@ -287,6 +318,7 @@ pub(super) struct Checked<'c> {
 impl Checked<'_> {
     pub fn verified(self, _: &Signed, terms: &Terms, keys: KeysVersion) -> VerifiedClaims {
         VerifiedClaims {
+            certificate: self.certificate,
             client: self.client.map(Arc::from),
             issued_at: UnixTime(self.times.issued_at),
             issuer_name: Arc::clone(&terms.name),
@@ -337,7 +369,7 @@ impl Times {
 
 /// Fit for a header and a log line as it stands: a space at either end would be trimmed on the way to
 /// the upstream, and make it someone else's name.
-fn is_identifier(text: &str) -> bool {
+pub fn is_identifier(text: &str) -> bool {
     (1..=MAX_IDENTIFIER_BYTES).contains(&text.len())
         && text.trim().len() == text.len()
         && !text.chars().any(char::is_control)

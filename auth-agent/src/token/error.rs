@@ -15,6 +15,8 @@ pub enum TokenError {
     ClaimMissing,
     /// A claim has the wrong JSON type, or a value no issuer should send.
     ClaimType,
+    /// `cnf` binds the token to a key in a way that can't be checked here.
+    Confirmation,
     /// `crit` or `b64` in the header: extensions that change what is signed.
     CriticalHeader,
     /// A JSON object with one member twice.
@@ -58,6 +60,7 @@ impl TokenError {
         Self::Audience,
         Self::ClaimMissing,
         Self::ClaimType,
+        Self::Confirmation,
         Self::CriticalHeader,
         Self::DuplicateMember,
         Self::Encoding,
@@ -95,6 +98,9 @@ impl TokenError {
             Self::Audience => ("token-audience", "the token is meant for another audience"),
             Self::ClaimMissing => ("token-claim-missing", "iss, aud, exp, iat or the subject is missing"),
             Self::ClaimType => ("token-claim-type", "a claim has the wrong type or an unacceptable value"),
+            Self::Confirmation => {
+                ("token-confirmation", "the token is bound to a key in a way that can't be checked here")
+            }
             Self::CriticalHeader => {
                 ("token-critical-header", "the token needs an extension that is not supported")
             }

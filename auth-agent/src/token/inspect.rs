@@ -17,7 +17,7 @@ use crate::clock::UnixTime;
 use crate::config::ClaimMap;
 
 /// Every check, in the order in which [`Verifier::verify`] makes them.
-const CHECKS: [&str; 21] = [
+const CHECKS: [&str; 22] = [
     "size",
     "parts",
     "header",
@@ -35,6 +35,7 @@ const CHECKS: [&str; 21] = [
     "subject",
     "scopes",
     "identifiers",
+    "confirmation",
     "key",
     "algorithm",
     "signature",
@@ -249,6 +250,10 @@ fn check_claims(
     });
     let identifiers = claims.token_id().and_then(|_| claims.client(map)).and_then(|_| claims.tenant(map));
     checks.add("identifiers", identifiers, |_| "jti, client and tenant".into());
+    checks.add("confirmation", claims.confirmation(), |bound| match bound {
+        Some(certificate) => format!("good only with the client certificate {certificate}"),
+        None => "bound to nothing: whoever has it can use it".into(),
+    });
 }
 
 fn check_signature(

@@ -1,7 +1,14 @@
 //! `auth-agent upstream list`, and what `status` says of upstreams.
 
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Desk, at};
 use crate::cli::upstream;
 use crate::clock::UnixTime;
+use crate::config::Config;
+use crate::config::tests::MINIMAL;
 use crate::control::messages::{UpstreamList, UpstreamsStatus};
 use crate::proxy::{EndpointState, EndpointStatus, UpstreamStatus};
 
@@ -62,4 +69,23 @@ fn status_speaks_of_upstreams_only_where_something_is_wrong() {
         upstream::summary(&ill),
         "upstreams  1 of 2 down, 2 of 3 endpoints out: `auth-agent upstream list` says why\n"
     );
+}
+
+#[test]
+fn the_control_api_and_the_verb_tell_of_every_endpoint() {
+    let desk = Desk::open(&[]);
+    assert_eq!(desk.ask("GET", "/v1/upstreams", ""), (200, json!({ "upstreams": [] })));
+    desk.set_upstreams(&Config::parse(MINIMAL, Path::new("/edge.toml")).unwrap());
+    let (_, list) = desk.ask("GET", "/v1/upstreams", "");
+    let endpoint = &list["upstreams"][0]["endpoints"][0];
+    assert_eq!(list["upstreams"][0]["name"], "app");
+    assert_eq!((&endpoint["endpoint"], &endpoint["state"]), (&json!("http://127.0.0.1:8080"), &json!("in")));
+    let (_, status) = desk.ask("GET", "/v1/status", "");
+    assert_eq!(status["upstreams"], json!({ "down": 0, "endpoints": 1, "endpoints_out": 0, "total": 1 }));
+    let (code, text, err) = at(&desk, &["upstream", "list"]);
+    assert_eq!((code, &*err), (0, ""));
+    let words: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(words, ["app", "http://127.0.0.1:8080", "in", "0", "0", "0", "0", "0"]);
+    let (_, json, _) = at(&desk, &["upstreams", "list", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), list);
 }

@@ -20,6 +20,7 @@ pub(super) fn sizes(mut section: Section<'_>) -> Sizes {
             values::count(1..=1_000_000),
             default.connections_per_source,
         ),
+        handshakes: section.or("handshakes", values::count(1..=1_000_000), default.handshakes),
         header_bytes: section.or("header_bytes", values::nonzero_bytes(8 * KIB..=MIB), default.header_bytes),
         headers: section.or("headers", values::count(16..=1_000), default.headers),
         streams: section.or("streams", values::count(1..=10_000), default.streams),

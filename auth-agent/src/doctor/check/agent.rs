@@ -4,11 +4,10 @@ use super::{quoted, unseen};
 use crate::clock::UnixTime;
 use crate::doctor::Finding;
 use crate::doctor::Severity::{Problem, Warning};
-use crate::doctor::facts::{Agent, Facts, Host, Listener, Port, Process, Rights, Store};
+use crate::doctor::facts::{Agent, Certificate, Facts, Host, Listener, Port, Process, Rights, Store};
 use crate::serve;
+use crate::tls::SOON_SECONDS;
 
-/// A certificate that ends within this time should be replaced by now.
-const SOON_SECONDS: u64 = 14 * DAY;
 const DAY: u64 = 86_400;
 
 /// The agent's own name, as the kernel shows it.
@@ -19,7 +18,7 @@ pub fn check(agent: &Agent, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![open_files(agent, &facts.host), store(&agent.store)];
     for listener in &agent.listeners {
         findings.push(port(listener, &facts.host));
-        findings.push(certificate(listener, facts.host.now));
+        findings.extend(listener.certificates.iter().map(|shown| certificate(shown, facts.host.now)));
     }
     findings
 }
@@ -108,24 +107,25 @@ fn port(listener: &Listener, host: &Host) -> Finding {
     }
 }
 
-fn certificate(listener: &Listener, now: UnixTime) -> Finding {
-    let file = listener.certificate.display();
-    let look = format!("openssl x509 -noout -subject -dates -in {}", quoted(&listener.certificate));
+fn certificate(certificate: &Certificate, now: UnixTime) -> Finding {
+    let Certificate { path, validity } = certificate;
+    let file = path.display();
+    let look = format!("openssl x509 -noout -subject -dates -in {}", quoted(path));
     let bad = |severity, seen: String| Finding::bad(severity, "certificate", seen, &look);
-    match (&listener.usable, listener.validity) {
-        (Err(error), _) if error.denied => unseen("certificate", &file.to_string(), error),
-        (Err(error), _) => bad(Problem, error.why.clone()),
-        (Ok(()), None) => Finding::note("certificate", format!("{file}: its validity can't be read")),
-        (Ok(()), Some((not_before, _))) if now < not_before => {
-            bad(Problem, format!("{file} is not valid before {} from now", days(not_before.0 - now.0)))
-        }
-        (Ok(()), Some((_, not_after))) if now > not_after => {
-            bad(Problem, format!("{file} expired {} ago", days(now.0 - not_after.0)))
-        }
-        (Ok(()), Some((_, not_after))) => match not_after.0 - now.0 {
+    let (not_before, not_after) = match validity {
+        Err(error) if error.denied => return unseen("certificate", &file.to_string(), error),
+        Err(error) => return bad(Problem, error.why.clone()),
+        Ok(validity) => (validity.not_before, validity.not_after),
+    };
+    if now < not_before {
+        bad(Problem, format!("{file} is not valid before {} from now", days(not_before.0 - now.0)))
+    } else if now > not_after {
+        bad(Problem, format!("{file} expired {} ago", days(now.0 - not_after.0)))
+    } else {
+        match not_after.0 - now.0 {
             left @ ..SOON_SECONDS => bad(Warning, format!("{file} expires in {}", days(left))),
             left => Finding::ok("certificate", format!("{file}, {} left", days(left))),
-        },
+        }
     }
 }
 

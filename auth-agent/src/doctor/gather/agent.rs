@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use super::ports;
-use crate::config::{self, Config};
-use crate::doctor::facts::{Agent, Listener, Rights, Seen, Store, Unseen};
-use crate::tls::{self, TlsError};
+use crate::config::{self, CertificateFiles, Config};
+use crate::doctor::facts::{Agent, Certificate, Listener, Rights, Store, Unseen};
+use crate::tls::{Pair, TlsError};
 
 /// Gathers it.
 pub fn agent(config: &Config) -> Agent {
@@ -25,19 +25,16 @@ pub fn agent(config: &Config) -> Agent {
 }
 
 fn listener(listener: &config::Listener) -> Listener {
-    let validity = tls::validity(&listener.certificate).ok().flatten();
     Listener {
         address: listener.address,
-        certificate: listener.certificate.clone(),
+        certificates: listener.certificates.iter().map(certificate).collect(),
         port: ports::probe(listener.address),
-        usable: usable(listener),
-        validity: validity.map(|validity| (validity.not_before, validity.not_after)),
     }
 }
 
-fn usable(listener: &config::Listener) -> Seen<()> {
-    tls::server_config(listener).map(drop).map_err(|error| Unseen {
-        denied: matches!(&error, TlsError::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied),
-        why: error.to_string(),
-    })
+fn certificate(files: &CertificateFiles) -> Certificate {
+    let pair = Pair::read(files);
+    let unseen = |error: TlsError| Unseen { denied: error.is_denied(), why: error.to_string() };
+    let validity = pair.map(|pair| pair.leaf.validity).map_err(unseen);
+    Certificate { path: files.certificate.clone(), validity }
 }

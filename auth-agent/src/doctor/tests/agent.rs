@@ -27,32 +27,45 @@ fn listeners_certificates_and_store_are_judged() {
             "ip -br address",
         ),
         (
-            |facts| listener(facts).validity = Some((UnixTime(0), UnixTime(NOW.0 - 3 * 86_400))),
+            |facts| certificate(facts).validity = valid(0, NOW.0 - 3 * 86_400),
             Problem,
             "certificate",
             "expired 3 days ago",
             "openssl x509 -noout -subject -dates -in /etc/edge.pem",
         ),
         (
-            |facts| listener(facts).validity = Some((UnixTime(0), UnixTime(NOW.0 + 86_400))),
+            |facts| certificate(facts).validity = valid(0, NOW.0 + 86_400),
             Warning,
             "certificate",
             "expires in 1 day",
             "openssl x509 -noout -subject -dates -in /etc/edge.pem",
         ),
         (
-            |facts| listener(facts).validity = Some((UnixTime(NOW.0 + 7200), UnixTime(NOW.0 + 90 * 86_400))),
+            |facts| certificate(facts).validity = valid(NOW.0 + 7200, NOW.0 + 90 * 86_400),
             Problem,
             "certificate",
             "not valid before 2 hours from now",
             "openssl x509 -noout -subject -dates -in /etc/edge.pem",
         ),
         (
-            |facts| listener(facts).usable = Err(Unseen::because("the private key does not belong to it")),
+            |facts| {
+                certificate(facts).validity = Err(Unseen::because("the private key does not belong to it"))
+            },
             Problem,
             "certificate",
             "does not belong",
             "openssl x509 -noout -subject -dates -in /etc/edge.pem",
+        ),
+        (
+            |facts| {
+                let later =
+                    Certificate { path: "/etc/other.pem".into(), validity: valid(0, NOW.0 + 13 * 86_400) };
+                listener(facts).certificates.push(later);
+            },
+            Warning,
+            "certificate",
+            "/etc/other.pem expires in 13 days",
+            "openssl x509 -noout -subject -dates -in /etc/other.pem",
         ),
         (
             |facts| {

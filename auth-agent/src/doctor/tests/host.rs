@@ -70,7 +70,7 @@ fn kernel_rights_and_clock_are_judged() {
         (
             |facts| {
                 facts.host.now = UnixTime(1000);
-                listener(facts).validity = Some((UnixTime(0), UnixTime(NOW.0)));
+                certificate(facts).validity = valid(0, NOW.0);
             },
             Problem,
             "clock",

@@ -112,7 +112,7 @@ async fn a_server_name_that_the_certificate_is_not_for_is_refused() {
     assert!(edge.connect(None, &[]).await.is_ok());
     let error = edge.connect(Some("other.example"), &[]).await.unwrap_err().to_string();
     assert!(error.contains("received fatal alert"), "the edge refuses, not the client: {error}");
-    edge.closed("handshake-failed", 1).await;
+    edge.closed("server-name-unknown", 1).await;
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ use crate::limits::tests::Fake;
 use crate::proxy::UpstreamStatus;
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
+use crate::thumbprint::Thumbprint;
 use crate::token::TokenError;
 
 pub const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -91,6 +92,10 @@ impl Verify for FakeVerify {
         if let Some(subject) = token.strip_prefix("good-") {
             let expires = (subject == "short").then_some(UnixTime(SHORT_UNTIL));
             return Ok(Identity::verified(Facts { expires, ..Facts::new(By::Jwt, subject) }));
+        }
+        if let Some(thumbprint) = token.strip_prefix("bound-") {
+            let certificate = Thumbprint::parse(thumbprint);
+            return Ok(Identity::verified(Facts { certificate, ..Facts::new(By::Jwt, "bound") }));
         }
         let scopes: &[&str] = match token {
             "good" => &["read"],
@@ -200,17 +205,22 @@ impl Edge {
         self.shutdown.take().unwrap().send(()).unwrap();
     }
 
+    /// What a client trusts.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        roots
+    }
+
     pub async fn connect(
         &self,
         server_name: Option<&str>,
         alpn: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         config.enable_sni = server_name.is_some();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
@@ -321,6 +331,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     // Reserved: nothing listens there.
     let dead: Address = "http://127.0.0.1:1".parse().unwrap();
     Config {
+        acme: None,
         api_keys: ApiKeys { allow_browsers: false, header: HeaderName::from_static("x-api-key") },
         authorization_server: None,
         classes: vec![],
@@ -345,7 +356,10 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             },
             ..Limits::default()
         },
-        listeners: vec![Listener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), certificate, key }],
+        listeners: vec![Listener::new(
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            CertificateFiles { certificate, key },
+        )],
         proxies: Proxies::default(),
         routes: vec![
             route(Auth::Required, "/api", &[], 0),
@@ -358,6 +372,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             body_bytes: 128 << 20,
             connections: some(100),
             connections_per_source: some(100),
+            handshakes: some(100),
             header_bytes: some(16 << 10),
             headers: some(64),
             streams: NonZeroU32::new(64).unwrap(),

@@ -87,13 +87,13 @@ async fn what_the_upstream_says_unasked_ends_an_idle_connection() {
     tokio::spawn(async move {
         let mut buffer = vec![0; 4096];
         let (mut first, _) = listener.accept().await.unwrap();
-        first.read(&mut buffer).await.unwrap();
+        assert_ne!(first.read(&mut buffer).await.unwrap(), 0);
         first.write_all(OK.as_bytes()).await.unwrap();
         told.notified().await;
         first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil").await.unwrap();
         done.notify_one();
         let (mut second, _) = listener.accept().await.unwrap();
-        second.read(&mut buffer).await.unwrap();
+        assert_ne!(second.read(&mut buffer).await.unwrap(), 0);
         second.write_all(OK.as_bytes()).await.unwrap();
         std::future::pending::<()>().await;
     });
@@ -196,7 +196,7 @@ async fn a_client_that_leaves_an_answer_unread_takes_the_connection_with_it() {
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut buffer = vec![0; 4096];
-        stream.read(&mut buffer).await.unwrap();
+        assert_ne!(stream.read(&mut buffer).await.unwrap(), 0);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome").await.unwrap();
         let rest = stream.read(&mut buffer).await;
         closed.send(rest.unwrap_or(0)).unwrap();

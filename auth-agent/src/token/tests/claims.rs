@@ -6,6 +6,7 @@ use serde_json::json;
 use super::mint::*;
 use crate::clock::UnixTime;
 use crate::config;
+use crate::thumbprint::Thumbprint;
 use crate::token::TokenError;
 
 #[test]
@@ -19,6 +20,33 @@ fn a_good_token_gives_what_it_claims() {
     assert_eq!(verified.issued_at(), UnixTime(NOW.0 - 10));
     assert_eq!(verified.token_id().map(|id| &**id), Some("token-1"));
     assert_eq!(verified.client().map(|client| &**client), Some("app"));
+}
+
+#[test]
+fn a_binding_is_to_a_client_certificate_or_can_not_be_checked() {
+    let (signer, verifier) = pair();
+    let thumbprint = Thumbprint::of(b"certificate");
+    let bound = claims_with(json!({"cnf": {"x5t#S256": thumbprint.to_string()}}));
+    assert_eq!(verify(&verifier, &signer.token(&bound)).unwrap().certificate(), Some(thumbprint));
+    assert_eq!(verify(&verifier, &signer.token(&claims())).unwrap().certificate(), None);
+    let text = thumbprint.to_string();
+    assert_claims(&[
+        (json!({"cnf": {"x5t#S256": text}}), None),
+        (json!({"cnf": {"jkt": text}}), Some(TokenError::Confirmation)),
+        (json!({"cnf": {"jwk": {}}}), Some(TokenError::Confirmation)),
+        (json!({"cnf": {"kid": "a"}}), Some(TokenError::Confirmation)),
+        (json!({"cnf": {"x5t#S256": text, "jkt": text}}), Some(TokenError::Confirmation)),
+        (json!({"cnf": {"x5t#s256": text}}), Some(TokenError::Confirmation)),
+        (json!({"cnf": {}}), Some(TokenError::Confirmation)),
+        (json!({"cnf": {"x5t#S256": ""}}), Some(TokenError::ClaimType)),
+        (json!({"cnf": {"x5t#S256": format!("{text}=")}}), Some(TokenError::ClaimType)),
+        (json!({"cnf": {"x5t#S256": "00".repeat(32)}}), Some(TokenError::ClaimType)),
+        (json!({"cnf": {"x5t#S256": [text]}}), Some(TokenError::ClaimType)),
+        (json!({"cnf": {"x5t#S256": null}}), Some(TokenError::ClaimType)),
+        (json!({"cnf": text}), Some(TokenError::ClaimType)),
+        (json!({"cnf": null}), Some(TokenError::ClaimType)),
+        (json!({"cnf": []}), Some(TokenError::ClaimType)),
+    ]);
 }
 
 #[test]
