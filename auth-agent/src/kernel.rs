@@ -17,6 +17,7 @@ mod keeper;
 mod links;
 mod memory;
 mod object;
+mod pinned;
 mod pins;
 pub mod place;
 mod report;
@@ -33,7 +34,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,13 +50,14 @@ pub use budgets::{Budgets, resets};
 pub use classes::Numbers;
 pub use error::FilterError;
 pub use object::{OBJECT, verify};
+pub use pinned::{Pinned, detach, pinned};
 pub use pins::on_bpffs;
 pub(crate) use pins::same_file;
 pub use sources::SourceTable;
 
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{self, WhenAgentGone};
-use crate::edge::{Class, Detached, Rule};
+use crate::edge::{Class, Rule};
 use crate::events::Hub;
 use cells::{Cells, Marks};
 use classes::{ByAddress, DEFAULT_CLASS};
@@ -289,39 +291,6 @@ impl Unattached {
         self.0.attach()?;
         Ok(watch)
     }
-}
-
-/// Takes the filter off every interface and forgets its maps. Needs no running agent.
-///
-/// # Errors
-/// [`FilterError::Directory`].
-pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
-    let Some(pins) = Pins::existing(pin_directory)? else {
-        return Ok(Detached { interfaces: Vec::new() });
-    };
-    let interfaces = pins.links()?.into_iter().map(|link| link.name).collect();
-    pins.remove()?;
-    Ok(Detached { interfaces })
-}
-
-/// Which filters are pinned in a directory.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Pinned {
-    /// Names of the interfaces in other network namespaces.
-    pub elsewhere: Vec<String>,
-    /// Indexes of the interfaces in this one.
-    pub here: Vec<u32>,
-}
-
-/// Which filters are pinned in this directory.
-///
-/// # Errors
-/// [`FilterError::Directory`].
-pub fn pinned(pin_directory: &Path) -> Result<Pinned, FilterError> {
-    let Some(pins) = Pins::existing(pin_directory)? else { return Ok(Pinned::default()) };
-    let elsewhere = pins.strangers()?.into_iter().filter(pins::Link::holds).map(|link| link.name);
-    let here = pins.own_links()?.iter().map(|link| link.interface().unwrap_or(link.index)).collect();
-    Ok(Pinned { elsewhere: elsewhere.collect(), here })
 }
 
 impl Rules {

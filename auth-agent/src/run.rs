@@ -3,27 +3,26 @@
 //! Everything that can be refused is refused before the kernel is touched; the filter is in place before the
 //! first connection is accepted, and stays when the agent ends.
 
+mod debts;
+
 use std::fs::File;
 use std::io::IsTerminal;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use auth_common::gcra::{self, Escalation, Limit};
-use auth_common::table::Line;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing_subscriber::EnvFilter;
 
+use self::debts::Debts;
 use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
-use crate::authenticate::{Guess, Verify};
+use crate::authenticate::Verify;
 use crate::authorization_server::{AuthorizationServer, Sealer, SigningKeys, TokenIssuer};
 use crate::classes::Classes;
-use crate::clock::{Monotonic, Now, Steadiness, UnixTime};
+use crate::clock::{Now, Steadiness, UnixTime};
 use crate::config::Config;
 use crate::control::{self, Control, ControlSocket, Extras, Followed};
 use crate::counters::Counters;
@@ -32,9 +31,8 @@ use crate::gateway::Gateway;
 use crate::guesses::Guesses;
 use crate::handover::{self, Channel, Heir, Message, Program, Succession, Upgrader};
 use crate::issuers::Issuers;
+use crate::kernel::Filter;
 use crate::kernel::watch::Watch;
-use crate::kernel::{Budgets, Filter};
-use crate::limits::{Charge, SourceDebts};
 use crate::reload::{self, Reloader, Source};
 use crate::revocation::Revocations;
 use crate::serve::{Server, Sockets};
@@ -42,10 +40,6 @@ use crate::service_manager;
 use crate::store::Store;
 use crate::tls::{Acme, Vault};
 use crate::token::Verifier;
-
-/// How long a source counts as known after it authenticated (promise P16): long enough for a client that
-/// polls every few minutes, short enough that an address that changes hands is a stranger again.
-const KNOWN_FOR: Duration = Duration::from_secs(600);
 
 /// Between two rounds of upkeep, unless a change is due to be undone before: an expired ban is listed no longer than this, and a rule that the kernel
 /// refused is tried again as often.
@@ -256,7 +250,9 @@ async fn serve(start: Start) -> Result<()> {
         let _ = control_stopped.await;
     }));
     tracing::info!(listeners = ?addresses, "serving");
-    store.note_holder()?;
+    if let Err(error) = store.note_holder() {
+        tracing::warn!(%error, "who has the store's lock is not written down");
+    }
     match inheritance.channel {
         Some(channel) => drop(tokio::spawn(outlive(channel, Arc::clone(&control), followed))),
         None => service_manager::ready(),
@@ -269,13 +265,16 @@ async fn serve(start: Start) -> Result<()> {
             succession = upgrader.done() => break Some(succession),
         }
     };
-    filter.end_samples();
-    drop(stop_control);
-    upkeep.abort();
     got_certificates.abort();
+    // Where another agent takes over, its control socket is the one; else there is something to see until the end.
+    let (now, at_the_end) =
+        if succession.is_some() { (Some(stop_control), None) } else { (None, Some(stop_control)) };
+    drop(now);
     let following = succession.map(|Succession { channel, followed }| {
-        // The new agent shows the sign of life.
+        filter.end_samples();
+        // The new agent shows the sign of life, and does the upkeep.
         heartbeat.abort();
+        upkeep.abort();
         let control = Arc::clone(&control);
         let obeying = Arc::clone(&control);
         drop(spawn_blocking(move || handover::obey(&channel, &obeying)));
@@ -287,13 +286,11 @@ async fn serve(start: Start) -> Result<()> {
         upgrader.give_up();
     }
     serving.drain(reloader.config().timeouts.drain).await;
+    drop(at_the_end);
+    filter.end_samples();
     issuers.end();
-    for task in [Some(watch), Some(heartbeat), Some(samples), Some(fresh_certificates), following]
-        .into_iter()
-        .flatten()
-    {
-        task.abort();
-    }
+    let tasks = [watch, heartbeat, samples, fresh_certificates, upkeep];
+    tasks.into_iter().chain(following).for_each(|task| task.abort());
     finish(control, control_server).await
 }
 
@@ -395,79 +392,6 @@ async fn finish(control: Arc<Control>, control_server: JoinHandle<std::io::Resul
         tracing::warn!("a client of the control socket was cut off");
     }
     spawn_blocking(move || control.store_uses()).await?.context("store when keys were last used")
-}
-
-/// The debts of sources, but for those on the allowlist: they owe nothing (promise P11).
-struct Debts {
-    allowlist: Arc<Allowlist>,
-    filter: Arc<Filter>,
-    guesses: Arc<Guesses>,
-}
-
-impl SourceDebts for Debts {
-    fn auth_failure_debt(&self, source: IpAddr, now: Monotonic) -> Charge {
-        if self.allowlist.contains(source) {
-            return Charge::Within;
-        }
-        let (limit, _) = self.filter.budgets_of(source).auth_failures;
-        charge(self.filter.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)))
-    }
-
-    fn authenticated(&self, source: IpAddr, now: Monotonic) {
-        let until = now.0.saturating_add(KNOWN_FOR.as_nanos() as u64);
-        self.filter.sources().mark_known(source, Monotonic(until));
-    }
-
-    fn charge_auth_failure(&self, source: IpAddr, now: Monotonic) -> Charge {
-        if self.allowlist.contains(source) {
-            return Charge::Within;
-        }
-        self.charge(source, now, |budgets| budgets.auth_failures, |line| &line.auth_failures)
-    }
-
-    fn charge_guess(&self, source: IpAddr, guess: Guess, now: Monotonic) -> Charge {
-        if self.allowlist.contains(source) {
-            return Charge::Within;
-        }
-        self.guesses.charge(guess, now)
-    }
-
-    fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {
-        if self.allowlist.contains(source) {
-            return Charge::Within;
-        }
-        self.charge(source, now, |budgets| budgets.requests, |line| &line.requests)
-    }
-}
-
-impl Debts {
-    /// Charges the source, and, if that has budget left, the IPv6 site that it shares a wider one with.
-    fn charge(
-        &self,
-        source: IpAddr,
-        now: Monotonic,
-        limits: fn(&Budgets) -> (Limit, Escalation),
-        debt: fn(&Line<AtomicU64>) -> &AtomicU64,
-    ) -> Charge {
-        let (budgets, sources) = (self.filter.budgets_of(source), self.filter.sources());
-        let (limit, escalation) = limits(&budgets);
-        let own =
-            sources.charge(source, now, |line| gcra::charge_escalating(debt(line), now.0, limit, escalation));
-        let site = limit.times(budgets.site_factor);
-        charge(match own {
-            gcra::Charge::Over { .. } => own,
-            gcra::Charge::Within => {
-                sources.charge_site(source, now, |line| gcra::charge(debt(line), now.0, site)).unwrap_or(own)
-            }
-        })
-    }
-}
-
-fn charge(charge: gcra::Charge) -> Charge {
-    match charge {
-        gcra::Charge::Over { retry_after } => Charge::Over { retry_after: Duration::from_nanos(retry_after) },
-        gcra::Charge::Within => Charge::Within,
-    }
 }
 
 #[cfg(test)]
