@@ -93,7 +93,7 @@ fn a_signing_key_that_another_agent_made_is_published_here() {
     follow_now(&desk, &mut followed);
     let (_, later) = desk.ask("GET", "/v1/signing-keys", "");
     assert_ne!(list, later);
-    assert_eq!(later["keys"][0]["signs_from"], 1, "{later}");
+    assert_eq!(later["signing_keys"][0]["signs_from"], 1, "{later}");
 }
 
 #[test]
