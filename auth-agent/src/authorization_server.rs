@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 use self::form::Form;
 pub use self::issue::{Grant, Issued, TokenIssuer};
 pub use self::seal::Sealer;
-pub use self::signing::{KeyReport, Rotation, SigningError, SigningKeys};
+pub use self::signing::{CACHED, KeyReport, Rotation, SigningError, SigningKeys};
 use crate::api_key::has_browser_marks;
 use crate::authenticate::{Denied, Verify};
 use crate::clock::{Now, UnixTime};
@@ -320,7 +320,7 @@ fn failed(error: &SigningError) -> Refusal {
 /// What anybody may read, and keep for a while.
 fn public(body: Bytes, media_type: &'static str) -> Answered {
     let mut response = Response::new(Full::new(body));
-    let cached = format!("public, max-age={}", signing::CACHED.as_secs());
+    let cached = format!("public, max-age={}", CACHED.as_secs());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.extend(HeaderValue::try_from(cached).ok().map(|value| (CACHE_CONTROL, value)));

@@ -9,6 +9,8 @@ mod claims;
 mod defaults;
 mod document;
 mod error;
+mod forward_auth;
+mod internal_token;
 mod listener;
 mod overrides;
 mod proxies;
@@ -33,6 +35,8 @@ pub use self::claims::{ClaimMap, ClaimPath, NotAClaim, SensitiveClaims};
 use crate::https_url::HttpsUrl;
 
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::forward_auth::{ForwardAuth, LocalAddress};
+pub use self::internal_token::{IdentityForm, InternalToken, LONGEST_INTERNAL_TOKEN};
 pub use self::listener::{
     Acme, CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
     UnknownName,
@@ -70,8 +74,12 @@ pub struct Config {
     pub classes: Vec<Class>,
     /// The control socket.
     pub control: Control,
+    /// Where other proxies ask about their requests, if they do.
+    pub forward_auth: Option<ForwardAuth>,
     /// Names of the headers that carry the identity to the upstream.
     pub identity_headers: IdentityHeaders,
+    /// Tokens for upstreams, if they get any.
+    pub internal_token: Option<InternalToken>,
     /// Token issuers; a token's `iss` picks exactly one.
     pub issuers: Vec<Issuer>,
     /// The XDP filter.

@@ -50,7 +50,7 @@ pub use self::succession::Held;
 use self::succession::Standing;
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
-use crate::authorization_server::TokenIssuer;
+use crate::authorization_server::{SigningKeys, TokenIssuer};
 use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
 use crate::config::Config;
@@ -83,6 +83,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The kernel half.
     pub edge: Arc<dyn Edge>,
+    /// What internal tokens are signed with, where there are any.
+    pub internal_keys: Option<Arc<SigningKeys>>,
     /// The built-in issuer, where there is one.
     pub issuer: Option<Arc<TokenIssuer>>,
     /// Where the keys of tokens come from.
@@ -108,6 +110,7 @@ pub struct Control {
     connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
+    internal_keys: Option<Arc<SigningKeys>>,
     issuer: Option<Arc<TokenIssuer>>,
     issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
@@ -135,6 +138,7 @@ impl Control {
             connections,
             counters,
             edge,
+            internal_keys,
             issuer,
             issuers,
             keys,
@@ -152,6 +156,7 @@ impl Control {
             connections,
             counters,
             edge,
+            internal_keys,
             issuer,
             issuers,
             keys,
@@ -199,12 +204,14 @@ impl Control {
         }
         let uses = || self.store_some_uses().map(drop).map_err(Problem::from);
         let signing = |issuer: &Arc<TokenIssuer>| issuer.keys.upkeep(now).map_err(Problem::from);
+        let internal = |keys: &Arc<SigningKeys>| keys.upkeep(now).map_err(Problem::from);
         // What is enforced comes first, and nothing else is done while it is changed.
         let chores = [
             ("rules", self.undo_and_purge(now)),
             ("flows", self.edge.forget_flows().map_err(Problem::Edge)),
             ("uses of keys", uses()),
             ("signing keys", self.issuer.as_ref().map_or(Ok(()), signing)),
+            ("keys of internal tokens", self.internal_keys.as_ref().map_or(Ok(()), internal)),
         ];
         let failed = |(chore, done): (_, Result<(), Problem>)| {
             done.inspect_err(|error| tracing::error!(chore, %error, "upkeep")).err()

@@ -17,6 +17,8 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// Requests that an upstream answered.
     pub forwarded: AtomicU64,
+    /// Requests that another proxy was told it may forward.
+    pub permitted: AtomicU64,
     /// TLS handshakes that had to wait for others (`sizes.handshakes`).
     pub handshakes_delayed: AtomicU64,
     /// Requests refused, by reason.
@@ -36,6 +38,7 @@ impl Counters {
             closed: self.closed.snapshot(),
             connections: self.connections.load(Relaxed),
             forwarded: self.forwarded.load(Relaxed),
+            permitted: self.permitted.load(Relaxed),
             handshakes_delayed: self.handshakes_delayed.load(Relaxed),
             refusals: self.refusals.snapshot(),
             requests: self.requests.load(Relaxed),
@@ -114,6 +117,9 @@ pub struct Snapshot {
     pub connections: u64,
     /// Requests that an upstream answered.
     pub forwarded: u64,
+    /// Requests that another proxy was told it may forward.
+    #[serde(default)]
+    pub permitted: u64,
     /// TLS handshakes that had to wait for others (`sizes.handshakes`).
     #[serde(default)]
     pub handshakes_delayed: u64,

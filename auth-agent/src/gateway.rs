@@ -7,19 +7,20 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use tracing::{debug, info};
 
 use crate::authenticate::{Denied, Verify};
-use crate::authorization_server::{Answered, AuthorizationServer, Endpoint};
+use crate::authorization_server::{Answered, AuthorizationServer, Endpoint, SigningKeys};
 pub use crate::clock::Now;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
+use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::limits::{self, SourceDebts};
@@ -48,6 +49,7 @@ pub struct Gateway {
     counters: Arc<Counters>,
     current: ArcSwap<Current>,
     debts: Arc<dyn SourceDebts>,
+    internal_keys: Option<Arc<SigningKeys>>,
     verify: Arc<dyn Verify>,
 }
 
@@ -55,6 +57,7 @@ pub struct Gateway {
 pub struct Current {
     judge: Judge,
     proxy: Proxy,
+    rules: Rules,
 }
 
 impl Gateway {
@@ -68,12 +71,12 @@ impl Gateway {
         debts: Arc<dyn SourceDebts>,
         counters: Arc<Counters>,
     ) -> Result<Self, UpstreamTlsError> {
-        let proxy = Proxy::new(&config)?;
+        let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
         // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
         let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
-        let current = ArcSwap::from_pointee(Current { judge, proxy });
-        Ok(Self { authorization_server: None, counters, current, debts, verify })
+        let current = ArcSwap::from_pointee(Current { judge, proxy, rules });
+        Ok(Self { authorization_server: None, counters, current, debts, internal_keys: None, verify })
     }
 
     /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
@@ -82,8 +85,12 @@ impl Gateway {
     /// What TLS to an upstream needs can't be used.
     pub fn prepare(&self, config: Arc<Config>) -> Result<Current, UpstreamTlsError> {
         let proxy = self.current.load().proxy.next(&config)?;
+        let rules = Rules::new(&config);
         let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
-        Ok(Current { judge, proxy })
+        if let Some(keys) = &self.internal_keys {
+            judge.sign_with(keys);
+        }
+        Ok(Current { judge, proxy, rules })
     }
 
     /// Goes by another configuration from the next request on.
@@ -98,6 +105,13 @@ impl Gateway {
         Self { authorization_server: Some(server), ..self }
     }
 
+    /// With tokens for upstreams, signed with these keys, where the configuration wants some.
+    #[must_use]
+    pub fn with_internal_tokens(self, keys: Arc<SigningKeys>) -> Self {
+        self.current.load().judge.sign_with(&keys);
+        Self { internal_keys: Some(keys), ..self }
+    }
+
     /// Answers `request`, which is `open`.
     pub async fn answer(
         &self,
@@ -109,7 +123,7 @@ impl Gateway {
         counters::count(&self.counters.requests);
         let (parts, body) = request.into_parts();
         let current = self.current.load_full();
-        let Current { judge, proxy } = &*current;
+        let Current { judge, proxy, .. } = &*current;
         let body = proxy.body(body);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
@@ -153,6 +167,36 @@ impl Gateway {
                 self.refuse(source, &method, uri.path(), refused)
             }
         }
+    }
+
+    /// Judges a request that another proxy forwards, as the client at `source` sent it: what to tell the upstream of who
+    /// that is, or the answer to the request. `complete`: fields that tell nothing are there, and empty.
+    pub async fn verify(
+        &self,
+        request: &Parts,
+        (source, complete): (IpAddr, bool),
+        respond: fn(Refused<'_>) -> Response<Full<Bytes>>,
+        now: Now,
+    ) -> Result<HeaderMap, Response<Full<Bytes>>> {
+        counters::count(&self.counters.requests);
+        let current = self.current.load_full();
+        match unforwarded(&current.judge, request, source, now).await {
+            Ok(permit) => {
+                counters::count(&self.counters.permitted);
+                Ok(current.rules.identity(&permit, complete))
+            }
+            Err(refused) => {
+                self.note(source, &request.method, request.uri.path(), refused.refusal);
+                Err(respond(refused))
+            }
+        }
+    }
+
+    /// The answer to a proxy's question that is none.
+    pub fn refuse_asking(&self, peer: IpAddr, asking: &Parts, refusal: Refusal) -> Response<Full<Bytes>> {
+        counters::count(&self.counters.requests);
+        self.note(peer, &asking.method, asking.uri.path(), refusal);
+        refusal::respond(refusal.into())
     }
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no
@@ -245,6 +289,21 @@ impl Gateway {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// Leave for another proxy to forward a request.
+async fn unforwarded<'j>(
+    judge: &'j Judge,
+    request: &Parts,
+    source: IpAddr,
+    now: Now,
+) -> Result<Permit<'j>, Refused<'j>> {
+    let admitted = judge.admit(source, now)?;
+    let canonical = judge.canonical(request, None)?;
+    let (headers, method) = (&request.headers, &request.method);
+    let case = Case { canonical: &canonical, headers, method, now, open: None, source };
+    let (permit, _) = judge.permit(admitted, &case).await?;
+    Ok(permit)
 }
 
 /// A request that was not refused.

@@ -38,8 +38,11 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// What upstreams believe about the client's address, the path or the method when it is in a header.
 /// In the folded spelling of [`is_spelling_of`].
-const NOT_FROM_CLIENTS: [&str; 16] = [
+const NOT_FROM_CLIENTS: [&str; 18] = [
     "cf-connecting-ip",
+    // RFC 9440: what a proxy in front says of the client's certificate.
+    "client-cert",
+    "client-cert-chain",
     "client-ip",
     "forwarded",
     "proxy",
@@ -65,19 +68,25 @@ const NOT_FROM_CLIENTS_PREFIXES: [&str; 2] = ["proxy-", "x-forwarded-"];
 pub struct Rules {
     identity: IdentityHeaders,
     /// Names that only we may send to the upstream, and those of credentials, folded.
-    ours: [String; 8],
+    ours: Vec<String>,
     send: Vec<Forwarding>,
+    /// The field of the internal token.
+    token: Option<HeaderName>,
+    /// By upstream, whether it gets the identity headers.
+    wants_headers: Vec<bool>,
 }
 
 impl Rules {
     /// The rules of a configuration.
     pub fn new(config: &Config) -> Self {
         let identity = config.identity_headers.clone();
-        let IdentityHeaders { client, issuer, method, scopes, subject, tenant } = &identity;
-        let api_key = &config.api_keys.header;
-        let names = [client, issuer, method, scopes, subject, tenant, api_key, &AUTHORIZATION];
-        let ours = names.map(|name| name.as_str().replace(['_', '.'], "-"));
-        Self { identity, ours, send: config.proxies.send.clone() }
+        let token = config.internal_token.as_ref().map(|token| token.header.clone());
+        let names =
+            identity.names().into_iter().chain([&config.api_keys.header, &AUTHORIZATION]).chain(&token);
+        let ours = names.map(|name| name.as_str().replace(['_', '.'], "-")).collect();
+        let wants_headers = config.upstreams.iter().map(|upstream| upstream.identity.has_headers());
+        let (send, wants_headers) = (config.proxies.send.clone(), wants_headers.collect());
+        Self { identity, ours, send, token, wants_headers }
     }
 
     /// Turns the client's header fields into those for the upstream.
@@ -103,8 +112,29 @@ impl Rules {
         self.add_way(headers, request, source);
         headers.append(VIA, via(version));
         apply(headers, &permit.route().request_headers);
-        if let Some(identity) = permit.identity() {
+        self.add_who(headers, permit);
+    }
+
+    /// The fields that tell the upstream who sent a request, and no others; `complete` with those that tell nothing.
+    pub fn identity(&self, permit: &Permit<'_>, complete: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        self.add_who(&mut headers, permit);
+        if complete {
+            for name in self.identity.names().into_iter().chain(&self.token) {
+                headers.entry(name).or_insert(HeaderValue::from_static(""));
+            }
+        }
+        headers
+    }
+
+    /// Who sent the request, in the form that the upstream wants.
+    fn add_who(&self, headers: &mut HeaderMap, permit: &Permit<'_>) {
+        let Some(identity) = permit.identity() else { return };
+        if self.wants_headers.get(permit.route().upstream) != Some(&false) {
             self.add_identity(headers, identity);
+        }
+        if let (Some(name), Some(token)) = (&self.token, permit.token()) {
+            headers.insert(name, token.clone());
         }
     }
 

@@ -3,19 +3,21 @@
 //! The gateway asks for its own clients, and the forward-auth listener for those of the proxies that ask it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
 use crate::api_key::has_browser_marks;
 use crate::authenticate::{self, Denied, Verify};
+use crate::authorization_server::SigningKeys;
 use crate::client_address::TrustedProxies;
 use crate::clock::{Monotonic, Now};
 use crate::config::{Auth, Config, Route};
 use crate::connections::OpenRequest;
 use crate::credential::{self, Credential};
 use crate::identity::{Identity, Method as By};
+use crate::internal_token::InternalTokens;
 use crate::issuers::MissingKey;
 use crate::limits::{self, Admitted, Charge, SourceDebts};
 use crate::policy::{self, Permit};
@@ -33,6 +35,7 @@ pub struct Judge {
     debts: Arc<dyn SourceDebts>,
     proxies: TrustedProxies,
     routes: RouteTable,
+    tokens: OnceLock<InternalTokens>,
     verify: Arc<dyn Verify>,
 }
 
@@ -57,7 +60,15 @@ impl Judge {
     /// By one configuration.
     pub fn new(config: Arc<Config>, verify: Arc<dyn Verify>, debts: Arc<dyn SourceDebts>) -> Self {
         let (proxies, routes) = (TrustedProxies::new(&config.proxies), RouteTable::new(&config.routes));
-        Self { config, debts, proxies, routes, verify }
+        Self { config, debts, proxies, routes, tokens: OnceLock::new(), verify }
+    }
+
+    /// From now on with tokens for upstreams, signed with these keys, where the configuration wants some.
+    pub fn sign_with(&self, keys: &Arc<SigningKeys>) {
+        if let Some(tokens) = InternalTokens::new(&self.config, keys) {
+            // The first ones stay; there are no others.
+            let _ = self.tokens.set(tokens);
+        }
     }
 
     /// The debts of sources.
@@ -101,7 +112,11 @@ impl Judge {
         let matched = policy::route(&self.routes, case.method, case.canonical)?;
         let (route, rewritten) = (matched.route, matched.rewritten(case.canonical.path()));
         let identity = self.identify(case, route).await?;
-        Ok((policy::authorize(admitted, route, identity)?, rewritten))
+        let mut permit = policy::authorize(admitted, route, identity)?;
+        if let Some(tokens) = self.tokens.get() {
+            permit = permit.with_token(tokens, case.now.unix)?;
+        }
+        Ok((permit, rewritten))
     }
 
     /// Who sent the request, where the route wants to know; a failure is charged to the source.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderValue, Method};
 
+use crate::clock::UnixTime;
 use crate::config::{Auth, Route};
 use crate::identity::Identity;
+use crate::internal_token::InternalTokens;
 use crate::limits::Admitted;
 use crate::refusal::{Refusal, Refused};
 use crate::request::Canonical;
@@ -16,12 +18,28 @@ use crate::routes::{Matched, Miss, RouteTable};
 pub struct Permit<'r> {
     identity: Option<Arc<Identity>>,
     route: &'r Route,
+    token: Option<HeaderValue>,
 }
 
 impl<'r> Permit<'r> {
     /// Who sent the request; `None` on an open route.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_deref()
+    }
+
+    /// What proves to the upstream who sent it, where that wants to know it so.
+    pub fn token(&self) -> Option<&HeaderValue> {
+        self.token.as_ref()
+    }
+
+    /// With a token of `tokens` for the upstream.
+    ///
+    /// # Errors
+    /// None could be made.
+    pub fn with_token(self, tokens: &InternalTokens, now: UnixTime) -> Result<Self, Refusal> {
+        let Some(identity) = &self.identity else { return Ok(self) };
+        let token = tokens.token(identity, self.route.upstream, now)?;
+        Ok(Self { token, ..self })
     }
 
     /// Where it goes.
@@ -31,7 +49,7 @@ impl<'r> Permit<'r> {
 
     #[cfg(test)]
     pub(crate) fn of(route: &'r Route, identity: Option<Arc<Identity>>) -> Self {
-        Self { identity, route }
+        Self { identity, route, token: None }
     }
 }
 
@@ -60,7 +78,7 @@ pub fn authorize<'r>(
             return Err(Refused { scopes: &route.scopes, ..Refusal::ScopeMissing.into() });
         }
     }
-    Ok(Permit { identity, route })
+    Ok(Permit { identity, route, token: None })
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ use crate::path::PathError;
 use crate::token::TokenError;
 
 mod endpoint;
+mod forward_auth;
 mod proxy_status;
 mod response;
 
 pub use endpoint::{EndpointRefused, respond_endpoint};
+pub use forward_auth::respond_to_nginx;
 pub use response::{Refused, respond};
 
 /// Why a request was refused. Adding a variant here is all it takes to name a new reason.
@@ -85,6 +87,8 @@ pub enum Refusal {
     MethodNotAllowed,
     /// The path has no single canonical form.
     PathInvalid(PathError),
+    /// A proxy that asks about a request does not say which one, or says it twice.
+    QuestionInvalid,
     /// The source is over its request budget.
     RequestLimit {
         /// Until the next request is admitted.
@@ -157,6 +161,7 @@ impl Refusal {
             Self::IssuerFailed => "issuer-failed",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::PathInvalid(_) => "path-invalid",
+            Self::QuestionInvalid => "question-invalid",
             Self::RequestLimit { .. } => "request-limit",
             Self::RouteNotFound => "route-not-found",
             Self::ScopeInvalid => "scope-invalid",
@@ -206,6 +211,7 @@ impl Refusal {
             | Self::GrantUnsupported
             | Self::HostInvalid
             | Self::PathInvalid(_)
+            | Self::QuestionInvalid
             | Self::ScopeInvalid
             | Self::TokenForeign => StatusCode::BAD_REQUEST,
             Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -269,6 +275,7 @@ impl Refusal {
             Self::IssuerFailed => "the issuer failed, try again later",
             Self::MethodNotAllowed => "the method is not allowed here",
             Self::PathInvalid(error) => error.description(),
+            Self::QuestionInvalid => "the proxy does not say exactly once which request it asks about",
             Self::RequestLimit { .. } => "too many requests from this address",
             Self::RouteNotFound => "no route matches the host and the path",
             Self::ScopeInvalid => "the client lacks one of these scopes, or they are too many for one token",

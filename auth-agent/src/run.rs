@@ -7,6 +7,7 @@ mod debts;
 
 use std::fs::File;
 use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::config::Config;
 use crate::control::{self, Control, ControlSocket, Extras, Followed};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
+use crate::forward_auth::{self, ForwardAuth};
 use crate::gateway::Gateway;
 use crate::guesses::Guesses;
 use crate::handover::{self, Channel, Heir, Message, Program, Succession, Upgrader};
@@ -115,6 +117,7 @@ struct Inheritance {
     /// To the agent before.
     channel: Option<Arc<Channel>>,
     control: Option<u64>,
+    forward_auth: Option<OwnedFd>,
     pins: Option<File>,
     sockets: Sockets,
     store: Option<File>,
@@ -125,12 +128,12 @@ impl Inheritance {
         Ok(match heir {
             Some(heir) => {
                 let channel = Some(heir.channel());
-                let Heir { control, pins, sockets, store, .. } = heir;
-                Self { channel, control, pins, sockets, store }
+                let Heir { control, forward_auth, pins, sockets, store, .. } = heir;
+                Self { channel, control, forward_auth, pins, sockets, store }
             }
             None => {
                 let sockets = service_manager::sockets()?;
-                Self { channel: None, control: None, pins: None, sockets, store: None }
+                Self { channel: None, control: None, forward_auth: None, pins: None, sockets, store: None }
             }
         })
     }
@@ -159,10 +162,13 @@ async fn serve(start: Start) -> Result<()> {
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
+    let internal_keys = internal_keys(&config, sealer.clone(), &store, started)?;
     let issuer = token_issuer(&config, sealer, &store, &tokens, started)?;
     let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
     let issuers = Arc::new(issuers);
     let server = inheritance.open_listeners(&config)?;
+    let handed = inheritance.forward_auth.take();
+    let asked = forward_auth::Listener::bind_or_take(&config, handed).await?;
     let (path, uids) = (&config.control.socket, &config.control.allow_uids);
     let mut socket = ControlSocket::succeed(path, uids, inheritance.control).await?;
 
@@ -180,6 +186,7 @@ async fn serve(start: Start) -> Result<()> {
         connections: server.connections(),
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
+        internal_keys: internal_keys.clone(),
         issuer: issuer.clone(),
         issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
@@ -213,7 +220,11 @@ async fn serve(start: Start) -> Result<()> {
         gateway =
             gateway.with_authorization_server(AuthorizationServer::new(&config, issuer, verify, revoke));
     }
+    if let Some(keys) = internal_keys.clone() {
+        gateway = gateway.with_internal_tokens(keys);
+    }
     let gateway = Arc::new(gateway);
+    let heirloom = asked.as_ref().map(forward_auth::Listener::heirloom).transpose()?;
     let addresses = server.addresses()?;
 
     if let Some(channel) = &inheritance.channel {
@@ -223,6 +234,12 @@ async fn serve(start: Start) -> Result<()> {
     let tls = server.tls();
     let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
+    let (stop_asking, asking_stopped) = oneshot::channel::<()>();
+    let asking = asked.map(|listener| {
+        let forward_auth = Arc::new(ForwardAuth::new(Arc::clone(&gateway), internal_keys));
+        // Either way, it is time.
+        tokio::spawn(listener.run(forward_auth, async { drop(asking_stopped.await) }))
+    });
     // Challenges come to the listeners.
     let got_certificates = tokio::spawn(acme.keep(tls));
     let parts = reload::Parts {
@@ -238,6 +255,7 @@ async fn serve(start: Start) -> Result<()> {
     let parts = handover::Parts {
         control: Arc::clone(&control),
         filter: Arc::clone(&filter),
+        forward_auth: heirloom,
         reloader: Arc::clone(&reloader),
         serving: Arc::clone(&serving),
         store: Arc::clone(&store),
@@ -267,8 +285,8 @@ async fn serve(start: Start) -> Result<()> {
     };
     got_certificates.abort();
     // Where another agent takes over, its control socket is the one; else there is something to see until the end.
-    let (now, at_the_end) =
-        if succession.is_some() { (Some(stop_control), None) } else { (None, Some(stop_control)) };
+    let stops = (stop_control, stop_asking);
+    let (now, at_the_end) = if succession.is_some() { (Some(stops), None) } else { (None, Some(stops)) };
     drop(now);
     let following = succession.map(|Succession { channel, followed }| {
         filter.end_samples();
@@ -287,6 +305,9 @@ async fn serve(start: Start) -> Result<()> {
     }
     serving.drain(reloader.config().timeouts.drain).await;
     drop(at_the_end);
+    if let Some(asking) = asking {
+        asking.await?;
+    }
     filter.end_samples();
     issuers.end();
     let tasks = [watch, heartbeat, samples, fresh_certificates, upkeep];
@@ -326,6 +347,17 @@ fn open_store(config: &Config, lock: Option<File>, now: UnixTime) -> Result<Open
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
     Ok(Opened { followed, keys: Arc::new(ring), sealer, store: Arc::new(store), vault })
+}
+
+/// What internal tokens are signed with, where upstreams get some.
+fn internal_keys(
+    config: &Config,
+    sealer: Sealer,
+    store: &Arc<Store>,
+    now: UnixTime,
+) -> Result<Option<Arc<SigningKeys>>> {
+    let Some(token) = &config.internal_token else { return Ok(None) };
+    Ok(Some(Arc::new(SigningKeys::open_internal(token, Arc::clone(store), sealer, now)?)))
 }
 
 /// The built-in issuer, where one is configured.

@@ -33,6 +33,7 @@ mod front;
 mod http1;
 mod http2;
 mod listen;
+mod proxied;
 mod session;
 mod socket;
 mod sockets;
@@ -43,6 +44,7 @@ use admission::Admission;
 use connection::reason_of;
 pub use descriptors::needed as descriptors_needed;
 pub use listen::BindError;
+use proxied::Proxied;
 pub use sockets::{SocketProblem, Sockets};
 use workers::{Places, Workers};
 
@@ -254,13 +256,14 @@ impl Serving {
 
 /// What connections go by from their start to their end.
 struct Settings {
+    proxied: Proxied,
     sizes: Sizes,
     timeouts: Timeouts,
 }
 
 impl Settings {
     fn new(config: &Config) -> Self {
-        Self { sizes: config.sizes, timeouts: config.timeouts }
+        Self { proxied: Proxied::new(config), sizes: config.sizes, timeouts: config.timeouts }
     }
 }
 

@@ -34,7 +34,7 @@ pub use self::keys::{MAX_KEYS, NewKey};
 pub use self::limits::{Limit, MAX_LIMITS};
 pub use self::pending::{Pending, When};
 pub use self::revocations::{MAX_REVOCATIONS, StoredRevocation};
-pub use self::signing::StoredSigningKey;
+pub use self::signing::{KeyPurpose, StoredSigningKey};
 use crate::clock::UnixTime;
 
 /// The open store. All calls block: keep them off the request path.

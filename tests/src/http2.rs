@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         while let Some(frame) = self.frame().await? {
             match frame.kind {
                 kind::HEADERS if frame.stream == stream => {
-                    outcome = Outcome::Answered(status(&frame.payload)?)
+                    outcome = Outcome::Answered(status(&frame.payload)?);
                 }
                 kind::RST_STREAM if frame.stream == stream && outcome == Outcome::Nothing => {
                     outcome = Outcome::Reset(last_word(&frame));

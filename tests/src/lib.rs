@@ -16,6 +16,7 @@ pub mod http2;
 pub mod issuer;
 pub mod kernel;
 pub mod key_server;
+pub mod libraries;
 pub mod listener;
 pub mod memory;
 pub mod netns;

@@ -23,7 +23,8 @@ use crate::process;
 const LLVM: u32 = 22;
 
 /// Programs that the tests and the demo call, and the Debian packages that hold them.
-const TOOLS: [(&str, &str); 3] = [("curl", "curl"), ("ip", "iproute2"), ("nsenter", "util-linux")];
+const TOOLS: [(&str, &str); 4] =
+    [("curl", "curl"), ("ip", "iproute2"), ("nghttp", "nghttp2-client"), ("nsenter", "util-linux")];
 
 /// What the BPF object is built with.
 pub struct Toolchain {
@@ -36,6 +37,7 @@ pub struct Toolchain {
 pub fn run() -> Result<()> {
     toolchain()?;
     tools()?;
+    competitor("nginx", "nginx");
     guest();
     libraries();
     acme_server();
@@ -57,13 +59,13 @@ pub fn tools() -> Result<()> {
         TOOLS.into_iter().filter(|(program, _)| process::on_path(program).is_none()).collect();
     if !missing.is_empty() {
         let packages: Vec<_> = missing.iter().map(|&(_, package)| package).collect();
-        apt::install(&packages).context("the tests need ip, nsenter and curl")?;
+        apt::install(&packages).context("the tests need curl, ip, nghttp and nsenter")?;
     }
     eprintln!("tools:      {}", TOOLS.map(|(program, _)| program).join(", "));
     bpffs()
 }
 
-/// What a benchmark compares with: installed if it can be, else the benchmark says what it went without.
+/// What a benchmark compares with, and a test runs against: installed if it can be, else they say what they went without.
 pub fn competitor(program: &str, package: &str) {
     optional(program, package);
 }
@@ -91,7 +93,7 @@ pub fn guest() -> Option<PathBuf> {
     guest::find().inspect_err(|error| eprintln!("guest:      none: {error:#}")).ok()
 }
 
-/// What tokens are exchanged with in tests. Where they can't be had, those tests say that they were skipped.
+/// What tokens, messages and calls are exchanged with in tests. Where they can't be had, those tests say that they were skipped.
 pub fn libraries() -> Option<PathBuf> {
     libraries::find().inspect_err(|error| eprintln!("libraries:  none: {error:#}")).ok()
 }

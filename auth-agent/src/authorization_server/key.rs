@@ -84,9 +84,9 @@ impl SigningKey {
         jwk
     }
 
-    /// The signed token (RFC 7515, 7.1) with these claims, typed as RFC 9068, 2.1 wants it.
-    pub fn sign(&self, claims: &Value) -> Result<String, Unspecified> {
-        let header = json!({ "alg": self.algorithm(), "kid": self.kid, "typ": "at+jwt" });
+    /// The signed token (RFC 7515, 7.1) of a type with these claims.
+    pub fn sign(&self, typ: &str, claims: &Value) -> Result<String, Unspecified> {
+        let header = json!({ "alg": self.algorithm(), "kid": self.kid, "typ": typ });
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let mut token = format!("{}.{}", part(&header), part(claims));
         let signature = self.pair.sign(token.as_bytes())?;

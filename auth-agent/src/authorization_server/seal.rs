@@ -1,5 +1,7 @@
 //! Sealing private keys for the store (AES-256-GCM): a copied database alone lets nobody sign.
 
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::error::Unspecified;
 
@@ -10,7 +12,8 @@ const PURPOSE: &[u8] = b"auth-agent: signing keys of the built-in issuer";
 const ACME: &[u8] = b"auth-agent: accounts and certificates of acme";
 
 /// Seals and opens.
-pub struct Sealer(RandomizedNonceKey);
+#[derive(Clone)]
+pub struct Sealer(Arc<RandomizedNonceKey>);
 
 impl Sealer {
     /// With a key that is derived from the secret beside the database.
@@ -30,7 +33,8 @@ impl Sealer {
     }
 
     fn derived(pepper: &Pepper, purpose: &[u8]) -> Result<Self, Unspecified> {
-        RandomizedNonceKey::new(&AES_256_GCM, &pepper.derive(purpose)).map(Self)
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &pepper.derive(purpose))?;
+        Ok(Self(Arc::new(key)))
     }
 
     /// Nonce, ciphertext and tag. `name` must be the same to open it.

@@ -1,4 +1,5 @@
-//! The built-in issuer's signing keys: made at the first start, rotated with overlap, kept across restarts.
+//! Signing keys, of the built-in issuer and of internal tokens: made at the first start, rotated with overlap, kept across
+//! restarts.
 //!
 //! The next key is published for a while before it signs, so that whoever caches the key set has it in time; a key
 //! that no longer signs is published until the last token that it can have signed is over. A change is durable
@@ -16,12 +17,15 @@ use serde_json::{Value, json};
 use super::key::SigningKey;
 use super::seal::Sealer;
 use crate::clock::UnixTime;
-use crate::config::{AuthorizationServer, LONGEST_LEEWAY, LONGEST_OWN_TOKEN, OWN_ISSUER};
-use crate::store::{Store, StoreError, StoredSigningKey};
+use crate::config::{
+    AuthorizationServer, InternalToken, LONGEST_INTERNAL_TOKEN, LONGEST_LEEWAY, LONGEST_OWN_TOKEN, OWN_ISSUER,
+};
+use crate::internal_token;
+use crate::store::{KeyPurpose, Store, StoreError, StoredSigningKey};
 use crate::token::{KeyFault, Verifier};
 
 /// How long the key set may be cached by those who fetch it.
-pub(super) const CACHED: Duration = Duration::from_secs(300);
+pub const CACHED: Duration = Duration::from_secs(300);
 /// How long the next key is published before it signs: twice as long as anybody caches the set.
 pub const PUBLISHED_BEFORE: Duration = Duration::from_secs(600);
 /// More at a time only come of rotating by hand without end.
@@ -65,10 +69,14 @@ pub struct SigningKeys {
     algorithm: Algorithm,
     changing: Mutex<()>,
     current: ArcSwap<Current>,
+    /// No token is valid for longer.
+    longest: Duration,
+    purpose: KeyPurpose,
     rotate_every: u64,
     sealer: Sealer,
     store: Arc<Store>,
-    verifier: Arc<Verifier>,
+    /// Who is to know the keys here.
+    verifier: Option<Arc<Verifier>>,
 }
 
 /// How the next key takes over.
@@ -113,18 +121,53 @@ impl SigningKeys {
         verifier: Arc<Verifier>,
         now: UnixTime,
     ) -> Result<Self, SigningError> {
-        let rotate_every = config.rotate_every.as_secs();
-        let (algorithm, changing, current) = (config.algorithm, Mutex::default(), ArcSwap::default());
-        let opened = Self { algorithm, changing, current, rotate_every, sealer, store, verifier };
-        opened.read_again()?;
-        opened.upkeep(now)?;
-        Ok(opened)
+        let (changing, current) = (Mutex::default(), ArcSwap::default());
+        let keys = Self {
+            algorithm: config.algorithm,
+            changing,
+            current,
+            longest: LONGEST_OWN_TOKEN,
+            purpose: KeyPurpose::Issuer,
+            rotate_every: config.rotate_every.as_secs(),
+            sealer,
+            store,
+            verifier: Some(verifier),
+        };
+        keys.begin(now)
+    }
+
+    /// The stored keys of internal tokens, which nobody verifies here.
+    pub fn open_internal(
+        config: &InternalToken,
+        store: Arc<Store>,
+        sealer: Sealer,
+        now: UnixTime,
+    ) -> Result<Self, SigningError> {
+        let (changing, current) = (Mutex::default(), ArcSwap::default());
+        let keys = Self {
+            algorithm: config.algorithm,
+            changing,
+            current,
+            longest: LONGEST_INTERNAL_TOKEN,
+            purpose: KeyPurpose::Internal,
+            rotate_every: config.rotate_every.as_secs(),
+            sealer,
+            store,
+            verifier: None,
+        };
+        keys.begin(now)
+    }
+
+    fn begin(self, now: UnixTime) -> Result<Self, SigningError> {
+        self.read_again()?;
+        self.upkeep(now)?;
+        Ok(self)
     }
 
     /// Goes by what is stored: another agent may have changed it. Blocks.
     pub fn read_again(&self) -> Result<(), SigningError> {
         let _changing = self.changing();
-        let keys = self.store.signing_keys()?;
+        let keys = self.store.signing_keys(self.purpose)?;
         let keys = keys.into_iter().map(|stored| opened(&self.sealer, &stored).map(Arc::new));
         self.publish(keys.collect::<Result<_, _>>()?)
     }
@@ -174,14 +217,19 @@ impl SigningKeys {
     }
 
     /// The key set, as it is published (RFC 7517, 5).
-    pub(super) fn key_set(&self) -> Bytes {
+    pub fn key_set(&self) -> Bytes {
         self.current.load().key_set.clone()
     }
 
     /// A token with these claims.
-    pub(super) fn sign(&self, claims: &Value, now: UnixTime) -> Result<String, SigningError> {
+    pub fn sign(&self, claims: &Value, now: UnixTime) -> Result<String, SigningError> {
         let current = self.current.load();
-        Ok(current.signing(now).ok_or(Unspecified)?.sign(claims)?)
+        let typ = match self.purpose {
+            KeyPurpose::Internal => internal_token::TYPE,
+            // RFC 9068, 2.1.
+            KeyPurpose::Issuer => "at+jwt",
+        };
+        Ok(current.signing(now).ok_or(Unspecified)?.sign(typ, claims)?)
     }
 
     fn is_due(&self, newest: &SigningKey, now: UnixTime) -> bool {
@@ -196,7 +244,7 @@ impl SigningKeys {
         let signs_from = last.map_or(signs_from, |last| last.max(signs_from));
         let (key, secret) = SigningKey::generate(self.algorithm, now, signs_from)?;
         let sealed = self.sealer.seal(&secret, key.kid())?;
-        self.store.put_signing_key(&stored(&key, sealed), now)?;
+        self.store.put_signing_key(&stored(&key, self.purpose, sealed), now)?;
         tracing::info!(kid = key.kid(), signs_from = signs_from.0, "a new signing key");
         let mut keys = self.current.load().keys.clone();
         keys.push(Arc::new(key));
@@ -207,7 +255,7 @@ impl SigningKeys {
     fn replace_all(&self, now: UnixTime) -> Result<(), SigningError> {
         let (key, secret) = SigningKey::generate(self.algorithm, now, now)?;
         let sealed = self.sealer.seal(&secret, key.kid())?;
-        self.store.replace_signing_keys(&stored(&key, sealed), now)?;
+        self.store.replace_signing_keys(&stored(&key, self.purpose, sealed), now)?;
         tracing::warn!(kid = key.kid(), "a new signing key; all others were dropped");
         self.publish(vec![Arc::new(key)])
     }
@@ -218,7 +266,7 @@ impl SigningKeys {
             return Ok(());
         }
         let mut keys = Vec::new();
-        for key in self.store.signing_keys()? {
+        for key in self.store.signing_keys(self.purpose)? {
             let begun = StoredSigningKey { signs_from: key.signs_from.min(latest), ..key.clone() };
             if begun != key {
                 self.store.put_signing_key(&begun, now)?;
@@ -232,7 +280,7 @@ impl SigningKeys {
     fn forget_old(&self, now: UnixTime) -> Result<(), SigningError> {
         let mut keys = self.current.load().keys.clone();
         let over = |successor: &SigningKey| {
-            later(later(successor.signs_from, LONGEST_OWN_TOKEN), LONGEST_LEEWAY * 2) <= now
+            later(later(successor.signs_from, self.longest), LONGEST_LEEWAY * 2) <= now
         };
         let old = keys.windows(2).take_while(|pair| over(&pair[1])).count();
         if old == 0 {
@@ -251,7 +299,9 @@ impl SigningKeys {
         }
         let public: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
         let key_set = Bytes::from(json!({ "keys": public }).to_string());
-        self.verifier.replace_keys(OWN_ISSUER, &key_set)?;
+        if let Some(verifier) = &self.verifier {
+            verifier.replace_keys(OWN_ISSUER, &key_set)?;
+        }
         self.current.store(Arc::new(Current { keys, key_set }));
         Ok(())
     }
@@ -281,11 +331,12 @@ fn opened(sealer: &Sealer, stored: &StoredSigningKey) -> Result<SigningKey, Sign
     key.ok().filter(|key| key.kid() == stored.kid).ok_or_else(|| SigningError::Sealed(stored.kid.clone()))
 }
 
-fn stored(key: &SigningKey, sealed: Vec<u8>) -> StoredSigningKey {
+fn stored(key: &SigningKey, purpose: KeyPurpose, sealed: Vec<u8>) -> StoredSigningKey {
     StoredSigningKey {
         algorithm: key.algorithm().to_owned(),
         created: key.created,
         kid: key.kid().to_owned(),
+        purpose,
         sealed,
         signs_from: key.signs_from,
     }

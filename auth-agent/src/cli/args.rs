@@ -16,6 +16,7 @@ pub(super) use self::keys::{CreateKey, KeyVerb, RotateKey};
 pub(super) use self::revocation::{OfIssuer, RevocationVerb, RevokeOptions, RevokeVerb};
 use crate::duration;
 use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
+use crate::forward_auth::EXAMPLES;
 use crate::network::parse_network;
 
 const GLOBAL: &str = "Options of every command";
@@ -117,6 +118,9 @@ pub(super) enum Verb {
     /// Show and rotate the keys that the built-in issuer signs with
     #[command(subcommand)]
     SigningKey(SigningKeyVerb),
+    /// Print what to write into another proxy's configuration, so that it asks this agent; needs no running agent
+    #[command(subcommand)]
+    ForwardAuth(ForwardAuthVerb),
     /// Check the configuration, or print an example; needs no running agent
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -296,6 +300,16 @@ pub(super) struct Events {
 
 fn reason(text: &str) -> Result<String, UnknownReason> {
     parse_reasons(text).map(|_| text.to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ForwardAuthVerb {
+    /// Print a commented example
+    Example {
+        /// The proxy
+        #[arg(value_name = "PROXY", value_parser = EXAMPLES.map(|(proxy, _)| proxy))]
+        proxy: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -95,6 +95,7 @@ fn requests(http: &Snapshot) -> String {
         ("handshakes", "delayed", http.handshakes_delayed),
         ("requests", "", http.requests),
         ("forwarded", "", http.forwarded),
+        ("permitted", "", http.permitted),
     ];
     let rows = rows.map(|(name, outcome, count)| [name.to_owned(), outcome.to_owned(), count.to_string()]);
     let rows = rows.into_iter();

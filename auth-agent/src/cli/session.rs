@@ -10,10 +10,12 @@ use http::Method;
 use ipnet::IpNet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::args::{
-    AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, EndConnections, ImportBans,
-    IssuerVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, UpstreamVerb, Verb,
+    AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, EndConnections,
+    ForwardAuthVerb, ImportBans, IssuerVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, UpstreamVerb,
+    Verb,
 };
 use super::client::{self, ClientError, call, call_within};
 use super::{
@@ -24,6 +26,7 @@ use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
 use crate::doctor::{self, Severity};
+use crate::forward_auth::EXAMPLES;
 use crate::handover::READY_WITHIN;
 use crate::kernel;
 use crate::reload::Source;
@@ -130,6 +133,7 @@ impl Session<'_> {
             Verb::Events(wanted) => events::run(self, &wanted),
             Verb::SigningKey(verb) => own_issuer::signing_key(self, &verb),
             Verb::Token(verb) => tokens::run(self, verb),
+            Verb::ForwardAuth(ForwardAuthVerb::Example { proxy }) => self.forward_auth_example(&proxy),
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Diff) => self.get("/v1/config/diff", configuration::diff),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
@@ -153,6 +157,14 @@ impl Session<'_> {
         self.show(&body, |done: &messages::Upgraded| {
             format!("upgraded: {} {} serves, pid {}\n", done.binary, done.version, done.pid)
         })
+    }
+
+    fn forward_auth_example(&mut self, proxy: &str) -> Result<(), Failure> {
+        let example = EXAMPLES.iter().find(|(known, _)| *known == proxy).map_or("", |(_, example)| example);
+        if self.json {
+            return Ok(writeln!(self.out, "{}", json!({ "example": example, "proxy": proxy }))?);
+        }
+        Ok(self.out.write_all(example.as_bytes())?)
     }
 
     fn add_ban(&mut self, AddBan { network, options }: AddBan) -> Result<(), Failure> {

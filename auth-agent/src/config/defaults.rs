@@ -9,9 +9,9 @@ use http::HeaderName;
 
 use super::upstream::{Address, Balance, Ejection, Protocol, Upstream, UpstreamTls};
 use super::{
-    ApiKeys, ByteRate, Control, Forwarding, HttpLimit, IdentityHeaders, Kernel, Limits, PlaintextAnswer,
-    Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens, WhenAgentGone,
-    XdpMode,
+    ApiKeys, ByteRate, Control, Forwarding, HttpLimit, IdentityForm, IdentityHeaders, Kernel, Limits,
+    PlaintextAnswer, Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens,
+    WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -177,6 +177,7 @@ impl Upstream {
             ejection: Ejection { failures: 5, first: SECOND, longest: 30 * SECOND },
             endpoints,
             health_check: None,
+            identity: IdentityForm::default(),
             idle_connections: 128,
             // Before a common server would (Node.js: 5 s), so that few requests meet a connection that the upstream
             // has just given up.

@@ -17,6 +17,8 @@ pub struct Listener {
     pub certificates: Vec<CertificateFiles>,
     /// What clients may show, or have to.
     pub client_certificates: Option<ClientCertificates>,
+    /// Whether every connection starts with a header of the PROXY protocol, from a trusted proxy.
+    pub proxy_protocol: bool,
     /// The oldest TLS that is spoken.
     pub tls_min: TlsVersion,
     /// What becomes of clients that ask for a name that no certificate is for.
@@ -31,6 +33,7 @@ impl Listener {
             address,
             certificates: vec![certificate],
             client_certificates: None,
+            proxy_protocol: false,
             tls_min: TlsVersion::default(),
             unknown_name: UnknownName::default(),
         }

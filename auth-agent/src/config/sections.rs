@@ -4,6 +4,8 @@ mod acme;
 mod authorization_server;
 mod bounds;
 mod earlier;
+mod forward_auth;
+mod internal_token;
 mod issuers;
 pub(super) mod limits;
 mod listeners;
@@ -18,7 +20,7 @@ use self::earlier::Earlier;
 use self::routes::Given;
 use super::defaults::{HOUR, SECOND};
 use super::document::{Checked, Section, wrong};
-use super::{ApiKeys, Config, Control, IdentityHeaders, Kernel, Proxies, Store, Tokens, values};
+use super::{ApiKeys, Config, Control, IdentityHeaders, Kernel, Listener, Proxies, Store, Tokens, values};
 
 /// Reads the whole file.
 pub(super) fn config(mut root: Section<'_>) -> Config {
@@ -28,6 +30,8 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let (names, upstreams) = upstreams::upstreams(&mut root);
     let route_sections = root.required_sections("route", "[[route]] with path, auth and upstream");
     let proxies = proxies(root.section("proxies"));
+    root.check("listener", are_reachable(&listeners, &proxies));
+    let forward_auth = forward_auth::forward_auth(root.section("forward_auth"), &kernel, &listeners);
     let mut issuers = issuers::issuers(&mut root);
     let authorization_server =
         authorization_server::authorization_server(root.section("authorization_server"), &mut issuers);
@@ -40,8 +44,15 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let tokens = tokens(root.section("tokens"));
     let store = store(root.section("store"));
     let control = control(root.section("control"));
-    let identity = identity_headers.names();
-    let identity: Vec<_> = identity.into_iter().chain([&api_keys.header]).collect();
+    let mut identity: Vec<_> = identity_headers.names().into_iter().chain([&api_keys.header]).collect();
+    let internal_token =
+        internal_token::internal_token(root.section("internal_token"), &identity, forward_auth.is_some());
+    identity.extend(internal_token.as_ref().map(|token| &token.header));
+    let told = upstreams.iter().find(|upstream| upstream.identity.has_token());
+    if let (Some(upstream), None) = (told, &internal_token) {
+        let what = format!("\"{}\" is to get a token that there is none of", upstream.name);
+        root.check("upstream", wrong(what, "write [internal_token], or identity = \"headers\""));
+    }
     let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
     let routes = routes::routes(route_sections, &given);
     root.check("route", routes::are_quick_to_find(&routes));
@@ -52,7 +63,9 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         authorization_server,
         classes,
         control,
+        forward_auth,
         identity_headers,
+        internal_token,
         issuers,
         kernel,
         limits,
@@ -147,6 +160,17 @@ fn identity_headers(mut section: Section<'_>, api_keys: &ApiKeys) -> IdentityHea
     };
     section.finish();
     identity_headers
+}
+
+/// A listener that takes connections from trusted proxies only needs some.
+fn are_reachable(listeners: &[Listener], proxies: &Proxies) -> Checked<()> {
+    match listeners.iter().find(|listener| listener.proxy_protocol && proxies.trusted.is_empty()) {
+        Some(listener) => wrong(
+            format!("{} speaks the PROXY protocol, and no proxy is trusted to", listener.address),
+            "name the proxies in [proxies] trusted, or take proxy_protocol out",
+        ),
+        None => Ok(()),
+    }
 }
 
 fn proxies(mut section: Section<'_>) -> Proxies {

@@ -1,6 +1,7 @@
 mod authorization_server;
 mod classes;
 mod key_sources;
+mod routes;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -9,6 +9,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::IdentityForm;
+
 /// `[[upstream]]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Upstream {
@@ -22,6 +24,8 @@ pub struct Upstream {
     pub endpoints: Vec<Address>,
     /// How endpoints are looked after while nobody asks for them.
     pub health_check: Option<HealthCheck>,
+    /// How it is told who sent a request.
+    pub identity: IdentityForm,
     /// Connections that are kept open to one endpoint by one thread for requests to come.
     pub idle_connections: usize,
     /// For how long they are kept.

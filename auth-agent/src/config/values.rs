@@ -1,21 +1,26 @@
 //! Single values: from what TOML says to a closed type, or to what is wrong with it.
 
+mod files;
+mod listener;
+mod place;
 mod route;
 mod token;
 mod upstream;
 mod url;
 
-use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderName;
-use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
+pub(super) use self::files::{absolute_path, local_address, path, socket};
+pub(super) use self::listener::{
+    certificate_name, client_mode, contact, host_name, tls_version, unknown_name,
+};
+pub(super) use self::place::{address, any_network, interface, network, port};
 pub(super) use self::route::{
     Match, auth, exact_path, header_value, host, method, path_match, retried_status, route_path, template,
     upgrade,
@@ -25,14 +30,8 @@ pub(super) use self::upstream::{balance, check_path, endpoint, number, protocol,
 pub(super) use self::url::{https_url, issuer_url};
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::document::{Checked, shown, wrong};
-use super::upstream::is_host_name;
-use super::{
-    CertificateName, Forwarding, PlaintextAnswer, Rate, TlsVersion, UnknownName, WhenAgentGone, XdpMode,
-};
+use super::{Forwarding, IdentityForm, PlaintextAnswer, Rate, WhenAgentGone, XdpMode};
 use crate::duration;
-
-/// Linux's IFNAMSIZ without the final NUL.
-const MAX_INTERFACE_BYTES: usize = 15;
 
 /// Events per second beyond which a single event costs too few nanoseconds to count them exactly.
 const MAX_EVENTS_PER_SECOND: u64 = 10_000_000;
@@ -55,16 +54,6 @@ const RESERVED_HEADERS: [&str; 14] = [
     "x-real-ip",
 ];
 const RESERVED_PREFIXES: [&str; 3] = ["content-", "proxy-", "x-forwarded-"];
-
-/// `"0.0.0.0:443"`
-pub(super) fn address(value: &DeValue<'_>) -> Checked<SocketAddr> {
-    const CURE: &str = "write an address and a port, such as \"0.0.0.0:443\" or \"[::]:443\"";
-    let text = string(value, CURE)?;
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => Ok(address),
-        _ => wrong(format!("\"{}\" is not an address with a port", shown(text)), CURE),
-    }
-}
 
 /// `"ES256"`
 pub(super) fn algorithm(value: &DeValue<'_>) -> Checked<Algorithm> {
@@ -186,36 +175,6 @@ fn written(duration: Duration) -> String {
     }
 }
 
-/// A name that an ACME server can validate on port 443, in lower case.
-pub(super) fn host_name(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a name such as \"api.example.com\"";
-    let text = string(value, CURE)?;
-    if text.starts_with("*.") {
-        return wrong(
-            format!("\"{}\" is a wildcard, which takes DNS records to validate", shown(text)),
-            "write each name, or name a certificate file",
-        );
-    }
-    let is_name =
-        is_host_name(text) && text.contains('.') && !text.contains('_') && text.parse::<IpAddr>().is_err();
-    if is_name {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        wrong(format!("\"{}\" is not a name that a certificate can be got for", shown(text)), CURE)
-    }
-}
-
-/// `"mailto:ops@example.com"`
-pub(super) fn contact(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write \"mailto:\" and an address, such as \"mailto:ops@example.com\"";
-    let text = text(value)?;
-    if text.strip_prefix("mailto:").is_some_and(|address| address.contains('@')) {
-        Ok(text)
-    } else {
-        wrong(format!("\"{}\" is not a contact", shown(&text)), CURE)
-    }
-}
-
 /// A header field that this edge may claim for itself, in lower case.
 pub(super) fn header(value: &DeValue<'_>) -> Checked<HeaderName> {
     const CURE: &str = "write letters, digits and hyphens, such as \"x-auth-subject\"";
@@ -236,21 +195,6 @@ pub(super) fn header(value: &DeValue<'_>) -> Checked<HeaderName> {
     HeaderName::try_from(name).or_else(|_| wrong("a header name that is too long", CURE))
 }
 
-/// `"eth0"`
-pub(super) fn interface(value: &DeValue<'_>) -> Checked<String> {
-    const CURE: &str = "write a name as `ip link` shows it, such as \"eth0\"";
-    let text = string(value, CURE)?;
-    let right = (1..=MAX_INTERFACE_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
-        && text != "."
-        && text != "..";
-    if right {
-        Ok(text.to_owned())
-    } else {
-        wrong(format!("\"{}\" is not an interface name", shown(text)), CURE)
-    }
-}
-
 /// `"auto"`, `"generic"` or `"native"`
 pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
     choice(value, &[("auto", XdpMode::Auto), ("generic", XdpMode::Generic), ("native", XdpMode::Native)])
@@ -258,29 +202,6 @@ pub(super) fn mode(value: &DeValue<'_>) -> Checked<XdpMode> {
 
 pub(super) fn plaintext(value: &DeValue<'_>) -> Checked<PlaintextAnswer> {
     choice(value, &[("drop", PlaintextAnswer::Drop), ("reset", PlaintextAnswer::Reset)])
-}
-
-pub(super) fn certificate_name(value: &DeValue<'_>) -> Checked<CertificateName> {
-    let choices = [
-        ("san-dns", CertificateName::SanDns),
-        ("san-email", CertificateName::SanEmail),
-        ("san-uri", CertificateName::SanUri),
-        ("subject", CertificateName::Subject),
-    ];
-    choice(value, &choices)
-}
-
-/// Whether a client certificate is required, where one is asked for.
-pub(super) fn client_mode(value: &DeValue<'_>) -> Checked<Option<bool>> {
-    choice(value, &[("none", None), ("optional", Some(false)), ("required", Some(true))])
-}
-
-pub(super) fn tls_version(value: &DeValue<'_>) -> Checked<TlsVersion> {
-    choice(value, &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)])
-}
-
-pub(super) fn unknown_name(value: &DeValue<'_>) -> Checked<UnknownName> {
-    choice(value, &[("default", UnknownName::Default), ("refuse", UnknownName::Refuse)])
 }
 
 pub(super) fn when_agent_gone(value: &DeValue<'_>) -> Checked<WhenAgentGone> {
@@ -292,6 +213,14 @@ pub(super) fn forwarding(value: &DeValue<'_>) -> Checked<Forwarding> {
     choice(value, &[("forwarded", Forwarding::Forwarded), ("x-forwarded", Forwarding::XForwarded)])
 }
 
+/// `"headers"`, `"token"` or `"both"`
+pub(super) fn identity_form(value: &DeValue<'_>) -> Checked<IdentityForm> {
+    choice(
+        value,
+        &[("headers", IdentityForm::Headers), ("token", IdentityForm::Token), ("both", IdentityForm::Both)],
+    )
+}
+
 /// A short name that is safe in a log line and a metric label.
 pub(super) fn name(value: &DeValue<'_>) -> Checked<String> {
     const CURE: &str = "write up to 32 letters, digits, - and _";
@@ -299,84 +228,6 @@ pub(super) fn name(value: &DeValue<'_>) -> Checked<String> {
     let right = (1..=32).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if right { Ok(text.to_owned()) } else { wrong(format!("\"{}\" is not a name", shown(text)), CURE) }
-}
-
-/// A CIDR that is not everyone, or a single address.
-pub(super) fn network(value: &DeValue<'_>) -> Checked<IpNet> {
-    match any_network(value)? {
-        network if network.prefix_len() == 0 => {
-            wrong(format!("{network} is everyone"), "name the networks that are to pass")
-        }
-        network => Ok(network),
-    }
-}
-
-/// A CIDR, or a single address.
-pub(super) fn any_network(value: &DeValue<'_>) -> Checked<IpNet> {
-    const CURE: &str = "write a network such as \"10.0.0.0/8\" or \"2001:db8::/32\", or a single address";
-    let text = string(value, CURE)?;
-    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    let Some(network) = parsed else {
-        return wrong(format!("\"{}\" is not a network", shown(text)), CURE);
-    };
-    if network != network.trunc() {
-        return wrong(
-            format!("{network} has bits set beyond its prefix"),
-            format!("write \"{}\", or \"{}\" for that address alone", network.trunc(), network.addr()),
-        );
-    }
-    if let IpNet::V6(ipv6) = network
-        && ipv6.addr().to_ipv4_mapped().is_some()
-    {
-        return wrong(format!("{network} is an IPv4 network in IPv6 clothes"), "write it as IPv4");
-    }
-    Ok(network)
-}
-
-/// A file or folder; a relative one is looked for in `folder`.
-pub(super) fn path(folder: &Path) -> impl Fn(&DeValue<'_>) -> Checked<PathBuf> {
-    move |value| {
-        const CURE: &str = "write a path in quotes";
-        let text = string(value, CURE)?;
-        if text.is_empty() || text.contains('\0') {
-            return wrong(format!("\"{}\" is not a path", shown(text)), CURE);
-        }
-        Ok(folder.join(text))
-    }
-}
-
-/// A path that doesn't depend on where the file lies.
-pub(super) fn absolute_path(value: &DeValue<'_>) -> Checked<PathBuf> {
-    let path = path(Path::new(""))(value)?;
-    if path.is_absolute() {
-        Ok(path)
-    } else {
-        wrong(format!("\"{}\" is not an absolute path", shown(&path.to_string_lossy())), "write it from / on")
-    }
-}
-
-/// The path of a Unix socket, which the kernel keeps short.
-pub(super) fn socket(folder: &Path) -> impl Fn(&DeValue<'_>) -> Checked<PathBuf> {
-    const MAX_BYTES: usize = 107;
-    move |value| {
-        let path = path(folder)(value)?;
-        if path.as_os_str().len() <= MAX_BYTES {
-            Ok(path)
-        } else {
-            wrong(
-                format!("longer than the {MAX_BYTES} bytes that a socket's path may have"),
-                "choose a shorter path",
-            )
-        }
-    }
-}
-
-/// 1 to 65535
-pub(super) fn port(value: &DeValue<'_>) -> Checked<u16> {
-    match integer(value).and_then(|number| u16::try_from(number).ok()).filter(|port| *port != 0) {
-        Some(port) => Ok(port),
-        None => wrong(format!("{} is not a port", described(value)), "write 1 to 65535"),
-    }
 }
 
 /// `"100/min"`; as many at once as in a period.

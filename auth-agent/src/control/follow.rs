@@ -103,6 +103,11 @@ impl Control {
         {
             issuer.keys.read_again()?;
         }
+        if due.signing
+            && let Some(keys) = &self.internal_keys
+        {
+            keys.read_again()?;
+        }
         let ruled = if due.rules { self.apply_rules_locked(now) } else { Ok(()) };
         if !due.banned.is_empty() {
             let holding = self.store.bans(now)?;

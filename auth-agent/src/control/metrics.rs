@@ -27,6 +27,12 @@ fn text(status: &Status, upstreams: &UpstreamList) -> String {
     text.one("requests_total", "counter", "Requests.", http.requests);
     text.one("requests_forwarded_total", "counter", "Requests that an upstream answered.", http.forwarded);
     text.one(
+        "requests_permitted_total",
+        "counter",
+        "Requests that another proxy was told it may forward.",
+        http.permitted,
+    );
+    text.one(
         "handshakes_delayed_total",
         "counter",
         "TLS handshakes that waited for others (sizes.handshakes).",

@@ -232,6 +232,7 @@ impl Desk {
             connections: Arc::clone(&connections),
             counters: Arc::default(),
             edge: Arc::clone(&edge) as _,
+            internal_keys: None,
             issuer: Some(Arc::new(TokenIssuer::new(server, signing))),
             issuers: Arc::clone(&issuers),
             keys: Arc::clone(&keys),

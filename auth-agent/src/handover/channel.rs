@@ -30,6 +30,8 @@ pub enum Message {
     End(String),
     /// Why the new agent can't serve.
     Failed(String),
+    /// With a socket: where proxies ask.
+    ForwardAuth,
     /// The new agent is to serve from now on.
     Go,
     /// Nothing more is handed over.

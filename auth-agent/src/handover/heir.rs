@@ -38,6 +38,8 @@ pub struct Heir {
     channel: Arc<Channel>,
     /// The inode of the control socket's file.
     pub control: Option<u64>,
+    /// What proxies ask by.
+    pub forward_auth: Option<OwnedFd>,
     /// The lock on the pins.
     pub pins: Option<File>,
     /// Sockets that listen.
@@ -57,7 +59,7 @@ impl Heir {
 
     fn receive_by(channel: Channel) -> Result<Self, HeirError> {
         let (channel, sockets) = (Arc::new(channel), Sockets::default());
-        let mut heir = Self { channel, control: None, pins: None, sockets, store: None };
+        let mut heir = Self { channel, control: None, forward_auth: None, pins: None, sockets, store: None };
         loop {
             match heir.channel.receive(None).map_err(HeirError::Other)? {
                 Some((Message::Handed, _)) => return Ok(heir),
@@ -70,6 +72,7 @@ impl Heir {
     fn take(&mut self, message: Message, descriptor: Option<OwnedFd>) -> Result<(), HeirError> {
         match (message, descriptor) {
             (Message::Control(inode), _) => self.control = Some(inode),
+            (Message::ForwardAuth, Some(socket)) => self.forward_auth = Some(socket),
             (Message::Listener(address), Some(socket)) => {
                 let failed = |problem| HeirError::Socket { name: address.to_string(), problem };
                 self.sockets.add(Some(address), TcpListener::from(socket)).map_err(failed)?;

@@ -16,6 +16,7 @@ use super::channel::{Channel, Message};
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::control::{Control, Followed, Held};
+use crate::forward_auth::Heirloom;
 use crate::kernel::Filter;
 use crate::reload::Reloader;
 use crate::serve::Serving;
@@ -130,6 +131,8 @@ pub struct Parts {
     pub control: Arc<Control>,
     /// The kernel half.
     pub filter: Arc<Filter>,
+    /// Where proxies ask, if they do.
+    pub forward_auth: Option<Heirloom>,
     /// The configuration in force.
     pub reloader: Arc<Reloader>,
     /// Listeners and connections.
@@ -223,6 +226,7 @@ impl Upgrader {
                 info!(pid = upgraded.pid, version = upgraded.version, "a new agent serves: draining");
                 service_manager::succeeded_by(upgraded.pid);
                 configuration.give_up();
+                self.parts.forward_auth.iter().for_each(Heirloom::leave);
                 let channel = Arc::new(channel);
                 self.done.send_replace(Some(Succession { channel, followed: held.give_up() }));
                 Ok(upgraded)
@@ -287,7 +291,10 @@ impl Upgrader {
     }
 
     fn give_all(&self, channel: &Channel, config: &Config) -> io::Result<()> {
-        let Parts { filter, serving, store, .. } = &self.parts;
+        let Parts { filter, forward_auth, serving, store, .. } = &self.parts;
+        if let Some(heirloom) = forward_auth {
+            channel.send_with(&Message::ForwardAuth, heirloom.socket())?;
+        }
         serving.each_socket(|address, socket| channel.send_with(&Message::Listener(address), socket))?;
         channel.send_with(&Message::Pins, filter.lock()?)?;
         channel.send_with(&Message::Store, store.lock()?)?;

@@ -8,9 +8,12 @@ use super::Refusal;
 /// The field's value; the error types are those of RFC 9209, 2.3.
 pub(super) fn proxy_status(refusal: &Refusal) -> HeaderValue {
     HeaderValue::from_static(match refusal {
+        Refusal::UpstreamDown { .. } | Refusal::UpstreamUnreachable => {
+            "auth-agent; error=destination_unavailable"
+        }
+        Refusal::UpstreamFull { .. } => "auth-agent; error=connection_limit_reached",
         Refusal::UpstreamInvalid => "auth-agent; error=http_protocol_error",
         Refusal::UpstreamTimeout => "auth-agent; error=http_response_timeout",
-        Refusal::UpstreamUnreachable => "auth-agent; error=destination_unavailable",
         _ if refusal.status().is_server_error() => "auth-agent; error=proxy_internal_error",
         _ if is_policy(refusal) => "auth-agent; error=http_request_denied",
         _ => "auth-agent; error=http_request_error",
@@ -39,6 +42,8 @@ mod tests {
             (Refusal::UpstreamInvalid, "http_protocol_error"),
             (Refusal::UpstreamTimeout, "http_response_timeout"),
             (Refusal::UpstreamUnreachable, "destination_unavailable"),
+            (Refusal::UpstreamDown { retry_after }, "destination_unavailable"),
+            (Refusal::UpstreamFull { retry_after }, "connection_limit_reached"),
             (Refusal::Token(TokenError::KeysUnavailable), "proxy_internal_error"),
             (Refusal::Token(TokenError::Expired), "http_request_denied"),
             (Refusal::CredentialMissing, "http_request_denied"),

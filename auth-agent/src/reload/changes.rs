@@ -19,7 +19,7 @@ pub struct Change {
 }
 
 /// What running agents can change. Everything else is set up once, at the start.
-const CHANGEABLE: [&str; 14] = [
+const CHANGEABLE: [&str; 15] = [
     "acme",
     "api_keys",
     "class",
@@ -30,6 +30,7 @@ const CHANGEABLE: [&str; 14] = [
     "kernel.plaintext_ports",
     "limits",
     "listener",
+    "proxies",
     "route",
     "sizes",
     "timeouts",

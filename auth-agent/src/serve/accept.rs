@@ -67,7 +67,8 @@ fn admit(
     let source = address.ip().to_canonical();
     let counters = shared.gateway.counters();
     counters::count(&counters.connections);
-    match shared.admission.admit(source) {
+    let is_proxy = shared.settings.load().proxied.trusts(source);
+    match if is_proxy { shared.admission.admit_proxy() } else { shared.admission.admit(source) } {
         Ok(slot) => {
             // getsockname(2) does not fail on a socket that was just accepted.
             let Ok(local) = stream.local_addr() else { return };

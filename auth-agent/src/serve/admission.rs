@@ -59,18 +59,40 @@ impl Admission {
     /// Counts a connection from `address` until the slot is dropped. Allowlisted sources pass the limit per
     /// source (promise P11); the one in all protects the process itself.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Full> {
-        let source = limits::aggregate(address, self.ipv6_prefix);
         let mut open = self.lock();
         if open.total >= open.limit {
             return Err(Full::Connections);
         }
+        let source = self.count(&mut open, address)?;
+        open.total += 1;
+        Ok(Slot { admission: Arc::clone(self), source: Some(source), total: 1 })
+    }
+
+    /// Counts a connection from a trusted proxy, which has many clients: the limit per source is not for it.
+    pub(super) fn admit_proxy(self: &Arc<Self>) -> Result<Slot, Full> {
+        let mut open = self.lock();
+        if open.total >= open.limit {
+            return Err(Full::Connections);
+        }
+        open.total += 1;
+        Ok(Slot { admission: Arc::clone(self), source: None, total: 1 })
+    }
+
+    /// Counts the client of a proxy's connection, which has a slot of its own.
+    pub(super) fn admit_behind(self: &Arc<Self>, client: IpAddr) -> Result<Slot, Full> {
+        let source = self.count(&mut self.lock(), client)?;
+        Ok(Slot { admission: Arc::clone(self), source: Some(source), total: 0 })
+    }
+
+    /// The source that a connection from `address` now counts against.
+    fn count(&self, open: &mut Open, address: IpAddr) -> Result<IpAddr, Full> {
+        let source = limits::aggregate(address, self.ipv6_prefix);
         let of_source = open.by_source.get(&source).copied().unwrap_or(0);
         if of_source >= open.limit_per_source && !self.allowlist.contains(address) {
             return Err(Full::ConnectionsPerSource);
         }
         open.by_source.insert(source, of_source + 1);
-        open.total += 1;
-        Ok(Slot { admission: Arc::clone(self), source })
+        Ok(source)
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -82,17 +104,20 @@ impl Admission {
 #[derive(Debug)]
 pub(super) struct Slot {
     admission: Arc<Admission>,
-    source: IpAddr,
+    /// None for a proxy.
+    source: Option<IpAddr>,
+    total: usize,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.admission.lock();
-        open.total -= 1;
-        if let Some(count) = open.by_source.get_mut(&self.source) {
+        open.total -= self.total;
+        let Some(source) = self.source else { return };
+        if let Some(count) = open.by_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
-                open.by_source.remove(&self.source);
+                open.by_source.remove(&source);
             }
         }
     }
@@ -112,6 +137,23 @@ mod tests {
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_proxy_has_as_many_connections_as_its_clients_and_each_of_those_its_own_few() {
+        let admission = admission();
+        let proxied: Vec<_> = (0..4).map(|_| admission.admit_proxy().unwrap()).collect();
+        let client = |last| IpAddr::from([192, 0, 2, last]);
+        let first: Vec<_> = (0..2).map(|_| admission.admit_behind(client(1)).unwrap()).collect();
+        assert_eq!(admission.admit_behind(client(1)).err(), Some(Full::ConnectionsPerSource));
+        assert_eq!(admission.admit(client(1)).err(), Some(Full::ConnectionsPerSource));
+        let _second = admission.admit_behind(client(2)).unwrap();
+        let fifth = admission.admit_proxy().unwrap();
+        assert_eq!(admission.admit_proxy().err(), Some(Full::Connections));
+        drop((first, fifth));
+        assert!(admission.admit(client(1)).is_ok());
+        drop(proxied);
+        assert_eq!(admission.lock().total, 0);
     }
 
     #[test]

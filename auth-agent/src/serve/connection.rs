@@ -1,18 +1,20 @@
 //! One connection: the TLS handshake, then HTTP by what was negotiated, until either side has had enough.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::debug;
 
-use super::admission::Slot;
+use super::admission::{Full, Slot};
 use super::front::Front;
 use super::session::Session;
 use super::socket::Socket;
-use super::{Phase, Shared, http1, http2};
+use super::{Phase, Settings, Shared, http1, http2};
 use crate::connections::{Connection, Entry, Protocol};
+use crate::deadline::Deadline;
 use crate::gateway::Peer;
 use crate::tls::{Accepted, TlsListener};
 
@@ -48,6 +50,11 @@ async fn exchange(
     phase: watch::Receiver<Phase>,
 ) -> Option<&'static str> {
     let settings = shared.settings.load_full();
+    let mut stream = stream;
+    let (source, _slot) = match client(&mut stream, &connection, &settings, shared).await {
+        Ok(client) => client,
+        Err(reason) => return Some(reason),
+    };
     let stream = Socket::new(stream, Arc::clone(&connection));
     // Boxed, as everything that is over before the connection is: this future is as large as its largest state.
     let accepted = tls.accept(stream, settings.timeouts.handshake, shared.gateway.counters());
@@ -59,7 +66,6 @@ async fn exchange(
     let tls = stream.get_ref().1;
     let is_http2 = tls.alpn_protocol() == Some(b"h2");
     connection.speaks(if is_http2 { Protocol::Http2 } else { Protocol::Http1 });
-    let source = connection.peer.ip();
     let server_name = tls.server_name().map(Arc::from);
     let session = Session::new(Peer { connection, server_name, source }, settings, Arc::clone(shared));
     let front = Front::new(stream, Arc::clone(&session.activity));
@@ -68,6 +74,29 @@ async fn exchange(
     } else {
         http1::serve(front, &session, phase).await
     }
+}
+
+/// Whose connection it is, with a slot for a client behind a proxy; or why it is closed.
+async fn client(
+    stream: &mut TcpStream,
+    connection: &Connection,
+    settings: &Settings,
+    shared: &Shared,
+) -> Result<(IpAddr, Option<Slot>), &'static str> {
+    let peer = connection.peer.ip();
+    if !settings.proxied.expects(connection.local) {
+        return Ok((peer, None));
+    }
+    let client = tokio::select! {
+        biased;
+        client = settings.proxied.client(stream, peer) => client?,
+        () = Deadline::after(settings.timeouts.handshake) => return Err("proxy-header-timeout"),
+    };
+    if client == peer {
+        return Ok((peer, None));
+    }
+    let slot = shared.admission.admit_behind(client).map_err(Full::name)?;
+    Ok((client, Some(slot)))
 }
 
 /// The name under which a failed connection is counted; none for a client that just went.

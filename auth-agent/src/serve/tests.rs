@@ -8,6 +8,7 @@ mod edge;
 mod endings;
 mod http2;
 mod http2_upstream;
+mod internal_token;
 mod issuer;
 mod pool;
 mod proxies;

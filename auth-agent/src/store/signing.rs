@@ -1,4 +1,4 @@
-//! The built-in issuer's signing keys in the store; their private halves sealed.
+//! Signing keys in the store; their private halves sealed.
 
 use rusqlite::Transaction;
 use serde_json::{Value, json};
@@ -6,6 +6,24 @@ use serde_json::{Value, json};
 use super::changes::Kind;
 use super::{Problem, Store, StoreError};
 use crate::clock::UnixTime;
+
+/// What a key signs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyPurpose {
+    /// Tokens that tell upstreams who sent a request.
+    Internal,
+    /// Tokens of the built-in issuer.
+    Issuer,
+}
+
+impl KeyPurpose {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Issuer => "issuer",
+        }
+    }
+}
 
 /// A signing key as it is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,6 +34,8 @@ pub struct StoredSigningKey {
     pub created: UnixTime,
     /// Its thumbprint (RFC 7638).
     pub kid: String,
+    /// What it signs.
+    pub purpose: KeyPurpose,
     /// The private key, sealed.
     pub sealed: Vec<u8>,
     /// The first second in which it signs.
@@ -28,11 +48,12 @@ impl Store {
         self.write(|transaction| self.put_one(transaction, key, now))
     }
 
-    /// Forgets all keys and stores this one, or does nothing.
+    /// Forgets all keys of its purpose and stores this one, or does nothing.
     pub fn replace_signing_keys(&self, key: &StoredSigningKey, now: UnixTime) -> Result<(), StoreError> {
         self.write(|transaction| {
-            let mut gone = transaction.prepare("DELETE FROM signing_keys RETURNING kid")?;
-            for kid in gone.query_map([], |row| row.get::<_, String>(0))? {
+            let mut gone =
+                transaction.prepare("DELETE FROM signing_keys WHERE purpose = ?1 RETURNING kid")?;
+            for kid in gone.query_map([key.purpose.name()], |row| row.get::<_, String>(0))? {
                 self.record(transaction, now, Kind::SigningKeyRemove, &json!({ "kid": kid? }), Some(now))?;
             }
             self.put_one(transaction, key, now)
@@ -46,9 +67,10 @@ impl Store {
         now: UnixTime,
     ) -> Result<(), Problem> {
         transaction.execute(
-            "INSERT INTO signing_keys (kid, algorithm, sealed, created, signs_from) VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO signing_keys (kid, algorithm, sealed, created, signs_from, purpose)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (kid) DO UPDATE SET signs_from = excluded.signs_from",
-            (&key.kid, &key.algorithm, &key.sealed, key.created, key.signs_from),
+            (&key.kid, &key.algorithm, &key.sealed, key.created, key.signs_from, key.purpose.name()),
         )?;
         let payload = json!({ "kid": key.kid, "algorithm": key.algorithm, "signs_from": key.signs_from });
         self.record(transaction, now, Kind::SigningKeyPut, &payload, None)
@@ -62,15 +84,17 @@ impl Store {
         })
     }
 
-    /// All signing keys, in the order in which they sign.
-    pub fn signing_keys(&self) -> Result<Vec<StoredSigningKey>, StoreError> {
+    /// All keys of a purpose, in the order in which they sign.
+    pub fn signing_keys(&self, purpose: KeyPurpose) -> Result<Vec<StoredSigningKey>, StoreError> {
         self.read(|connection| {
             let mut query = connection.prepare_cached(
-                "SELECT kid, algorithm, sealed, created, signs_from FROM signing_keys ORDER BY signs_from, seq",
+                "SELECT kid, algorithm, sealed, created, signs_from FROM signing_keys WHERE purpose = ?1
+                 ORDER BY signs_from, seq",
             )?;
-            let rows = query.query_map([], |row| {
+            let rows = query.query_map([purpose.name()], |row| {
                 Ok(StoredSigningKey {
                     kid: row.get(0)?,
+                    purpose,
                     algorithm: row.get(1)?,
                     sealed: row.get(2)?,
                     created: row.get(3)?,

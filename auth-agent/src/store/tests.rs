@@ -172,9 +172,9 @@ fn a_store_that_can_not_be_trusted_is_refused_in_one_line_with_path_and_cure() {
         (
             "a newer schema",
             |dir| {
-                Connection::open(dir.join(DATABASE)).unwrap().pragma_update(None, "user_version", 7).unwrap();
+                Connection::open(dir.join(DATABASE)).unwrap().pragma_update(None, "user_version", 8).unwrap();
             },
-            "schema 7, and this version knows up to 6: start the newer agent",
+            "schema 8, and this version knows up to 7: start the newer agent",
         ),
         (
             "another program's database",

@@ -143,7 +143,8 @@ impl TlsListener {
     pub(super) fn look(&self, now: UnixTime) -> bool {
         let mut shown = self.shown();
         // Each is to be looked at, also behind one that changed.
-        let changed = shown.files.iter_mut().fold(false, |changed, files| files.look(now) || changed);
+        let changes: Vec<_> = shown.files.iter_mut().map(|files| files.look(now)).collect();
+        let changed = changes.contains(&true);
         let trusts_others = self.trust.as_ref().is_some_and(|trust| trust.look(now));
         if changed || trusts_others {
             self.set_up(&shown);

@@ -83,8 +83,8 @@ impl TlsListeners {
 
     /// Reads what changed, and ends the connections whose client certificate is no longer accepted. Blocks.
     pub fn look(&self, connections: &Connections, now: UnixTime) {
-        let changed = self.all().iter().fold(false, |changed, listener| listener.look(now) || changed);
-        if changed {
+        let changes: Vec<_> = self.all().iter().map(|listener| listener.look(now)).collect();
+        if changes.contains(&true) {
             let refused = |certificate: &ClientCertificate| certificate.check(now).is_err();
             let ended = connections.end(|open| open.certificate().is_some_and(refused), End::Revoked);
             if ended > 0 {

@@ -14,10 +14,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::{Map, Value, json};
 use tests::issuer::ALGORITHMS;
-use tests::privilege;
-
-/// Names the folder that `cargo xtask setup` puts the libraries into.
-const FOLDER: &str = "AUTH_INTEROP";
+use tests::libraries::{FOLDER, folder};
 
 const SECRET: &str = "a secret of 64 bytes, as long as the longest hash that is in use";
 
@@ -31,18 +28,7 @@ struct Library {
 
 /// Both libraries, where they are here.
 fn libraries() -> Vec<Library> {
-    let runs = |program| Command::new(program).arg("--version").output().is_ok();
-    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
-        if runs("python3") && runs("node") {
-            privilege::skip(
-                "PyJWT and jose",
-                format!("{FOLDER} is not set, as `cargo xtask test` could not fetch them"),
-            );
-            return Vec::new();
-        }
-        eprintln!("skipped: PyJWT and jose: Python or Node is not installed");
-        return Vec::new();
-    };
+    let Some(folder) = folder("PyJWT and jose") else { return Vec::new() };
     let node = PathBuf::from("node");
     vec![
         Library {

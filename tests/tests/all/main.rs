@@ -5,6 +5,7 @@
 mod acme;
 mod attacks;
 mod bench;
+mod clients;
 mod clock;
 mod confirm;
 mod devices;

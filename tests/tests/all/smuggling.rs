@@ -65,9 +65,11 @@ async fn exchange_all(stage: &Stage, cases: &Arc<Vec<Case>>) -> Result<BTreeMap<
     exchanges.join_all().await.into_iter().collect()
 }
 
-/// The requests that reached the upstream by the case that they are of, each with whether it was whole; and whatever
-/// else did.
-fn heard(recorder: &Recorder) -> (BTreeMap<usize, Vec<(String, bool)>>, Vec<String>) {
+/// A request as the upstream got it, and whether it was whole.
+type Heard = (String, bool);
+
+/// The requests that reached the upstream by the case that they are of; and whatever else did.
+fn heard(recorder: &Recorder) -> (BTreeMap<usize, Vec<Heard>>, Vec<String>) {
     let (mut requests, mut strange) = (BTreeMap::<usize, Vec<_>>::new(), Vec::new());
     for bytes in recorder.take() {
         let mut rest = &bytes[..];
@@ -110,7 +112,7 @@ fn is_clean(request: &str) -> bool {
         && ["smuggled", "x_auth", "x.auth"].iter().all(|foreign| !head.to_lowercase().contains(foreign))
 }
 
-fn wrong(case: &Case, answer: &str, heard: &[(String, bool)]) -> Option<String> {
+fn wrong(case: &Case, answer: &str, heard: &[Heard]) -> Option<String> {
     let whole = heard.iter().filter(|(_, whole)| *whole).count();
     let right = match case.sees {
         Sees::Cut => whole == 0 && heard.len() <= 1,
@@ -118,7 +120,8 @@ fn wrong(case: &Case, answer: &str, heard: &[(String, bool)]) -> Option<String> 
         Sees::One => whole == 1 && heard.len() == 1,
         Sees::OneOrNothing => heard.len() == whole && whole <= 1,
     };
-    let answered = answer.starts_with("HTTP/1.1 200");
+    let last = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(answer);
+    let answered = last.starts_with("HTTP/1.1 200");
     let right = right && (answered == (whole == 1));
     (!right).then(|| {
         format!("{}: {:?}, answered {:?}, heard {heard:?}", case.what, case.sees, answer.lines().next())

@@ -1,4 +1,5 @@
-//! Other people's JWT libraries, for the tests that hold ours against them: PyJWT and jose, each at one version.
+//! Other people's libraries, for the tests that talk to them: PyJWT and jose, a WebSocket library and gRPC, each at one
+//! version.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::process;
 
-const PYTHON: [&str; 2] = ["pyjwt==2.10.1", "cryptography==50.0.2"];
+const PYTHON: [&str; 4] = ["pyjwt==2.10.1", "cryptography==50.0.2", "grpcio==1.85.1", "websockets==17.4"];
 const NODE: &str = "jose@5.9.6";
 
 /// Both are fetched within a minute where there is a network.

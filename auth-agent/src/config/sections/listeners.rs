@@ -36,6 +36,7 @@ fn listener(
         client_certificates::client_certificates(section.section("client_certificates"));
     let tls_min = section.or("tls_min", values::tls_version, Default::default());
     let unknown_name = section.or("unknown_name", values::unknown_name, Default::default());
+    let proxy_protocol = section.or("proxy_protocol", values::boolean, false);
     if let Some(address) = address {
         section.check("address", port_is_free(address.port(), kernel));
         earlier.check(&section, "address", address, overlap);
@@ -46,6 +47,7 @@ fn listener(
         address: address?,
         certificates: certificates?,
         client_certificates,
+        proxy_protocol,
         tls_min,
         unknown_name,
     })
@@ -79,7 +81,7 @@ fn pair(section: &mut Section<'_>) -> Option<CertificateFiles> {
     Some(CertificateFiles { certificate: certificate?, key: key? })
 }
 
-fn port_is_free(port: u16, kernel: &Kernel) -> Checked<()> {
+pub(super) fn port_is_free(port: u16, kernel: &Kernel) -> Checked<()> {
     if kernel.plaintext_ports.contains(&port) {
         wrong(
             format!("{port} is a plaintext port: nothing sent there arrives"),

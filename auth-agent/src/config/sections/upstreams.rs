@@ -36,6 +36,7 @@ fn upstream(section: &mut Section<'_>, default: Upstream) -> Upstream {
         connections: section.or("connections", values::count(1..=1_000_000), default.connections),
         ejection: ejection(section.section("ejection"), default.ejection),
         health_check: health_check(section.section("health_check")),
+        identity: section.or("identity", values::identity_form, default.identity),
         idle_connections: section.or(
             "idle_connections",
             values::number(0..=1_000_000),

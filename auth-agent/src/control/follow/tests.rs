@@ -7,7 +7,7 @@ use crate::control::Standing;
 use crate::control::testing::{Desk, used_by};
 use crate::identity::Method;
 use crate::refusal::Refusal;
-use crate::store::NewKey;
+use crate::store::{KeyPurpose, NewKey};
 use tokio::runtime::Builder;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -87,7 +87,7 @@ fn a_signing_key_that_another_agent_made_is_published_here() {
     let (_, list) = desk.ask("GET", "/v1/signing-keys", "");
     let mut followed = desk.control.followed().unwrap();
     let other = other(&desk);
-    let mut stored = other.signing_keys().unwrap();
+    let mut stored = other.signing_keys(KeyPurpose::Issuer).unwrap();
     stored[0].signs_from = UnixTime(1);
     other.put_signing_key(&stored[0], NOW).unwrap();
     follow_now(&desk, &mut followed);

@@ -49,7 +49,7 @@ fn listeners_certificates_and_store_are_judged() {
         ),
         (
             |facts| {
-                certificate(facts).validity = Err(Unseen::because("the private key does not belong to it"))
+                certificate(facts).validity = Err(Unseen::because("the private key does not belong to it"));
             },
             Problem,
             "certificate",

@@ -54,7 +54,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const SHORT_UNTIL: u64 = 2_000_000_000;
 
 /// Knows the key of the token `rotated` once somebody waited for it, and that of `unknown` never.
-struct FakeVerify {
+#[derive(Default)]
+pub struct FakeVerify {
     came: Arc<AtomicBool>,
     revocations: Arc<Revocations>,
 }
@@ -113,6 +114,8 @@ pub struct Edge {
     pub address: SocketAddr,
     pub connections: Arc<Connections>,
     pub debts: Arc<Fake>,
+    /// What each connection starts with, before TLS.
+    pub prelude: Vec<u8>,
     pub revocations: Arc<Revocations>,
     pub server: JoinHandle<()>,
     pub upstream: Upstream,
@@ -173,6 +176,7 @@ impl Edge {
             address,
             connections,
             debts,
+            prelude: Vec::new(),
             revocations: Arc::default(),
             server,
             upstream,
@@ -225,7 +229,8 @@ impl Edge {
         config.enable_sni = server_name.is_some();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let name = ServerName::try_from(server_name.unwrap_or("localhost").to_owned()).unwrap();
-        let stream = TcpStream::connect(self.address).await?;
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(&self.prelude).await?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
@@ -336,6 +341,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         authorization_server: None,
         classes: vec![],
         control: Control { allow_uids: vec![], socket: PathBuf::new() },
+        forward_auth: None,
         identity_headers: IdentityHeaders {
             issuer: HeaderName::from_static("x-auth-issuer"),
             method: HeaderName::from_static("x-auth-method"),
@@ -344,6 +350,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             tenant: HeaderName::from_static("x-auth-tenant"),
             client: HeaderName::from_static("x-auth-client"),
         },
+        internal_token: None,
         issuers: vec![],
         kernel: Kernel::default(),
         limits: Limits {

@@ -89,3 +89,70 @@ async fn whoever_is_no_trusted_proxy_speaks_for_himself() {
     }
     assert_eq!(edge.debts.of(SOURCE).requests, 10);
 }
+
+/// What a proxy that only passes bytes on says of a connection from this client.
+fn header(client: &str) -> Vec<u8> {
+    let family = if client.contains(':') { "TCP6" } else { "TCP4" };
+    let ours = if client.contains(':') { "::1" } else { "127.0.0.1" };
+    format!("PROXY {family} {client} {ours} 4711 443\r\n").into_bytes()
+}
+
+async fn proxied(connections: usize, trusted: &str) -> Edge {
+    Edge::with(Fake::new(1000, 1000), |config| {
+        config.proxies.trusted = vec![trusted.parse().unwrap()];
+        config.listeners[0].proxy_protocol = true;
+        config.sizes.connections_per_source = connections.try_into().unwrap();
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_client_that_a_proxy_names_before_tls_is_charged_and_told_to_the_upstream() {
+    let mut edge = proxied(100, "127.0.0.1/32").await;
+    for client in [CLIENT, "2001:db8::7"] {
+        for version in VERSIONS {
+            edge.prelude = header(client);
+            // The client can't speak for itself: it is no proxy.
+            let fields = [GOOD, ("x-forwarded-for", "203.0.113.9")];
+            assert_eq!(edge.send(version, request(version, "GET", "/api", &fields, "")).await.status(), 200);
+            assert_eq!(edge.upstream.take()[0].headers["x-forwarded-for"], client);
+        }
+        assert_eq!(edge.debts.of(client.parse().unwrap()).requests, 2);
+    }
+    assert_eq!(edge.debts.of(SOURCE), Charged::default());
+    // LOCAL: the proxy looks after us.
+    edge.prelude = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00".to_vec();
+    let version = Version::HTTP_11;
+    assert_eq!(edge.send(version, request(version, "GET", "/api", &[GOOD], "")).await.status(), 200);
+    assert_eq!(edge.debts.of(SOURCE).requests, 1);
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_has_its_own_few_connections() {
+    let mut edge = proxied(1, "127.0.0.1/32").await;
+    edge.prelude = header("198.51.100.1");
+    let _first = edge.connect(Some("localhost"), &[]).await.unwrap();
+    assert!(edge.connect(Some("localhost"), &[]).await.is_err());
+    edge.closed("connections-per-source", 1).await;
+    edge.prelude = header("198.51.100.2");
+    let _second = edge.connect(Some("localhost"), &[]).await.unwrap();
+}
+
+/// ATTACKS.md, 19.
+#[tokio::test]
+async fn a_header_counts_only_where_it_is_expected_and_from_whom() {
+    let mut edge = proxied(100, "127.0.0.1/32").await;
+    for (count, prelude) in (1..).zip([&b""[..], b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 x y 1 2\r\n"]) {
+        edge.prelude = prelude.to_vec();
+        assert!(edge.connect(Some("localhost"), &[]).await.is_err(), "{prelude:?}");
+        edge.closed("proxy-header-invalid", count).await;
+    }
+    let mut untrusting = proxied(100, "192.0.2.1/32").await;
+    untrusting.prelude = header(CLIENT);
+    assert!(untrusting.connect(Some("localhost"), &[]).await.is_err());
+    untrusting.closed("proxy-untrusted", 1).await;
+    let mut plain = behind_a_proxy(Fake::new(1000, 1000)).await;
+    plain.prelude = header(CLIENT);
+    assert!(plain.connect(Some("localhost"), &[]).await.is_err());
+    plain.closed("handshake-failed", 1).await;
+}

@@ -26,6 +26,9 @@ async fn shown() -> (Authority, Shown) {
     (authority, shown)
 }
 
+/// What is in the certificate's file and in the key's, if that is there, and what is said of it.
+type Broken<'b> = (&'b [u8], Option<&'b [u8]>, &'static str);
+
 fn statuses(shown: &Shown) -> [CertificateStatus; 2] {
     shown.tls.status().try_into().unwrap()
 }
@@ -61,7 +64,7 @@ async fn a_pair_that_can_not_be_used_changes_nothing_and_is_said_until_it_can() 
     authority.write(shown.folder.path(), "b", &["b.example"], &PKCS_ECDSA_P256_SHA256);
     let (new, new_key) = (fs::read(&certificate).unwrap(), fs::read(&key).unwrap());
 
-    let broken: [(&[u8], Option<&[u8]>, &str); 5] = [
+    let broken: [Broken<'_>; 5] = [
         (&new, Some(&old_key), "does not belong to the certificate"),
         (&new[..new.len() / 2], Some(&new_key), "not valid PEM"),
         (b"", Some(&new_key), "holds no certificate"),

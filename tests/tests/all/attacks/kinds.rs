@@ -18,7 +18,7 @@ use crate::http2::GOOD;
 /// What is left open, or goes on, after an attack has begun.
 pub enum Side {
     /// Nobody reads or writes any more.
-    Silent(#[expect(dead_code, reason = "held open")] Box<dyn AsyncWrite>),
+    Silent(#[expect(dead_code, reason = "held open")] Box<dyn AsyncWrite + Send>),
     /// Something is written time and again.
     Trickling(JoinHandle<()>),
 }
@@ -31,12 +31,14 @@ impl Drop for Side {
     }
 }
 
-type Strike = fn(Client) -> Pin<Box<dyn Future<Output = Result<Side>>>>;
+type Strike = fn(Client) -> Pin<Box<dyn Future<Output = Result<Side>> + Send>>;
 
 /// One kind.
 pub struct Kind {
     /// What of `status` counts it.
     pub counter: &'static str,
+    /// What one connection may take, what the kernel keeps for its socket not counted.
+    pub most_kib: u64,
     /// Under this name.
     pub reason: &'static str,
     /// Begins it.
@@ -45,55 +47,58 @@ pub struct Kind {
     pub what: &'static str,
 }
 
-const fn of(what: &'static str, counter: &'static str, reason: &'static str, strike: Strike) -> Kind {
-    Kind { counter, reason, strike, what }
+const fn of(
+    what: &'static str,
+    most_kib: u64,
+    counter: &'static str,
+    reason: &'static str,
+    strike: Strike,
+) -> Kind {
+    Kind { counter, most_kib, reason, strike, what }
 }
 
 /// All.
 pub const KINDS: [Kind; 19] = [
-    of("nothing, not even a handshake", "closed", "handshake-timeout", |client| {
+    of("nothing, not even a handshake", 160, "closed", "handshake-timeout", |client| {
         Box::pin(stalled(client, b""))
     }),
-    of("half a handshake", "closed", "handshake-timeout", |client| {
-        Box::pin(stalled(client, b"\x16\x03\x01\x02\x00\x01"))
+    of("half a handshake", 160, "closed", "handshake-timeout", |client| Box::pin(stalled(client, HELLO))),
+    of("a handshake, then nothing", 160, "closed", "idle", |client| Box::pin(http1(client, b""))),
+    of("half a request", 160, "closed", "headers-timeout", |client| Box::pin(http1(client, HALF))),
+    of("a request that trickles", 160, "closed", "headers-timeout", |client| Box::pin(trickle(client, HALF))),
+    of("a body that stalls", 192, "refusals", "body-timeout", |client| Box::pin(http1(client, POST))),
+    of("an answer that nobody reads", 1_024, "closed", "unread", |client| Box::pin(http1(client, LARGE))),
+    of("HTTP/2, then nothing", 160, "closed", "idle", |client| Box::pin(http2(client, Vec::new()))),
+    of("HTTP/2, half a field block", 160, "closed", "idle", |client| Box::pin(http2(client, half_block()))),
+    of("HTTP/2, a body that stalls", 192, "refusals", "body-timeout", |client| {
+        Box::pin(http2(client, post()))
     }),
-    of("a handshake, then nothing", "closed", "headers-timeout", |client| {
-        Box::pin(http1(client, Vec::new()))
+    // Ten streams each.
+    of("HTTP/2, answers that nobody reads", 2_048, "closed", "unread", |client| {
+        Box::pin(http2(client, larges()))
     }),
-    of("half a request", "closed", "headers-timeout", |client| Box::pin(http1(client, HALF.to_vec()))),
-    of("a request that trickles", "closed", "headers-timeout", |client| {
-        Box::pin(trickle(client, "http/1.1", HALF.to_vec(), b"x"))
+    of("HTTP/2, windows that stay shut", 2_048, "closed", "unread", |client| {
+        Box::pin(settled(client, &[0, 4, 0, 0, 0, 0], larges()))
     }),
-    of("a body that stalls", "refusals", "body-timeout", |client| {
-        Box::pin(http1(client, [POST, b"half"].concat()))
+    of("rapid reset", 160, "closed", "http2-flood", |client| Box::pin(http2(client, rapid_reset()))),
+    of("CONTINUATION without end", 160, "closed", "http2-flood", |client| {
+        Box::pin(http2(client, continuation(0)))
     }),
-    of("an answer that nobody reads", "closed", "unread", |client| Box::pin(http1(client, LARGE.to_vec()))),
-    of("HTTP/2, then nothing", "closed", "idle", |client| Box::pin(http2(client, Vec::new()))),
-    of("HTTP/2, half a field block", "closed", "idle", |client| {
-        Box::pin(http2(client, frame(kind::HEADERS, 0, 1, &block(&GOOD))))
+    of("CONTINUATION of large fields", 160, "closed", "http2-flood", |client| {
+        Box::pin(http2(client, continuation(8_192)))
     }),
-    of("HTTP/2, a body that stalls", "refusals", "body-timeout", |client| Box::pin(http2(client, post()))),
-    of("HTTP/2, answers that nobody reads", "closed", "unread", |client| {
-        Box::pin(http2(client, larges(100)))
+    of("empty DATA without end", 160, "closed", "http2-flood", |client| {
+        Box::pin(http2(client, empty_data()))
     }),
-    of("HTTP/2, windows that stay shut", "closed", "unread", |client| {
-        Box::pin(settled(client, &[0, 4, 0, 0, 0, 0], larges(100)))
-    }),
-    of("rapid reset", "closed", "http2-flood", |client| Box::pin(http2(client, rapid_reset()))),
-    of("CONTINUATION without end", "closed", "http2-flood", |client| {
-        Box::pin(http2(client, continuation(&[])))
-    }),
-    of("CONTINUATION of large fields", "closed", "http2-flood", |client| {
-        Box::pin(http2(client, continuation(&[b'x'; 8_192])))
-    }),
-    of("empty DATA without end", "closed", "http2-flood", |client| Box::pin(http2(client, empty_data()))),
-    of("fields that unpack to a lot", "closed", "http2-flood", |client| Box::pin(http2(client, bomb()))),
-    of("PING without end, unread", "closed", "unread", |client| Box::pin(http2(client, pings()))),
-    of("SETTINGS without end, unread", "closed", "unread", |client| Box::pin(http2(client, settings()))),
+    of("fields that unpack to a lot", 160, "closed", "http2-flood", |client| Box::pin(http2(client, bomb()))),
+    of("PING without end, unread", 512, "closed", "idle", |client| Box::pin(http2(client, pings()))),
+    of("SETTINGS without end, unread", 512, "closed", "idle", |client| Box::pin(http2(client, settings()))),
 ];
 
+const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01";
+
 const HALF: &[u8] = b"GET /open/x HTTP/1.1\r\nHost: localhost:8443\r\nX-A: ";
-const POST: &[u8] = b"POST /open/x HTTP/1.1\r\nHost: localhost:8443\r\nContent-Length: 1000\r\n\r\n";
+const POST: &[u8] = b"POST /open/x HTTP/1.1\r\nHost: localhost:8443\r\nContent-Length: 1000\r\n\r\nhalf";
 const LARGE: &[u8] = b"GET /open/large HTTP/1.1\r\nHost: localhost:8443\r\n\r\n";
 
 /// Nothing that the edge still reads takes this long to send.
@@ -110,10 +115,10 @@ async fn stalled(client: Client, bytes: &'static [u8]) -> Result<Side> {
     Ok(Side::Silent(Box::new(stream)))
 }
 
-async fn send(client: &Client, protocol: &str, bytes: Vec<u8>) -> Result<TlsStream<TcpStream>> {
+async fn send(client: &Client, protocol: &str, bytes: &[u8]) -> Result<TlsStream<TcpStream>> {
     let mut stream = client.handshake(protocol.as_bytes()).await?;
     let sent = async {
-        stream.write_all(&bytes).await?;
+        stream.write_all(bytes).await?;
         stream.flush().await
     };
     // The edge need not read all of it.
@@ -121,7 +126,7 @@ async fn send(client: &Client, protocol: &str, bytes: Vec<u8>) -> Result<TlsStre
     Ok(stream)
 }
 
-async fn http1(client: Client, bytes: Vec<u8>) -> Result<Side> {
+async fn http1(client: Client, bytes: &'static [u8]) -> Result<Side> {
     Ok(Side::Silent(Box::new(send(&client, "http/1.1", bytes).await?)))
 }
 
@@ -132,16 +137,20 @@ async fn http2(client: Client, bytes: Vec<u8>) -> Result<Side> {
 async fn settled(client: Client, settings: &[u8], bytes: Vec<u8>) -> Result<Side> {
     let settings = frame(kind::SETTINGS, 0, 0, settings);
     let bytes = [PREFACE, &settings, &bytes].concat();
-    Ok(Side::Silent(Box::new(send(&client, "h2", bytes).await?)))
+    Ok(Side::Silent(Box::new(send(&client, "h2", &bytes).await?)))
 }
 
-async fn trickle(client: Client, protocol: &str, bytes: Vec<u8>, more: &'static [u8]) -> Result<Side> {
-    let mut stream = send(&client, protocol, bytes).await?;
+async fn trickle(client: Client, bytes: &'static [u8]) -> Result<Side> {
+    let mut stream = send(&client, "http/1.1", bytes).await?;
     Ok(Side::Trickling(tokio::spawn(async move {
-        while stream.write_all(more).await.is_ok() && stream.flush().await.is_ok() {
+        while stream.write_all(b"x").await.is_ok() && stream.flush().await.is_ok() {
             sleep(STEP).await;
         }
     })))
+}
+
+fn half_block() -> Vec<u8> {
+    frame(kind::HEADERS, 0, 1, &block(&GOOD))
 }
 
 fn post() -> Vec<u8> {
@@ -152,12 +161,12 @@ fn post() -> Vec<u8> {
     [head, frame(kind::DATA, 0, 1, b"half")].concat()
 }
 
-/// Requests for long answers, on so many streams.
-fn larges(streams: u32) -> Vec<u8> {
+/// Requests for long answers.
+fn larges() -> Vec<u8> {
     let mut fields = GOOD;
     fields[3].1 = b"/open/large";
     let block = block(&fields);
-    (0..streams).flat_map(|stream| frame(kind::HEADERS, flag::WHOLE, 2 * stream + 1, &block)).collect()
+    (0..10).flat_map(|stream| frame(kind::HEADERS, flag::WHOLE, 2 * stream + 1, &block)).collect()
 }
 
 fn rapid_reset() -> Vec<u8> {
@@ -169,8 +178,9 @@ fn rapid_reset() -> Vec<u8> {
     (0..10_000).flat_map(|stream| pair(2 * stream + 1)).collect()
 }
 
-fn continuation(value: &[u8]) -> Vec<u8> {
-    let more = if value.is_empty() { Vec::new() } else { block(&[(b"x-a", value)]) };
+/// Frames without end, with a field of so many bytes in each.
+fn continuation(bytes: usize) -> Vec<u8> {
+    let more = if bytes == 0 { Vec::new() } else { block(&[(b"x-a", &vec![b'x'; bytes])]) };
     let begin = frame(kind::HEADERS, flag::END_STREAM, 1, &block(&GOOD));
     [begin, frame(kind::CONTINUATION, 0, 1, &more).repeat(1_000)].concat()
 }

@@ -7,9 +7,11 @@ use http::Method;
 use crate::config::document::{Section, wrong};
 use crate::config::{HostPattern, PathPattern, Segment, Template};
 
-/// What earlier routes are for, each with its line.
+/// What earlier routes are for.
 #[derive(Default)]
-pub(super) struct Clashes(HashMap<(Option<HostPattern>, PathPattern), Vec<(Vec<Method>, usize)>>);
+pub(super) struct Clashes(HashMap<(Option<HostPattern>, PathPattern), Vec<MethodsAndLine>>);
+
+type MethodsAndLine = (Vec<Method>, usize);
 
 impl Clashes {
     /// Notes a route that has a host, a path and a method in common with an earlier one. One without methods and one

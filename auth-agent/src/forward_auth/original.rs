@@ -1,0 +1,102 @@
+//! The request that a proxy asks about.
+
+use std::net::IpAddr;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+
+use crate::client_address::parse_address;
+use crate::refusal::Refusal;
+
+/// How a proxy tells which request it asks about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Dialect {
+    /// `/verify/envoy` before the path of the request itself; the client in `X-Real-IP`.
+    Envoy,
+    /// Caddy and Traefik: in `X-Forwarded-Method`, `-Host`, `-Uri` and `-For`.
+    Forwarded,
+    /// As the example has it: in `X-Original-Method`, `-Host` and `-URI`, and `X-Real-IP`.
+    Nginx,
+}
+
+const ENVOY: &str = "/verify/envoy";
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+const X_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-original-host");
+const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+impl Dialect {
+    /// By the path that the proxy asks at, with the target of the request where that is part of it.
+    pub fn of(asking: &Parts) -> Option<(Self, Option<&str>)> {
+        let target = asking.uri.path_and_query()?.as_str();
+        if let Some(original) = target.strip_prefix(ENVOY).filter(|original| original.starts_with('/')) {
+            return Some((Self::Envoy, Some(original)));
+        }
+        match target {
+            "/verify/caddy" | "/verify/traefik" => Some((Self::Forwarded, None)),
+            "/verify/nginx" => Some((Self::Nginx, None)),
+            _ => None,
+        }
+    }
+}
+
+/// The request, and the address of its client. `target` is the request's, where the path holds it.
+///
+/// # Errors
+/// A part of it is missing, there twice, or not what it should be: whatever the proxy does then, it does not forward.
+pub(super) fn request(
+    dialect: Dialect,
+    target: Option<&str>,
+    asking: &Parts,
+) -> Result<(Parts, IpAddr), Refusal> {
+    let sole = |name: &HeaderName| sole(&asking.headers, name);
+    let (method, host, target, client) = match dialect {
+        Dialect::Envoy => {
+            let target = target.ok_or(Refusal::QuestionInvalid)?;
+            (asking.method.clone(), sole(&HOST)?, target, X_REAL_IP)
+        }
+        Dialect::Forwarded => (
+            parsed(sole(&X_FORWARDED_METHOD)?)?,
+            sole(&X_FORWARDED_HOST)?,
+            text(sole(&X_FORWARDED_URI)?)?,
+            X_FORWARDED_FOR,
+        ),
+        Dialect::Nginx => (
+            parsed(sole(&X_ORIGINAL_METHOD)?)?,
+            sole(&X_ORIGINAL_HOST)?,
+            text(sole(&X_ORIGINAL_URI)?)?,
+            X_REAL_IP,
+        ),
+    };
+    let client = parse_address(text(sole(&client)?)?).ok_or(Refusal::ClientAddressInvalid)?;
+    // A target with a scheme says which host it is for, too.
+    let uri = Uri::try_from(target).map_err(|_| Refusal::QuestionInvalid)?;
+    let (mut original, ()) = Request::new(()).into_parts();
+    (original.method, original.uri) = (method, uri);
+    original.headers = asking.headers.clone();
+    original.headers.insert(HOST, host.clone());
+    Ok((original, client))
+}
+
+/// The value of a field that is there exactly once.
+fn sole<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h HeaderValue, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Ok(value),
+        _ => Err(Refusal::QuestionInvalid),
+    }
+}
+
+fn text(value: &HeaderValue) -> Result<&str, Refusal> {
+    value.to_str().map_err(|_| Refusal::QuestionInvalid)
+}
+
+fn parsed(value: &HeaderValue) -> Result<Method, Refusal> {
+    Method::from_bytes(value.as_bytes()).map_err(|_| Refusal::QuestionInvalid)
+}
