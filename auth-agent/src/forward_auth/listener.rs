@@ -256,3 +256,41 @@ impl Server {
 
 /// What proxies add to the fields of a request.
 const EXTRA_HEADERS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::MINIMAL;
+    use tokio::net::TcpStream;
+
+    async fn handed_on(address: LocalAddress, elsewhere: LocalAddress) -> Listener {
+        let socket = match &address {
+            LocalAddress::Socket(address) => TcpListener::bind(address).await.map(Socket::Tcp),
+            LocalAddress::Unix(path) => unix(path).await,
+        };
+        let sizes = Config::parse(MINIMAL, Path::new("/etc/edge.toml")).unwrap().sizes;
+        let old = Listener { sizes, socket: socket.unwrap() };
+        let address = old.address().map_or(address, LocalAddress::Socket);
+        let heirloom = old.heirloom().unwrap();
+        let copy = || heirloom.socket().try_clone_to_owned().unwrap();
+        assert!(!matches!(taken(copy(), &elsewhere), Ok(Some(_))), "another address");
+        let new = taken(copy(), &address).unwrap().unwrap();
+        heirloom.leave();
+        drop((old, heirloom));
+        Listener { sizes, socket: new }
+    }
+
+    #[tokio::test]
+    async fn a_socket_and_its_file_go_over_to_the_next_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ask.sock");
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let elsewhere = LocalAddress::Unix(directory.path().join("other.sock"));
+        let tcp = handed_on(LocalAddress::Socket(any), elsewhere).await;
+        TcpStream::connect(tcp.address().unwrap()).await.unwrap();
+        let unix = handed_on(LocalAddress::Unix(path.clone()), LocalAddress::Socket(any)).await;
+        UnixStream::connect(&path).await.unwrap();
+        drop(unix);
+        assert!(!path.exists(), "the last one removes it");
+    }
+}
