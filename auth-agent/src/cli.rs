@@ -20,6 +20,7 @@ mod pcap;
 mod pending;
 mod render;
 mod revocation;
+mod service;
 mod session;
 mod table;
 #[cfg(test)]

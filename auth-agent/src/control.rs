@@ -10,6 +10,7 @@ mod confirm;
 mod connections;
 mod events;
 mod filter;
+mod follow;
 mod issuer;
 mod issuers;
 mod keys;
@@ -20,17 +21,20 @@ mod problem;
 mod reload;
 mod revocations;
 mod socket;
+mod succession;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod upstreams;
 
 use std::io;
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
@@ -39,8 +43,11 @@ use axum::routing::{delete, get, post};
 use http::Method;
 use ipnet::IpNet;
 
+pub use self::follow::{Followed, follow};
 pub use self::problem::Problem;
 pub use self::socket::{ControlSocket, Peer, SocketError};
+pub use self::succession::Held;
+use self::succession::Standing;
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
 use crate::authorization_server::{SigningKeys, TokenIssuer};
@@ -50,6 +57,7 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
+use crate::handover::{Channel, Upgrader};
 use crate::issuers::Issuers;
 use crate::reload::Reloader;
 use crate::revocation::Revocations;
@@ -106,11 +114,16 @@ pub struct Control {
     issuer: Option<Arc<TokenIssuer>>,
     issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
+    /// While it still has connections.
+    predecessor: ArcSwapOption<Channel>,
     revocations: Arc<Revocations>,
     /// Why the kernel's rules are not those of the store.
     rules_error: Mutex<Option<EdgeError>>,
+    standing: AtomicU8,
     started: UnixTime,
     store: Arc<Store>,
+    /// Held for a round of upkeep.
+    tending: Mutex<()>,
     tls: Arc<TlsListeners>,
     tokens: Arc<Verifier>,
 }
@@ -134,7 +147,7 @@ impl Control {
             tls,
             tokens,
         } = parts;
-        let (changing, rules_error) = Default::default();
+        let (changing, predecessor, rules_error, tending) = Default::default();
         Self {
             acme,
             allowlist,
@@ -147,10 +160,13 @@ impl Control {
             issuer,
             issuers,
             keys,
+            predecessor,
             revocations,
             rules_error,
+            standing: AtomicU8::new(Standing::Acting as u8),
             started,
             store,
+            tending,
             tls,
             tokens,
         }
@@ -182,6 +198,10 @@ impl Control {
     /// # Errors
     /// The first thing that failed; the others were done, or are in the log.
     pub fn upkeep(&self, now: UnixTime) -> Result<Option<Duration>, Problem> {
+        let _tending = self.tending();
+        if self.standing() != Standing::Acting {
+            return Ok(None);
+        }
         let uses = || self.store_some_uses().map(drop).map_err(Problem::from);
         let signing = |issuer: &Arc<TokenIssuer>| issuer.keys.upkeep(now).map_err(Problem::from);
         let internal = |keys: &Arc<SigningKeys>| keys.upkeep(now).map_err(Problem::from);
@@ -283,26 +303,42 @@ impl Control {
     }
 }
 
-/// Serves the control API, and the `reloader`'s where there is one, until `shutdown` comes, and then the requests that are under way.
+/// What the control API offers where an agent runs by a configuration file.
+pub struct Extras {
+    /// Takes the configuration anew.
+    pub reloader: Arc<Reloader>,
+    /// Has another agent take over.
+    pub upgrader: Arc<Upgrader>,
+}
+
+/// Serves the control API, with what there is beside it, until `shutdown` comes, and then the requests that are under way.
 pub async fn serve(
     socket: ControlSocket,
     control: Arc<Control>,
-    reloader: Option<Arc<Reloader>>,
+    extras: Option<Extras>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let configuration = |reloader| {
-        Router::new()
-            .route("/v1/config/diff", get(reload::diff))
-            .route("/v1/config/reload", post(reload::reload))
-            .layer(middleware::from_fn(log))
-            .with_state(reloader)
-    };
-    let configuration = reloader.map_or_else(Router::new, configuration);
-    let service = router(control).merge(configuration).into_make_service_with_connect_info::<Peer>();
+    let service = router(control, extras).into_make_service_with_connect_info::<Peer>();
     axum::serve(socket, service).with_graceful_shutdown(shutdown).await
 }
 
-fn router(control: Arc<Control>) -> Router {
+fn router(control: Arc<Control>, extras: Option<Extras>) -> Router {
+    let extras = extras.map_or_else(Router::new, |Extras { reloader, upgrader }| {
+        let configuration = Router::new()
+            .route("/v1/config/diff", get(reload::diff))
+            .route("/v1/config/reload", post(reload::reload))
+            .with_state(reloader);
+        let upgrade = Router::new().route("/v1/upgrade", post(upgrade::upgrade)).with_state(upgrader);
+        configuration.merge(upgrade)
+    });
+    parts(Arc::clone(&control))
+        .merge(extras)
+        .layer(DefaultBodyLimit::max(body::BODY_BYTES))
+        .layer(middleware::from_fn_with_state(control, succession::refuse_changes))
+        .layer(middleware::from_fn(log))
+}
+
+fn parts(control: Arc<Control>) -> Router {
     Router::new()
         .route("/metrics", get(metrics::metrics))
         .route("/v1/allows", get(allows::list).post(allows::add))
@@ -338,8 +374,6 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/upstreams", get(upstreams::list))
         .fallback(|| async { Problem::Path })
         .method_not_allowed_fallback(|| async { Problem::Method })
-        .layer(DefaultBodyLimit::max(body::BODY_BYTES))
-        .layer(middleware::from_fn(log))
         .with_state(control)
 }
 

@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::{HeaderValue, Response};
 use http_body_util::Full;
 
-pub use self::listener::{BindError, Listener};
+pub use self::listener::{BindError, Heirloom, Listener};
 pub use self::original::Dialect;
 use crate::authorization_server::{CACHED, SigningKeys};
 use crate::clock::Now;

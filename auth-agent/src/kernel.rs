@@ -17,12 +17,14 @@ mod keeper;
 mod links;
 mod memory;
 mod object;
+mod pinned;
 mod pins;
 pub mod place;
 mod report;
 pub mod rules;
 pub mod samples;
 pub mod sources;
+mod succession;
 mod syscall;
 mod values;
 pub mod watch;
@@ -32,7 +34,8 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -47,12 +50,14 @@ pub use budgets::{Budgets, resets};
 pub use classes::Numbers;
 pub use error::FilterError;
 pub use object::{OBJECT, verify};
+pub use pinned::{Pinned, detach, pinned};
 pub use pins::on_bpffs;
+pub(crate) use pins::same_file;
 pub use sources::SourceTable;
 
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{self, WhenAgentGone};
-use crate::edge::{Class, Detached, Rule};
+use crate::edge::{Class, Rule};
 use crate::events::Hub;
 use cells::{Cells, Marks};
 use classes::{ByAddress, DEFAULT_CLASS};
@@ -81,13 +86,15 @@ pub struct Filter {
     heartbeat: Option<Heartbeat>,
     flows: Mutex<Flows>,
     keeper: Arc<Keeper>,
-    _lock: File,
+    lock: File,
     pin_directory: PathBuf,
     ports: Mutex<Array<MapData, Value<Ports>>>,
     /// Until [`Filter::publish_samples`] takes it.
     ring: Mutex<Option<Ring>>,
     rules: Mutex<Rules>,
     sources: SourceTable,
+    /// Another agent has the filter: see [`Filter::step_back`].
+    stepped_back: AtomicBool,
 }
 
 struct Rules {
@@ -114,8 +121,21 @@ impl Filter {
         limits: &config::Limits,
         protected_ports: &[u16],
     ) -> Result<(Self, Unattached), FilterError> {
+        Self::open_with(kernel, limits, protected_ports, None)
+    }
+
+    /// The same, with the lock that an earlier agent handed over.
+    ///
+    /// # Errors
+    /// As [`Filter::open`].
+    pub fn open_with(
+        kernel: &config::Kernel,
+        limits: &config::Limits,
+        protected_ports: &[u16],
+        lock: Option<File>,
+    ) -> Result<(Self, Unattached), FilterError> {
         let pins = Pins::open(&kernel.pin_directory)?;
-        let lock = pins.lock()?;
+        let lock = pins.lock(lock)?;
         pins.refuse_other_namespaces()?;
         let object::Loaded { mut ebpf, shape } = object::load(&pins, kernel, resets(kernel, limits))?;
         warn_of_other_shape(kernel, &shape);
@@ -141,12 +161,13 @@ impl Filter {
             heartbeat,
             flows: Mutex::new(flows),
             keeper: Arc::clone(&keeper),
-            _lock: lock,
+            lock,
             pin_directory: kernel.pin_directory.clone(),
             ports: Mutex::new(ports),
             ring: Mutex::new(Some(ring)),
             rules: Mutex::new(rules),
             sources,
+            stepped_back: AtomicBool::new(false),
         };
         Ok((filter, Unattached(keeper)))
     }
@@ -168,6 +189,9 @@ impl Filter {
     /// # Errors
     /// [`FilterError::Map`].
     pub fn set_ports(&self, kernel: &config::Kernel, protected: &[u16]) -> Result<(), FilterError> {
+        if self.has_stepped_back() {
+            return Ok(());
+        }
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         set_ports(&mut ports, kernel, protected)
     }
@@ -223,6 +247,9 @@ impl Filter {
     pub fn apply_rules(&self, rules: &[Rule]) -> Result<(), FilterError> {
         let mut in_kernel = self.rules();
         self.classes.store(Arc::new(ByAddress::new(rules)));
+        if self.has_stepped_back() {
+            return Ok(());
+        }
         in_kernel.apply(rules)
     }
 
@@ -266,39 +293,6 @@ impl Unattached {
     }
 }
 
-/// Takes the filter off every interface and forgets its maps. Needs no running agent.
-///
-/// # Errors
-/// [`FilterError::Directory`].
-pub fn detach(pin_directory: &Path) -> Result<Detached, FilterError> {
-    let Some(pins) = Pins::existing(pin_directory)? else {
-        return Ok(Detached { interfaces: Vec::new() });
-    };
-    let interfaces = pins.links()?.into_iter().map(|link| link.name).collect();
-    pins.remove()?;
-    Ok(Detached { interfaces })
-}
-
-/// Which filters are pinned in a directory.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Pinned {
-    /// Names of the interfaces in other network namespaces.
-    pub elsewhere: Vec<String>,
-    /// Indexes of the interfaces in this one.
-    pub here: Vec<u32>,
-}
-
-/// Which filters are pinned in this directory.
-///
-/// # Errors
-/// [`FilterError::Directory`].
-pub fn pinned(pin_directory: &Path) -> Result<Pinned, FilterError> {
-    let Some(pins) = Pins::existing(pin_directory)? else { return Ok(Pinned::default()) };
-    let elsewhere = pins.strangers()?.into_iter().filter(pins::Link::holds).map(|link| link.name);
-    let here = pins.own_links()?.iter().map(|link| link.interface().unwrap_or(link.index)).collect();
-    Ok(Pinned { elsewhere: elsewhere.collect(), here })
-}
-
 impl Rules {
     fn open(
         ebpf: &mut aya::Ebpf,
@@ -306,29 +300,39 @@ impl Rules {
         policy: Policy,
         shape: &Shape,
     ) -> Result<Self, FilterError> {
-        let failed = |error: &dyn std::fmt::Display| FilterError::map(layout::RULES, error);
         let trie = LpmTrie::<_, [u8; 16], Value<Entry>>::try_from(object::take(ebpf, layout::RULES)?)
-            .map_err(|error| failed(&error))?;
-        let applied = trie
-            .iter()
-            .map(|entry| {
-                let (key, Value(rule)) = entry.map_err(|error| failed(&error))?;
-                Ok((Prefix { address: u128::from_be_bytes(key.data()), length: key.prefix_len() }, rule))
-            })
-            .collect::<Result<BTreeMap<_, _>, FilterError>>()?;
-        let class_map = object::array::<Numbered>(ebpf, layout::CLASSES)?;
-        let in_use: BTreeSet<u16> = applied.values().map(|entry| entry.class).collect();
-        let numbers = Numbers::from_kernel(in_use, |number| {
-            let class = class_map.get(&number.into(), 0);
+            .map_err(|error| FilterError::map(layout::RULES, error))?;
+        let mut rules = Self {
+            applied: BTreeMap::new(),
+            budgets,
+            cells: Cells::new(shared(ebpf, layout::CELLS, cells::COUNT)?),
+            class_map: object::array(ebpf, layout::CLASSES)?,
+            ipv6_prefix: shape.ipv6_mask.leading_ones() as u8,
+            numbers: Numbers::default(),
+            policy,
+            policy_map: object::array(ebpf, layout::POLICY)?,
+            trie,
+        };
+        rules.read()?;
+        Ok(rules)
+    }
+
+    /// Takes what is in the kernel for what was applied.
+    fn read(&mut self) -> Result<(), FilterError> {
+        let entries = self.trie.iter().map(|entry| {
+            let (key, Value(rule)) = entry.map_err(|error| FilterError::map(layout::RULES, error))?;
+            Ok((Prefix { address: u128::from_be_bytes(key.data()), length: key.prefix_len() }, rule))
+        });
+        self.applied = entries.collect::<Result<_, FilterError>>()?;
+        let in_use: BTreeSet<u16> = self.applied.values().map(|entry| entry.class).collect();
+        self.numbers = Numbers::from_kernel(in_use, |number| {
+            let class = self.class_map.get(&number.into(), 0);
             Ok(class.map_err(|error| FilterError::map(layout::CLASSES, error))?.0)
         })?;
-        let policy_map = object::array::<Policy>(ebpf, layout::POLICY)?;
-        let earlier = policy_map.get(&0, 0).map_err(|error| FilterError::map(layout::POLICY, error))?.0;
-        // Goes on from where an earlier agent stopped, so that no outcome cached then counts as new.
-        let policy = Policy { rules_generation: earlier.rules_generation, ..policy };
-        let cells = Cells::new(shared(ebpf, layout::CELLS, cells::COUNT)?);
-        let ipv6_prefix = shape.ipv6_mask.leading_ones() as u8;
-        Ok(Self { applied, budgets, cells, class_map, ipv6_prefix, numbers, policy, policy_map, trie })
+        let policy = self.policy_map.get(&0, 0).map_err(|error| FilterError::map(layout::POLICY, error))?.0;
+        // Goes on from where another agent stopped, so that no outcome cached then counts as new.
+        self.policy.rules_generation = policy.rules_generation;
+        Ok(())
     }
 
     fn apply(&mut self, rules: &[Rule]) -> Result<(), FilterError> {

@@ -20,6 +20,7 @@ use crate::issuers::{self, Issuers, TrustError};
 use crate::kernel::{Filter, FilterError};
 use crate::proxy::UpstreamTlsError;
 use crate::serve::{ServeError, Serving};
+use crate::service_manager;
 use crate::token::{KeyError, Verifier};
 
 /// Why a configuration was not taken.
@@ -34,6 +35,11 @@ pub enum ReloadError {
     /// An issuer's keys can't be read.
     #[error("nothing has changed: {0}")]
     Keys(#[from] KeyError),
+    /// Another agent has taken over.
+    #[error(
+        "nothing has changed: another agent has taken over from this one; it goes by the file as it found it"
+    )]
+    Replaced,
     /// A listener can't be opened.
     #[error("nothing has changed: {0}")]
     Serve(#[from] ServeError),
@@ -96,6 +102,8 @@ pub struct Parts {
 
 /// Takes the configuration anew.
 pub struct Reloader {
+    /// Held while it changes.
+    changing: Mutex<Owner>,
     current: Mutex<Current>,
     parts: Parts,
     source: Source,
@@ -106,15 +114,38 @@ struct Current {
     text: String,
 }
 
+/// Whose the configuration is to change.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Owner {
+    Other,
+    This,
+}
+
+/// Keeps the configuration as it is, until it is dropped.
+pub struct HeldConfig<'a>(MutexGuard<'a, Owner>);
+
+impl HeldConfig<'_> {
+    /// Has it stay as it is for good: another agent has taken over.
+    pub fn give_up(mut self) {
+        *self.0 = Owner::Other;
+    }
+}
+
 impl Reloader {
     /// For an agent that runs by `config`, whose text this is.
     pub fn new(source: Source, config: Arc<Config>, text: String, parts: Parts) -> Self {
-        Self { current: Mutex::new(Current { config, text }), parts, source }
+        let (changing, current) = (Mutex::new(Owner::This), Mutex::new(Current { config, text }));
+        Self { changing, current, parts, source }
     }
 
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.lock().config)
+    }
+
+    /// Waits until nobody changes it, and has nobody do so.
+    pub fn hold(&self) -> HeldConfig<'_> {
+        HeldConfig(self.changing())
     }
 
     /// What would change.
@@ -131,17 +162,27 @@ impl Reloader {
     /// # Errors
     /// Nothing has changed then.
     pub fn reload(&self) -> Result<Vec<Change>, ReloadError> {
-        let mut current = self.lock();
+        let owner = self.changing();
+        if *owner == Owner::Other {
+            return Err(ReloadError::Replaced);
+        }
+        service_manager::reloading();
+        let done = self.reload_locked();
+        service_manager::ready();
+        done
+    }
+
+    fn reload_locked(&self) -> Result<Vec<Change>, ReloadError> {
         let (config, text) = self.source.load()?;
-        let changes = changes::between(&current.text, &text)?;
+        let changes = changes::between(&self.lock().text, &text)?;
         let fixed = changes.iter().filter(|change| change.needs_start);
         let fixed: Vec<_> = fixed.map(|change| change.field.clone()).collect();
         if !fixed.is_empty() {
             return Err(ReloadError::Start(fixed));
         }
         let config = Arc::new(config);
-        self.change(&current.config, &config)?;
-        *current = Current { config, text };
+        self.change(&self.config(), &config)?;
+        *self.lock() = Current { config, text };
         for Change { field, from, to, .. } in &changes {
             info!(field, from, to, "configuration changed");
         }
@@ -179,6 +220,10 @@ impl Reloader {
         if let Err(error) = self.parts.filter.set_ports(&config.kernel, &ports) {
             tracing::error!(%error, "the filter takes more ports for the agent's than are");
         }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, Owner> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {

@@ -3,64 +3,80 @@
 //! Everything that can be refused is refused before the kernel is touched; the filter is in place before the
 //! first connection is accepted, and stays when the agent ends.
 
+mod debts;
+
+use std::fs::File;
 use std::io::IsTerminal;
-use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use auth_common::gcra::{self, Escalation, Limit};
-use auth_common::table::Line;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing_subscriber::EnvFilter;
 
+use self::debts::Debts;
 use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
-use crate::authenticate::{Guess, Verify};
+use crate::authenticate::Verify;
 use crate::authorization_server::{AuthorizationServer, Sealer, SigningKeys, TokenIssuer};
 use crate::classes::Classes;
-use crate::clock::{Monotonic, Now, Steadiness, UnixTime};
+use crate::clock::{Now, Steadiness, UnixTime};
 use crate::config::Config;
-use crate::control::{self, Control, ControlSocket};
+use crate::control::{self, Control, ControlSocket, Extras, Followed};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
 use crate::forward_auth::{self, ForwardAuth};
 use crate::gateway::Gateway;
 use crate::guesses::Guesses;
+use crate::handover::{self, Channel, Heir, Message, Program, Succession, Upgrader};
 use crate::issuers::Issuers;
+use crate::kernel::Filter;
 use crate::kernel::watch::Watch;
-use crate::kernel::{Budgets, Filter};
-use crate::limits::{Charge, SourceDebts};
 use crate::reload::{self, Reloader, Source};
 use crate::revocation::Revocations;
-use crate::serve::Server;
+use crate::serve::{Server, Sockets};
+use crate::service_manager;
 use crate::store::Store;
 use crate::tls::{Acme, Vault};
 use crate::token::Verifier;
-
-/// How long a source counts as known after it authenticated (promise P16): long enough for a client that
-/// polls every few minutes, short enough that an address that changes hands is a stranger again.
-const KNOWN_FOR: Duration = Duration::from_secs(600);
 
 /// Between two rounds of upkeep, unless a change is due to be undone before: an expired ban is listed no longer than this, and a rule that the kernel
 /// refused is tried again as often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// After the old agent has ended: several looks at the store.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 /// Environment variable that sets what is logged, in the syntax of `tracing_subscriber::EnvFilter`.
 const LOG_VARIABLE: &str = "AUTH_AGENT_LOG";
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT, or until another has taken over from it. With `handover`, it takes over from the
+/// one that started it.
 ///
 /// # Errors
 /// Whatever keeps it from starting; nothing is half started then.
-pub fn run(source: Source) -> Result<()> {
+pub fn run(source: Source, handover: bool) -> Result<()> {
+    let program = Program::current().context("which file is this program in?")?;
+    let heir = if handover { Some(Heir::receive()?) } else { None };
+    let channel = heir.as_ref().map(Heir::channel);
+    let done = start(source, program, heir);
+    if let (Err(error), Some(channel)) = (&done, channel) {
+        // Where nobody hears it, it is in the log all the same.
+        let _ = channel.send(&Message::failed(&format!("{error:#}")));
+    }
+    done
+}
+
+fn start(source: Source, program: Program, heir: Option<Heir>) -> Result<()> {
     let (config, text) = source.load()?;
     log()?;
+    let inheritance = Inheritance::new(heir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(serve(source, Arc::new(config), text));
+    let start = Start { config: Arc::new(config), inheritance, program, source, text };
+    let done = runtime.block_on(serve(start));
     // What is left are tasks of clients that have been told to go.
     runtime.shutdown_background();
     done
@@ -87,13 +103,62 @@ fn filter(wanted: &str) -> Result<EnvFilter> {
     Ok(builder.parse(wanted)?.add_directive(QUIET.parse()?))
 }
 
-async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> {
+/// What an agent starts from.
+struct Start {
+    config: Arc<Config>,
+    inheritance: Inheritance,
+    program: Program,
+    source: Source,
+    text: String,
+}
+
+/// What is there already: from the agent before this one, or from the service manager.
+struct Inheritance {
+    /// To the agent before.
+    channel: Option<Arc<Channel>>,
+    control: Option<u64>,
+    forward_auth: Option<OwnedFd>,
+    pins: Option<File>,
+    sockets: Sockets,
+    store: Option<File>,
+}
+
+impl Inheritance {
+    fn new(heir: Option<Heir>) -> Result<Self> {
+        Ok(match heir {
+            Some(heir) => {
+                let channel = Some(heir.channel());
+                let Heir { control, forward_auth, pins, sockets, store, .. } = heir;
+                Self { channel, control, forward_auth, pins, sockets, store }
+            }
+            None => {
+                let sockets = service_manager::sockets()?;
+                Self { channel: None, control: None, forward_auth: None, pins: None, sockets, store: None }
+            }
+        })
+    }
+
+    /// Opens the listeners that are not there. What the agent before this one listened on and this one does not is closed
+    /// when that one ends.
+    fn open_listeners(&mut self, config: &Config) -> Result<Server> {
+        let server = Server::bind_or_take(config, &mut self.sockets)?;
+        if self.channel.is_none() {
+            service_manager::refuse_unwanted(&self.sockets)?;
+        }
+        self.sockets = Sockets::default();
+        Ok(server)
+    }
+}
+
+async fn serve(start: Start) -> Result<()> {
+    let Start { config, mut inheritance, program, source, text } = start;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let started = UnixTime::now();
-    let (store, keys, sealer, vault) = open_store(&config, started)?;
+    let Opened { followed, keys, sealer, store, vault } =
+        open_store(&config, inheritance.store.take(), started)?;
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations)?;
     let tokens = Arc::new(Verifier::load(&config.issuers, config.sizes.token_bytes.get())?);
@@ -101,12 +166,15 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
     let issuer = token_issuer(&config, sealer, &store, &tokens, started)?;
     let issuers = Issuers::open(&config.issuers, &config.store.directory, Arc::clone(&tokens), started)?;
     let issuers = Arc::new(issuers);
-    let server = Server::bind(&config)?;
-    let asked = forward_auth::Listener::bind(&config).await?;
-    let socket = ControlSocket::bind(&config.control.socket, &config.control.allow_uids).await?;
+    let server = inheritance.open_listeners(&config)?;
+    let handed = inheritance.forward_auth.take();
+    let asked = forward_auth::Listener::bind_or_take(&config, handed).await?;
+    let (path, uids) = (&config.control.socket, &config.control.allow_uids);
+    let mut socket = ControlSocket::succeed(path, uids, inheritance.control).await?;
 
     let ports: Vec<_> = server.addresses()?.iter().map(|address| address.port()).collect();
-    let (filter, unattached) = Filter::open(&config.kernel, &config.limits, &ports)?;
+    let (filter, unattached) =
+        Filter::open_with(&config.kernel, &config.limits, &ports, inheritance.pins.take())?;
     let filter = Arc::new(filter);
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
@@ -123,7 +191,7 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
         issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
         revocations: Arc::clone(&revocations),
-        store,
+        store: Arc::clone(&store),
         tls: server.tls(),
         tokens: Arc::clone(&tokens),
     };
@@ -156,21 +224,24 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
         gateway = gateway.with_internal_tokens(keys);
     }
     let gateway = Arc::new(gateway);
+    let heirloom = asked.as_ref().map(forward_auth::Listener::heirloom).transpose()?;
+    let addresses = server.addresses()?;
+
+    if let Some(channel) = &inheritance.channel {
+        handover::wait_for_go(Arc::clone(channel)).await?;
+    }
+    socket.take_place()?;
+    let tls = server.tls();
+    let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
+    let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
     let (stop_asking, asking_stopped) = oneshot::channel::<()>();
     let asking = asked.map(|listener| {
         let forward_auth = Arc::new(ForwardAuth::new(Arc::clone(&gateway), internal_keys));
         // Either way, it is time.
         tokio::spawn(listener.run(forward_auth, async { drop(asking_stopped.await) }))
     });
-    let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
-    let (stop_control, control_stopped) = oneshot::channel::<()>();
-    let addresses = server.addresses()?;
-
-    let tls = server.tls();
-    let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
     // Challenges come to the listeners.
     let got_certificates = tokio::spawn(acme.keep(tls));
-    tracing::info!(listeners = ?addresses, "serving");
     let parts = reload::Parts {
         control: Arc::clone(&control),
         filter: Arc::clone(&filter),
@@ -181,45 +252,101 @@ async fn serve(source: Source, config: Arc<Config>, text: String) -> Result<()> 
         tokens,
     };
     let reloader = Arc::new(Reloader::new(source, config, text, parts));
-    let control_server =
-        tokio::spawn(control::serve(socket, Arc::clone(&control), Some(Arc::clone(&reloader)), async {
-            // Either way, it is time.
-            let _ = control_stopped.await;
-        }));
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => hang_up(Arc::clone(&reloader)).await,
-        }
+    let parts = handover::Parts {
+        control: Arc::clone(&control),
+        filter: Arc::clone(&filter),
+        forward_auth: heirloom,
+        reloader: Arc::clone(&reloader),
+        serving: Arc::clone(&serving),
+        store: Arc::clone(&store),
+    };
+    let upgrader = Arc::new(Upgrader::new(program, parts));
+    let extras = Extras { reloader: Arc::clone(&reloader), upgrader: Arc::clone(&upgrader) };
+    let (stop_control, control_stopped) = oneshot::channel::<()>();
+    let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), Some(extras), async {
+        // Either way, it is time.
+        let _ = control_stopped.await;
+    }));
+    tracing::info!(listeners = ?addresses, "serving");
+    if let Err(error) = store.note_holder() {
+        tracing::warn!(%error, "who has the store's lock is not written down");
     }
-    tracing::info!("stopping: the filter stays until `auth-agent detach`");
+    match inheritance.channel {
+        Some(channel) => drop(tokio::spawn(outlive(channel, Arc::clone(&control), followed))),
+        None => service_manager::ready(),
+    }
+    let succession = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            _ = hangup.recv() => drop(tokio::spawn(hang_up(Arc::clone(&reloader)))),
+            succession = upgrader.done() => break Some(succession),
+        }
+    };
+    got_certificates.abort();
+    // Where another agent takes over, its control socket is the one; else there is something to see until the end.
+    let stops = (stop_control, stop_asking);
+    let (now, at_the_end) = if succession.is_some() { (Some(stops), None) } else { (None, Some(stops)) };
+    drop(now);
+    let following = succession.map(|Succession { channel, followed }| {
+        filter.end_samples();
+        // The new agent shows the sign of life, and does the upkeep.
+        heartbeat.abort();
+        upkeep.abort();
+        let control = Arc::clone(&control);
+        let obeying = Arc::clone(&control);
+        drop(spawn_blocking(move || handover::obey(&channel, &obeying)));
+        tokio::spawn(control::follow(control, followed))
+    });
+    if following.is_none() {
+        tracing::info!("stopping: the filter stays until `auth-agent detach`");
+        service_manager::stopping();
+        upgrader.give_up();
+    }
     serving.drain(reloader.config().timeouts.drain).await;
-    drop(stop_asking);
+    drop(at_the_end);
     if let Some(asking) = asking {
         asking.await?;
     }
-    drop(stop_control);
-    issuers.end();
-    fresh_certificates.abort();
-    got_certificates.abort();
-    watch.abort();
-    heartbeat.abort();
-    samples.abort();
     filter.end_samples();
-    finish(control, upkeep, control_server).await
+    issuers.end();
+    let tasks = [watch, heartbeat, samples, fresh_certificates, upkeep];
+    tasks.into_iter().chain(following).for_each(|task| task.abort());
+    finish(control, control_server).await
+}
+
+/// Follows the agent before this one until it has ended.
+async fn outlive(channel: Arc<Channel>, control: Arc<Control>, followed: Followed) {
+    control.set_predecessor(Some(Arc::clone(&channel)));
+    let following = tokio::spawn(control::follow(Arc::clone(&control), followed));
+    handover::outlive(channel).await;
+    control.set_predecessor(None);
+    // What it wrote last is seen, too: it wrote it before it ended.
+    tokio::time::sleep(LAST_LOOK).await;
+    following.abort();
+    tracing::info!("the old agent has ended");
+}
+
+struct Opened {
+    /// From before anything was read.
+    followed: Followed,
+    keys: Arc<KeyRing>,
+    sealer: Sealer,
+    store: Arc<Store>,
+    vault: Vault,
 }
 
 /// The store, the ring of the keys in it, what seals signing keys, and where those of certificates are.
-fn open_store(config: &Config, now: UnixTime) -> Result<(Arc<Store>, Arc<KeyRing>, Sealer, Vault)> {
-    let store = Store::open(&config.store.directory, now)?;
+fn open_store(config: &Config, lock: Option<File>, now: UnixTime) -> Result<Opened> {
+    let store = Store::open_with(&config.store.directory, lock, now)?;
+    let followed = Followed::to_now(&store)?;
     let pepper = Pepper::open(&config.store.directory, store.needs_secret()?)?;
     let sealer = Sealer::new(&pepper).context("the crypto library failed")?;
     let vault = Sealer::for_acme(&pepper).context("the crypto library failed")?;
     let vault = Vault::new(&config.store.directory, vault);
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
-    Ok((Arc::new(store), Arc::new(ring), sealer, vault))
+    Ok(Opened { followed, keys: Arc::new(ring), sealer, store: Arc::new(store), vault })
 }
 
 /// What internal tokens are signed with, where upstreams get some.
@@ -292,89 +419,11 @@ async fn publish_samples(filter: Arc<Filter>) {
     }
 }
 
-async fn finish(
-    control: Arc<Control>,
-    upkeep: JoinHandle<()>,
-    control_server: JoinHandle<std::io::Result<()>>,
-) -> Result<()> {
-    upkeep.abort();
+async fn finish(control: Arc<Control>, control_server: JoinHandle<std::io::Result<()>>) -> Result<()> {
     if tokio::time::timeout(UPKEEP, control_server).await.is_err() {
         tracing::warn!("a client of the control socket was cut off");
     }
     spawn_blocking(move || control.store_uses()).await?.context("store when keys were last used")
-}
-
-/// The debts of sources, but for those on the allowlist: they owe nothing (promise P11).
-struct Debts {
-    allowlist: Arc<Allowlist>,
-    filter: Arc<Filter>,
-    guesses: Arc<Guesses>,
-}
-
-impl SourceDebts for Debts {
-    fn auth_failure_debt(&self, source: IpAddr, now: Monotonic) -> Charge {
-        if self.allowlist.contains(source) {
-            return Charge::Within;
-        }
-        let (limit, _) = self.filter.budgets_of(source).auth_failures;
-        charge(self.filter.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)))
-    }
-
-    fn authenticated(&self, source: IpAddr, now: Monotonic) {
-        let until = now.0.saturating_add(KNOWN_FOR.as_nanos() as u64);
-        self.filter.sources().mark_known(source, Monotonic(until));
-    }
-
-    fn charge_auth_failure(&self, source: IpAddr, now: Monotonic) -> Charge {
-        if self.allowlist.contains(source) {
-            return Charge::Within;
-        }
-        self.charge(source, now, |budgets| budgets.auth_failures, |line| &line.auth_failures)
-    }
-
-    fn charge_guess(&self, source: IpAddr, guess: Guess, now: Monotonic) -> Charge {
-        if self.allowlist.contains(source) {
-            return Charge::Within;
-        }
-        self.guesses.charge(guess, now)
-    }
-
-    fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {
-        if self.allowlist.contains(source) {
-            return Charge::Within;
-        }
-        self.charge(source, now, |budgets| budgets.requests, |line| &line.requests)
-    }
-}
-
-impl Debts {
-    /// Charges the source, and, if that has budget left, the IPv6 site that it shares a wider one with.
-    fn charge(
-        &self,
-        source: IpAddr,
-        now: Monotonic,
-        limits: fn(&Budgets) -> (Limit, Escalation),
-        debt: fn(&Line<AtomicU64>) -> &AtomicU64,
-    ) -> Charge {
-        let (budgets, sources) = (self.filter.budgets_of(source), self.filter.sources());
-        let (limit, escalation) = limits(&budgets);
-        let own =
-            sources.charge(source, now, |line| gcra::charge_escalating(debt(line), now.0, limit, escalation));
-        let site = limit.times(budgets.site_factor);
-        charge(match own {
-            gcra::Charge::Over { .. } => own,
-            gcra::Charge::Within => {
-                sources.charge_site(source, now, |line| gcra::charge(debt(line), now.0, site)).unwrap_or(own)
-            }
-        })
-    }
-}
-
-fn charge(charge: gcra::Charge) -> Charge {
-    match charge {
-        gcra::Charge::Over { retry_after } => Charge::Over { retry_after: Duration::from_nanos(retry_after) },
-        gcra::Charge::Within => Charge::Within,
-    }
 }
 
 #[cfg(test)]

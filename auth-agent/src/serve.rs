@@ -36,6 +36,7 @@ mod listen;
 mod proxied;
 mod session;
 mod socket;
+mod sockets;
 mod tunnel;
 mod workers;
 
@@ -44,6 +45,7 @@ use connection::reason_of;
 pub use descriptors::needed as descriptors_needed;
 pub use listen::BindError;
 use proxied::Proxied;
+pub use sockets::{SocketProblem, Sockets};
 use workers::{Places, Workers};
 
 /// Why the public listeners can't be opened.
@@ -72,19 +74,28 @@ pub struct Server {
 struct Open {
     /// As configured.
     address: SocketAddr,
+    /// The same socket, for the agent that comes after this one.
+    heirloom: TcpListener,
     socket: TcpListener,
     tls: Arc<TlsListener>,
 }
 
 impl Open {
-    /// Certificates come first: an address is not taken for what can't be served.
-    fn all(tls: &[Arc<TlsListener>], is_open: impl Fn(SocketAddr) -> bool) -> Result<Vec<Self>, BindError> {
+    fn new(tls: &Arc<TlsListener>, sockets: &mut Sockets) -> Result<Self, BindError> {
+        let address = tls.address();
+        let socket = sockets.take(address).map_or_else(|| listen::bind(address), Ok)?;
+        let heirloom = socket.try_clone().map_err(|source| BindError::Other { address, source })?;
+        Ok(Self { address, heirloom, socket, tls: Arc::clone(tls) })
+    }
+
+    /// Certificates come first: an address is not taken for what can't be served. What is in `sockets` is not opened.
+    fn all(
+        tls: &[Arc<TlsListener>],
+        sockets: &mut Sockets,
+        is_open: impl Fn(SocketAddr) -> bool,
+    ) -> Result<Vec<Self>, BindError> {
         let new = tls.iter().filter(|tls| !is_open(tls.address()));
-        new.map(|tls| {
-            let address = tls.address();
-            Ok(Self { address, socket: listen::bind(address)?, tls: Arc::clone(tls) })
-        })
-        .collect()
+        new.map(|tls| Self::new(tls, sockets)).collect()
     }
 }
 
@@ -94,9 +105,17 @@ impl Server {
     /// # Errors
     /// Of the first that can't be opened.
     pub fn bind(config: &Config) -> Result<Self, ServeError> {
+        Self::bind_or_take(config, &mut Sockets::default())
+    }
+
+    /// The same, but for the listeners that are in `sockets`: those are taken out of there.
+    ///
+    /// # Errors
+    /// Of the first that can't be opened.
+    pub fn bind_or_take(config: &Config, sockets: &mut Sockets) -> Result<Self, ServeError> {
         let tls = TlsListeners::default();
         tls.replace(tls.prepare(config, UnixTime::now())?);
-        let listeners = Open::all(&tls.all(), |_| false)?;
+        let listeners = Open::all(&tls.all(), sockets, |_| false)?;
         let workers =
             config.sizes.workers.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let workers = Workers::start(workers).map_err(ServeError::Workers)?;
@@ -151,6 +170,7 @@ pub struct Serving {
 }
 
 struct Listening {
+    heirloom: TcpListener,
     /// Dropped, it stops.
     _stop: oneshot::Sender<()>,
     tls: Arc<ArcSwap<TlsListener>>,
@@ -170,7 +190,8 @@ impl Serving {
     /// If a listener can't be opened.
     pub fn prepare(&self, config: &Config) -> Result<Prepared, ServeError> {
         let tls = self.tls.prepare(config, UnixTime::now())?;
-        let new = Open::all(&tls, |address| self.lock().contains_key(&address))?;
+        let is_open = |address| self.lock().contains_key(&address);
+        let new = Open::all(&tls, &mut Sockets::default(), is_open)?;
         Ok(Prepared { new, settings: Settings::new(config), tls })
     }
 
@@ -195,7 +216,7 @@ impl Serving {
     }
 
     fn listen(&self, open: Open) {
-        let Open { address, socket, tls } = open;
+        let Open { address, heirloom, socket, tls } = open;
         let Some(seat) = self.shared.places.seat() else { return };
         let (stop, stopped) = oneshot::channel();
         let tls = Arc::new(ArcSwap::new(tls));
@@ -206,15 +227,28 @@ impl Serving {
             self.phase.subscribe(),
             stopped,
         ));
-        self.lock().insert(address, Listening { _stop: stop, tls });
+        self.lock().insert(address, Listening { heirloom, _stop: stop, tls });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Listening>> {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Calls `each` with every listening socket and its address as configured.
+    ///
+    /// # Errors
+    /// The first that `each` returns.
+    pub fn each_socket(
+        &self,
+        mut each: impl FnMut(SocketAddr, &TcpListener) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.lock().iter().try_for_each(|(address, listening)| each(*address, &listening.heirloom))
+    }
+
     /// Stops accepting, lets open requests finish for `limit`, and ends what is left.
     pub async fn drain(&self, limit: Duration) {
+        // With the last copy of a socket, the kernel refuses newcomers.
+        self.lock().clear();
         drain(&self.phase, limit).await;
         self.expiry.abort();
     }

@@ -20,6 +20,7 @@ mod tests;
 mod values;
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -39,8 +40,8 @@ use crate::clock::UnixTime;
 /// The open store. All calls block: keep them off the request path.
 pub struct Store {
     connection: Mutex<Connection>,
-    /// Held, never read: the lock on the directory ends with it.
-    _lock: File,
+    /// Held: the lock on the directory ends with it.
+    lock: File,
     /// This host's name in the change log, made at first start.
     origin: String,
     path: PathBuf,
@@ -49,7 +50,28 @@ pub struct Store {
 impl Store {
     /// Opens the store in `directory`, and makes what is missing of it.
     pub fn open(directory: &Path, now: UnixTime) -> Result<Self, StoreError> {
-        open::open(directory, now)
+        open::open(directory, None, now)
+    }
+
+    /// The same, with the lock that an earlier agent handed over. Both may use the store from then on.
+    pub fn open_with(directory: &Path, lock: Option<File>, now: UnixTime) -> Result<Self, StoreError> {
+        open::open(directory, lock, now)
+    }
+
+    /// Writes down that this process has the lock from now on.
+    ///
+    /// # Errors
+    /// [`Problem::Io`].
+    pub fn note_holder(&self) -> Result<(), StoreError> {
+        open::note_holder(&self.lock).map_err(|problem| self.error(problem))
+    }
+
+    /// The lock on the directory, for another agent.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
     }
 
     /// Runs `change` as one durable transaction, or leaves everything as it was.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::heirs;
 use crate::issuer::{AUDIENCE, ISSUER, Issuer};
 use crate::kernel::PinDirectory;
 use crate::netns::Namespace;
@@ -19,6 +20,9 @@ use crate::system;
 
 /// How long an agent may take to answer on its control socket, and to go when told to.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The agents' log.
+pub const LOG: &str = "agent.log";
 
 /// A file of the setup; where there is one, it is what the agent's host trusts in place of its own authorities.
 pub const HOST_AUTHORITIES: &str = "authorities.pem";
@@ -237,18 +241,45 @@ impl Setup {
     /// # Errors
     /// If it ends instead, with the end of its log.
     pub fn start_with(&self, namespace: &Namespace, options: &[&str]) -> Result<Agent> {
-        let log = self.path("agent.log");
-        let file = File::options().create(true).append(true).open(&log)?;
+        let mut agent = self.spawn(namespace, &[], &[], options)?;
+        self.wait_for(&mut agent)?;
+        Ok(agent)
+    }
+
+    /// Starts the agent inside `namespace` with more environment, by a program that ends in it if one is named, and does not
+    /// wait for it.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn spawn(
+        &self,
+        namespace: &Namespace,
+        environment: &[(&str, &str)],
+        by: &[&str],
+        options: &[&str],
+    ) -> Result<Agent> {
+        let file = File::options().create(true).append(true).open(self.path(LOG))?;
         let program = binary()?;
-        let mut command = namespace.command(&program.to_string_lossy());
-        command.arg("--config").arg(self.path("config.toml")).arg("run").args(options);
+        let program = program.to_string_lossy();
+        let line: Vec<&str> = by.iter().copied().chain([&*program]).collect();
+        let mut command = namespace.command(line[0]);
+        command.args(&line[1..]).arg("--config").arg(self.path("config.toml")).arg("run").args(options);
+        command.envs(environment.iter().copied());
         let authorities = self.path(HOST_AUTHORITIES);
         if authorities.exists() {
             command.env("SSL_CERT_FILE", authorities);
         }
         // nsenter replaces itself by the agent, so this is the agent's own process id.
         let child = command.stdout(file.try_clone()?).stderr(file).spawn().context("nsenter is missing")?;
-        let mut agent = Agent { child };
+        Ok(Agent { child })
+    }
+
+    /// Waits until the agent answers.
+    ///
+    /// # Errors
+    /// If it ends instead, with the end of its log.
+    pub fn wait_for(&self, agent: &mut Agent) -> Result<()> {
+        let log = self.path(LOG);
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = agent.child.try_wait()? {
@@ -257,10 +288,20 @@ impl Setup {
             // Whether anyone listens is asked first, since it takes no process.
             let listens = UnixStream::connect(self.path("control.sock")).is_ok();
             if listens && self.cli(&["status"])?.status.success() {
-                return Ok(agent);
+                return Ok(());
             }
             ensure!(Instant::now() < deadline, "the agent does not answer: {}", tail(&log));
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Agents that took over from others are nobody's children.
+impl Drop for Setup {
+    fn drop(&mut self) {
+        let config = self.path("config.toml");
+        if let Err(error) = heirs::end(&config) {
+            eprintln!("left behind: {error:#}");
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod effort;
 pub mod foreign;
 pub mod frames;
 pub mod guest;
+pub mod heirs;
 pub mod host;
 pub mod http2;
 pub mod issuer;

@@ -36,6 +36,14 @@ pub fn terminate(process: u32) -> io::Result<()> {
     signal(process, libc::SIGTERM)
 }
 
+/// Sends SIGKILL to a process.
+///
+/// # Errors
+/// What the kernel says.
+pub fn kill(process: u32) -> io::Result<()> {
+    signal(process, libc::SIGKILL)
+}
+
 /// Sends SIGHUP to a child that has not been waited for.
 ///
 /// # Errors

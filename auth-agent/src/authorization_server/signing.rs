@@ -159,12 +159,17 @@ impl SigningKeys {
     }
 
     fn begin(self, now: UnixTime) -> Result<Self, SigningError> {
-        let keys = self.store.signing_keys(self.purpose)?;
-        let keys = keys.into_iter().map(|stored| opened(&self.sealer, &stored).map(Arc::new));
-        let keys = keys.collect::<Result<_, _>>()?;
-        self.publish(keys)?;
+        self.read_again()?;
         self.upkeep(now)?;
         Ok(self)
+    }
+
+    /// Goes by what is stored: another agent may have changed it. Blocks.
+    pub fn read_again(&self) -> Result<(), SigningError> {
+        let _changing = self.changing();
+        let keys = self.store.signing_keys(self.purpose)?;
+        let keys = keys.into_iter().map(|stored| opened(&self.sealer, &stored).map(Arc::new));
+        self.publish(keys.collect::<Result<_, _>>()?)
     }
 
     /// To be called every few seconds: makes the next key when it is time, and forgets what nobody needs. Blocks.

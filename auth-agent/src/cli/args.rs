@@ -45,6 +45,22 @@ pub(super) enum Verb {
         /// Take the place of another XDP program that was attached over netlink, as kernel.replace does
         #[arg(long)]
         replace: bool,
+        /// Take over from the agent that started this one; `upgrade` does that
+        #[arg(long, hide = true)]
+        handover: bool,
+    },
+    /// Have a new agent take over from the running one, and no request is dropped
+    ///
+    /// It is started as the running one was, gets its listening sockets, and reads the configuration file anew, so that
+    /// every change takes effect. The old one finishes what is open within timeouts.drain. If the new one can't serve,
+    /// nothing changes.
+    Upgrade {
+        /// The new program [default: the file that the running agent was started from]
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        /// How long it may take to be ready; no change is taken meanwhile, up to 10m [default: 1m]
+        #[arg(long, value_name = "TIME", value_parser = duration::parse_seconds)]
+        within: Option<Duration>,
     },
     /// Print what the running agent counts, as Prometheus reads it
     ///
@@ -115,6 +131,12 @@ pub(super) enum Verb {
         /// An interface to look at; repeat for more [default: kernel.interfaces, else all that are up]
         #[arg(long = "interface", value_name = "IF")]
         interfaces: Vec<String>,
+    },
+    /// Print a unit file for systemd, made for this program and its configuration; needs no running agent
+    Service {
+        /// The .socket unit, which opens the listeners' ports, instead of the .service
+        #[arg(long)]
+        sockets: bool,
     },
     /// Remove the filter from the kernel, with or without a running agent
     Detach {

@@ -16,7 +16,7 @@ use tokio::{runtime, time};
 use crate::control::messages::ProblemDetails;
 
 /// Longer than the store waits for a lock.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// Above the longest list of bans and keys.
 const ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
@@ -39,16 +39,27 @@ pub(super) enum ClientError {
     Refused { body: Bytes, detail: String },
     #[error("can't start the client: {0}")]
     Runtime(io::Error),
-    #[error("the agent at {} did not answer within {} s: look at its log", path.display(), TIMEOUT.as_secs())]
-    Timeout { path: PathBuf },
+    #[error("the agent at {} did not answer within {} s: look at its log", path.display(), patience.as_secs())]
+    Timeout { path: PathBuf, patience: Duration },
 }
 
 /// Sends one request and returns the body of a good answer.
 pub(super) fn call(socket: &Path, method: Method, target: &str, body: Vec<u8>) -> Result<Bytes, ClientError> {
+    call_within(socket, method, target, body, TIMEOUT)
+}
+
+/// The same, where the answer may take that long.
+pub(super) fn call_within(
+    socket: &Path,
+    method: Method,
+    target: &str,
+    body: Vec<u8>,
+    patience: Duration,
+) -> Result<Bytes, ClientError> {
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(ClientError::Runtime)?;
     runtime.block_on(async {
-        in_time(socket, async {
+        in_time(socket, patience, async {
             let response = exchange(socket, method, target, body).await?;
             whole(socket, response).await
         })
@@ -63,15 +74,16 @@ pub(super) async fn open(
     target: &str,
     body: Vec<u8>,
 ) -> Result<Response<Incoming>, ClientError> {
-    in_time(socket, exchange(socket, method, target, body)).await
+    in_time(socket, TIMEOUT, exchange(socket, method, target, body)).await
 }
 
 async fn in_time<T>(
     socket: &Path,
+    patience: Duration,
     answer: impl Future<Output = Result<T, ClientError>>,
 ) -> Result<T, ClientError> {
-    let answer = time::timeout(TIMEOUT, answer).await;
-    answer.unwrap_or_else(|_| Err(ClientError::Timeout { path: socket.to_owned() }))
+    let answer = time::timeout(patience, answer).await;
+    answer.unwrap_or_else(|_| Err(ClientError::Timeout { path: socket.to_owned(), patience }))
 }
 
 /// A good answer, its body not yet read.

@@ -3,6 +3,7 @@
 use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -16,16 +17,17 @@ use super::args::{
     ForwardAuthVerb, ImportBans, IssuerVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, UpstreamVerb,
     Verb,
 };
-use super::client::{ClientError, call};
+use super::client::{self, ClientError, call, call_within};
 use super::{
     Failure, check, configuration, connections, events, issuer, keys, limit, network_list, own_issuer,
-    pending, render, revocation, tokens, upstream,
+    pending, render, revocation, service, tokens, upstream,
 };
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
 use crate::control::messages;
 use crate::doctor::{self, Severity};
 use crate::forward_auth::EXAMPLES;
+use crate::handover::READY_WITHIN;
 use crate::kernel;
 use crate::reload::Source;
 use crate::run;
@@ -48,9 +50,9 @@ impl Session<'_> {
     pub(super) fn run(&mut self, verb: Verb) -> Result<(), Failure> {
         let now = self.now;
         match verb {
-            Verb::Run { replace } => {
+            Verb::Run { handover, replace } => {
                 let source = Source { path: self.config_path().to_owned(), replace };
-                run::run(source).map_err(|error| Failure::new(format!("{error:#}")))
+                run::run(source, handover).map_err(|error| Failure::new(format!("{error:#}")))
             }
             Verb::Metrics => {
                 let body = self.ask(Method::GET, "/metrics", None::<()>)?;
@@ -60,6 +62,7 @@ impl Session<'_> {
                 let body = self.ask(Method::POST, "/v1/config/reload", None::<()>)?;
                 self.show(&body, configuration::reloaded)
             }
+            Verb::Upgrade { binary, within } => self.upgrade(binary, within),
             Verb::Status => self.get("/v1/status", |status| render::status(status, now)),
             Verb::Key(verb) => keys::run(self, verb),
             Verb::Issuer(IssuerVerb::List) => self.get("/v1/issuers", |issuers| issuer::list(issuers, now)),
@@ -134,9 +137,26 @@ impl Session<'_> {
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Diff) => self.get("/v1/config/diff", configuration::diff),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
+            Verb::Service { sockets } => self.service(sockets),
             Verb::Doctor { interfaces } => self.doctor(interfaces),
             Verb::Detach { pin_directory } => self.detach(pin_directory),
         }
+    }
+
+    fn upgrade(&mut self, binary: Option<PathBuf>, within: Option<Duration>) -> Result<(), Failure> {
+        // The agent's directory may be another one than ours.
+        let binary = binary.map(std::path::absolute).transpose()?;
+        let request = messages::Upgrade {
+            binary: binary.map(|binary| binary.display().to_string()),
+            within_seconds: within.map(|within| within.as_secs()),
+        };
+        let body = json_body(Some(request))?;
+        let patience = within.unwrap_or(READY_WITHIN) + client::TIMEOUT;
+        let answer = call_within(&self.socket()?, Method::POST, "/v1/upgrade", body, patience);
+        let body = self.good(answer)?;
+        self.show(&body, |done: &messages::Upgraded| {
+            format!("upgraded: {} {} serves, pid {}\n", done.binary, done.version, done.pid)
+        })
     }
 
     fn forward_auth_example(&mut self, proxy: &str) -> Result<(), Failure> {
@@ -250,6 +270,17 @@ impl Session<'_> {
         }
     }
 
+    fn service(&mut self, sockets: bool) -> Result<(), Failure> {
+        let config = Config::load(self.config_path())?;
+        // What a unit names is named from the root.
+        let path = std::path::absolute(self.config_path())?;
+        let units = service::Units::new(&env::current_exe()?, &path, &config);
+        if self.json {
+            return self.print_json(&units);
+        }
+        Ok(self.out.write_all(units.text(sockets).as_bytes())?)
+    }
+
     fn doctor(&mut self, interfaces: Vec<String>) -> Result<(), Failure> {
         let report = doctor::examine(&doctor::Request {
             config: self.config_path().to_owned(),
@@ -315,8 +346,7 @@ impl Session<'_> {
         target: &str,
         body: Option<impl Serialize>,
     ) -> Result<Bytes, Failure> {
-        let body = body.map_or(Ok(Vec::new()), |body| serde_json::to_vec(&body));
-        let body = body.map_err(|error| Failure::new(error.to_string()))?;
+        let body = json_body(body)?;
         let answer = call(&self.socket()?, method, target, body);
         self.good(answer)
     }
@@ -385,6 +415,11 @@ impl Session<'_> {
         let socket = self.optional_config()?.map(|config| config.control.socket);
         Ok(self.socket.insert(socket.unwrap_or_else(|| DEFAULT_SOCKET.into())).clone())
     }
+}
+
+fn json_body(body: Option<impl Serialize>) -> Result<Vec<u8>, Failure> {
+    let body = body.map_or(Ok(Vec::new()), |body| serde_json::to_vec(&body));
+    body.map_err(|error| Failure::new(error.to_string()))
 }
 
 /// The path of a network in a collection: its slash is not one of the path's.

@@ -80,6 +80,9 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["signing-key", "rotate", "--help"], 0, "for a leaked key"),
         (&["config", "nonsense"], 64, "unrecognized subcommand"),
         (&["doctor", "--help"], 0, "Changes nothing"),
+        (&["upgrade", "--help"], 0, "finishes what is open"),
+        (&["upgrade", "--within", "1"], 64, "like 90s, 10m"),
+        (&["service", "--help"], 0, "--sockets"),
         (&["doctor", "eth0"], 64, "unexpected argument"),
     ];
     for (args, code, words) in table {
@@ -120,6 +123,7 @@ fn without_an_agent_the_verbs_that_need_one_exit_1_and_say_how_to_start_it() {
         &["connection", "list"],
         &["connection", "end", "1"],
         &["events"],
+        &["upgrade", "--binary", "agent"],
     ];
     for socket in [&absent, &stale] {
         let socket = socket.to_str().unwrap();

@@ -46,6 +46,7 @@ pub(super) async fn end(
         }
         (None, Some(source)) => {
             let network = parse_network(source)?;
+            control.end_at_predecessor(network);
             control.connections.list(|connection| network.contains(&connection.peer.ip()))
         }
         _ => return Err(Problem::field("id", "name either the id of a connection, or a source")),

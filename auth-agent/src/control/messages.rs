@@ -74,6 +74,29 @@ pub struct ConfigChanges {
     pub changes: Vec<Change>,
 }
 
+/// `POST /v1/upgrade`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// The new agent's program; absent: the file that this one was started from.
+    #[serde(default)]
+    pub binary: Option<String>,
+    /// How long it may take to be ready, seconds; absent: a minute.
+    #[serde(default)]
+    pub within_seconds: Option<u64>,
+}
+
+/// What came of it.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Upgraded {
+    /// The program that runs now.
+    pub binary: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+}
+
 /// Revocations, those that are over and not yet forgotten included.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RevocationsStatus {

@@ -12,6 +12,7 @@ use crate::api_key::{KeyId, MalformedKeyId, RandomError};
 use crate::authorization_server::SigningError;
 use crate::edge::EdgeError;
 use crate::events::SubscribeError;
+use crate::handover::UpgradeError;
 use crate::issuers::RefreshError;
 use crate::network::NetworkError;
 use crate::reload::ReloadError;
@@ -147,13 +148,16 @@ pub enum Problem {
         /// The caller's user id.
         uid: u32,
     },
+    /// A new agent has taken over.
+    #[error("another agent has taken over from this one: connect to the control socket anew")]
+    Replaced,
     /// Nothing to confirm.
     #[error("no change {0} waits to be confirmed: `auth-agent pending` shows those that do")]
     PendingMissing(String),
     /// No such path.
     #[error(
         "there is no such path: the paths start with /v1/ and are status, keys, issuers, allows, bans, limits, \
-         pending, revocations, connections, sources, events, signing-keys, tokens and detach"
+         pending, revocations, connections, sources, events, signing-keys, tokens, config, upgrade and detach"
     )]
     Path,
     /// No random bytes.
@@ -196,6 +200,9 @@ pub enum Problem {
         /// Which of those that were given.
         number: usize,
     },
+    /// No new agent has taken over.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
 }
 
 fn known_issuers(known: &[String]) -> String {
@@ -262,6 +269,7 @@ impl Problem {
             Self::PendingMissing(_) => "pending-missing",
             Self::Peer { .. } => "peer-refused",
             Self::Random(_) => "random-failed",
+            Self::Replaced => "agent-replaced",
             Self::Refresh(RefreshError::Failed { .. }) => "refresh-failed",
             Self::Refresh(RefreshError::Missing(_)) => "issuer-missing",
             Self::Refresh(RefreshError::Own(_)) => "issuer-own",
@@ -274,6 +282,8 @@ impl Problem {
             Self::SourceInvalid(_) => "source-invalid",
             Self::Store(_) => "store-failed",
             Self::TokenInvalid { .. } => "token-invalid",
+            Self::Upgrade(UpgradeError::UnderWay) => "upgrade-under-way",
+            Self::Upgrade(_) => "upgrade-failed",
         }
     }
 
@@ -316,13 +326,15 @@ impl Problem {
                 problem: store::Problem::KeyKnown(_) | store::Problem::TooMany { .. },
                 ..
             }) => StatusCode::CONFLICT,
+            Self::Replaced | Self::Upgrade(UpgradeError::UnderWay) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Edge(_)
             | Self::FlowsNotDropped { .. }
             | Self::Internal
             | Self::Random(_)
             | Self::RulesPending(_)
             | Self::Signing(_)
-            | Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            | Self::Store(_)
+            | Self::Upgrade(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

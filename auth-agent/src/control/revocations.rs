@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use super::body::SecretBody;
 use super::messages::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use super::problem::Problem;
-use super::{Control, blocking, remark};
+use super::{Control, Standing, blocking, remark};
 use crate::api_key::KeyId;
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{LONGEST_LEEWAY, LONGEST_TOKEN};
@@ -155,10 +155,11 @@ impl Control {
     /// To be called every few seconds with how long the wall clock has been steady: forgets a part of what is over, where
     /// that can be relied on, and has everyone looked for again once the clock was set. Blocks.
     pub fn tidy_revocations(&self, steady: Duration, now: UnixTime) -> Result<(), Problem> {
+        let _tending = self.tending();
         if steady.is_zero() {
             self.revocations.recheck();
         }
-        if steady >= STEADY_FOR {
+        if self.standing() == Standing::Acting && steady >= STEADY_FOR {
             self.store.purge_revocations(now)?;
             self.revocations.purge(now);
         }
@@ -167,7 +168,7 @@ impl Control {
 
     /// Ends what goes on with credentials that are revoked. The kernel comes first, so that nothing of an ended connection
     /// reaches the host; what it can't do, the agent does without.
-    fn end_revoked(&self, now: UnixTime) -> Ended {
+    pub(super) fn end_revoked(&self, now: UnixTime) -> Ended {
         let cut_offs = self.connections.cut_revoked(|identity| self.revocations.is_revoked(identity, now));
         let flows: Vec<Flow> = cut_offs.condemned.iter().map(|connection| connection.flow()).collect();
         if !flows.is_empty() {

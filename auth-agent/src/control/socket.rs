@@ -64,6 +64,8 @@ pub struct ControlSocket {
     guard: Guard,
     listener: UnixListener,
     path: PathBuf,
+    /// Where it is to be.
+    place: Option<PathBuf>,
     /// Inode of our file: a successor may have put its own there.
     inode: u64,
 }
@@ -87,6 +89,42 @@ impl ControlSocket {
         let failed = |action| move |source| SocketError::Io { action, path: path.to_owned(), source };
         make_directory(path, allow_uids).map_err(failed("make the directory of"))?;
         clear_stale(path).await?;
+        Self::make(path, None, allow_uids)
+    }
+
+    /// Listens for a new agent in the place of the one that has the file with inode `old`: beside that file, until
+    /// [`Self::take_place`]. At once in place where that file is another one.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub async fn succeed(path: &Path, allow_uids: &[u32], old: Option<u64>) -> Result<Self, SocketError> {
+        let present = fs::symlink_metadata(path).ok().map(|file| file.ino());
+        if present.is_none() || present != old {
+            return Self::bind(path, allow_uids).await;
+        }
+        let beside = PathBuf::from(format!("{}.next", path.display()));
+        // Of an agent that was killed before it took over.
+        clear_stale(&beside).await?;
+        Self::make(&beside, Some(path), allow_uids)
+    }
+
+    /// Puts the socket's file in its place, over the old agent's.
+    ///
+    /// # Errors
+    /// [`SocketError::Io`].
+    pub fn take_place(&mut self) -> Result<(), SocketError> {
+        let Some(place) = self.place.take() else { return Ok(()) };
+        fs::rename(&self.path, &place).map_err(|source| SocketError::Io {
+            action: "put in its place",
+            path: place.clone(),
+            source,
+        })?;
+        self.path = place;
+        Ok(())
+    }
+
+    fn make(path: &Path, place: Option<&Path>, allow_uids: &[u32]) -> Result<Self, SocketError> {
+        let failed = |action| move |source| SocketError::Io { action, path: path.to_owned(), source };
         let listener = UnixListener::bind(path).map_err(failed("make"))?;
         // Other users can only be let in by the socket's mode; whom of them, the peer's uid decides.
         let mode = if allow_uids.is_empty() { 0o600 } else { 0o666 };
@@ -95,7 +133,7 @@ impl ControlSocket {
         let own_uid = own_uid().map_err(failed("learn the user of"))?;
         let allow_uids = allow_uids.iter().copied().chain([0, own_uid]).collect();
         let guard = Guard { allow_uids, refusals: Arc::new(Semaphore::new(REFUSALS)) };
-        Ok(Self { guard, inode, listener, path: path.to_owned() })
+        Ok(Self { guard, inode, listener, path: path.to_owned(), place: place.map(Path::to_owned) })
     }
 }
 

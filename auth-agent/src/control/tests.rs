@@ -4,7 +4,7 @@ mod limits;
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -418,6 +418,35 @@ fn an_agent_leaves_the_socket_of_its_successor_alone() {
     let _new = UnixListener::bind(&path).unwrap();
     drop(old);
     assert!(path.exists());
+}
+
+#[test]
+fn a_successors_socket_lies_beside_the_old_one_until_it_takes_its_place() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let beside = directory.path().join("control.sock.next");
+    let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino();
+    let succeed = |old| runtime.block_on(ControlSocket::succeed(&path, &[], old));
+    let old = runtime.block_on(ControlSocket::bind(&path, &[])).unwrap();
+    let old_inode = inode(&path);
+    assert!(succeed(None).is_err() && succeed(Some(old_inode + 1)).is_err(), "somebody else's, who lives");
+
+    drop(succeed(Some(old_inode)).unwrap());
+    assert!(inode(&path) == old_inode && !beside.exists(), "a new agent that failed leaves nothing");
+    // One that was killed leaves its file.
+    drop(UnixListener::bind(&beside).unwrap());
+    let mut new = succeed(Some(old_inode)).unwrap();
+    assert_eq!(inode(&path), old_inode);
+    new.take_place().unwrap();
+    assert!(inode(&path) != old_inode && !beside.exists());
+    drop(old);
+    assert!(path.exists(), "the old agent leaves it alone");
+    drop(new);
+    assert!(!path.exists());
+    let mut first = succeed(None).unwrap();
+    first.take_place().unwrap();
+    assert!(path.exists(), "where there was none, at once in place");
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::fs::{self, Permissions};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use http::Request;
@@ -51,17 +53,47 @@ pub struct Listener {
 
 enum Socket {
     Tcp(TcpListener),
-    Unix { _file: File, listener: UnixListener },
+    Unix { file: File, listener: UnixListener },
 }
 
 /// The file of a Unix socket; removed with it, unless a successor has put its own there.
 struct File {
     inode: u64,
+    /// It is a successor's.
+    left: Arc<AtomicBool>,
     path: PathBuf,
+}
+
+impl File {
+    fn of(path: &Path) -> io::Result<Self> {
+        let inode = fs::symlink_metadata(path)?.ino();
+        Ok(Self { inode, left: Arc::default(), path: path.to_owned() })
+    }
+}
+
+/// The same socket, for the agent that comes after this one.
+pub struct Heirloom {
+    left: Arc<AtomicBool>,
+    socket: OwnedFd,
+}
+
+impl Heirloom {
+    /// The socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Leaves the socket's file to the other agent.
+    pub fn leave(&self) {
+        self.left.store(true, SeqCst);
+    }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
+        if self.left.load(SeqCst) {
+            return;
+        }
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
             // If it stays, the next start finds it stale.
             let _ = fs::remove_file(&self.path);
@@ -75,13 +107,35 @@ impl Listener {
     /// # Errors
     /// The address is taken, or may not be used.
     pub async fn bind(config: &Config) -> Result<Option<Self>, BindError> {
+        Self::bind_or_take(config, None).await
+    }
+
+    /// The same with the socket that an earlier agent handed over, where that listens there.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub async fn bind_or_take(config: &Config, handed: Option<OwnedFd>) -> Result<Option<Self>, BindError> {
         let Some(forward_auth) = &config.forward_auth else { return Ok(None) };
-        let socket = match &forward_auth.listen {
-            LocalAddress::Socket(address) => TcpListener::bind(address).await.map(Socket::Tcp),
-            LocalAddress::Unix(path) => unix(path).await,
+        let handed = handed.and_then(|handed| taken(handed, &forward_auth.listen).ok().flatten());
+        let socket = match (handed, &forward_auth.listen) {
+            (Some(socket), _) => Ok(socket),
+            (None, LocalAddress::Socket(address)) => TcpListener::bind(address).await.map(Socket::Tcp),
+            (None, LocalAddress::Unix(path)) => unix(path).await,
         };
         let failed = |source| BindError { address: forward_auth.listen.clone(), source };
         Ok(Some(Self { sizes: config.sizes, socket: socket.map_err(failed)? }))
+    }
+
+    /// The same socket, for the agent that comes after this one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn heirloom(&self) -> io::Result<Heirloom> {
+        let (socket, left) = match &self.socket {
+            Socket::Tcp(listener) => (listener.as_fd(), Arc::default()),
+            Socket::Unix { file, listener } => (listener.as_fd(), Arc::clone(&file.left)),
+        };
+        Ok(Heirloom { left, socket: socket.try_clone_to_owned()? })
     }
 
     /// The address, of a TCP listener.
@@ -120,8 +174,30 @@ async fn unix(path: &Path) -> io::Result<Socket> {
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o666))?;
-    let inode = fs::symlink_metadata(path)?.ino();
-    Ok(Socket::Unix { _file: File { inode, path: path.to_owned() }, listener })
+    Ok(Socket::Unix { file: File::of(path)?, listener })
+}
+
+/// A socket that listens there already; nothing where it is another one.
+fn taken(handed: OwnedFd, address: &LocalAddress) -> io::Result<Option<Socket>> {
+    match address {
+        LocalAddress::Socket(address) => {
+            let listener = std::net::TcpListener::from(handed);
+            if listener.local_addr()? != *address {
+                return Ok(None);
+            }
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener).map(|listener| Some(Socket::Tcp(listener)))
+        }
+        LocalAddress::Unix(path) => {
+            let listener = std::os::unix::net::UnixListener::from(handed);
+            if listener.local_addr()?.as_pathname() != Some(path) {
+                return Ok(None);
+            }
+            listener.set_nonblocking(true)?;
+            let (file, listener) = (File::of(path)?, UnixListener::from_std(listener)?);
+            Ok(Some(Socket::Unix { file, listener }))
+        }
+    }
 }
 
 struct Server {
@@ -180,3 +256,41 @@ impl Server {
 
 /// What proxies add to the fields of a request.
 const EXTRA_HEADERS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::MINIMAL;
+    use tokio::net::TcpStream;
+
+    async fn handed_on(address: LocalAddress, elsewhere: LocalAddress) -> Listener {
+        let socket = match &address {
+            LocalAddress::Socket(address) => TcpListener::bind(address).await.map(Socket::Tcp),
+            LocalAddress::Unix(path) => unix(path).await,
+        };
+        let sizes = Config::parse(MINIMAL, Path::new("/etc/edge.toml")).unwrap().sizes;
+        let old = Listener { sizes, socket: socket.unwrap() };
+        let address = old.address().map_or(address, LocalAddress::Socket);
+        let heirloom = old.heirloom().unwrap();
+        let copy = || heirloom.socket().try_clone_to_owned().unwrap();
+        assert!(!matches!(taken(copy(), &elsewhere), Ok(Some(_))), "another address");
+        let new = taken(copy(), &address).unwrap().unwrap();
+        heirloom.leave();
+        drop((old, heirloom));
+        Listener { sizes, socket: new }
+    }
+
+    #[tokio::test]
+    async fn a_socket_and_its_file_go_over_to_the_next_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ask.sock");
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let elsewhere = LocalAddress::Unix(directory.path().join("other.sock"));
+        let tcp = handed_on(LocalAddress::Socket(any), elsewhere).await;
+        TcpStream::connect(tcp.address().unwrap()).await.unwrap();
+        let unix = handed_on(LocalAddress::Unix(path.clone()), LocalAddress::Socket(any)).await;
+        UnixStream::connect(&path).await.unwrap();
+        drop(unix);
+        assert!(!path.exists(), "the last one removes it");
+    }
+}

@@ -121,6 +121,9 @@ impl Filter {
     /// # Errors
     /// [`FilterError::Map`].
     pub fn revoke_flows(&self, flows: &[edge::Flow], until: Monotonic) -> Result<usize, FilterError> {
+        if self.has_stepped_back() {
+            return Ok(0);
+        }
         let mut held = self.flows();
         let revoked = held.revoke(flows, until, Monotonic::now());
         // Even after a failure: what is held is to be looked up.

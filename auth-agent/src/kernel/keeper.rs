@@ -23,6 +23,8 @@ struct State {
     /// The operator took the filter off: it stays off until the next start.
     detached: bool,
     hand: Hand,
+    /// Another agent looks after the interfaces.
+    resting: bool,
     wanted: Vec<Wanted>,
 }
 
@@ -53,7 +55,7 @@ impl Keeper {
         };
         let must = kernel.interfaces.iter().map(wanted(false));
         let wanted = must.chain(kernel.hotplug.iter().map(wanted(true))).collect();
-        Self(Mutex::new(State { detached: false, hand, wanted }))
+        Self(Mutex::new(State { detached: false, hand, resting: false, wanted }))
     }
 
     /// Puts the program on every interface that is there: links of an earlier agent get it in one step, without a
@@ -86,7 +88,7 @@ impl Keeper {
     /// Mends whatever differs, and logs it; what can't be mended is logged once, and tried again the next time.
     pub fn reconcile(&self) {
         let mut state = self.state();
-        if state.detached {
+        if state.detached || state.resting {
             return;
         }
         let State { hand, wanted, .. } = &mut *state;
@@ -100,6 +102,11 @@ impl Keeper {
         if let Err(error) = state.let_go() {
             tracing::warn!(%error, "an interface that is no longer wanted is still filtered");
         }
+    }
+
+    /// Mends nothing from now on, or again whatever differs.
+    pub fn rest(&self, resting: bool) {
+        self.state().resting = resting;
     }
 
     /// Whether a change of this link may be one of ours. Does not wait: while somebody works on them, it may.

@@ -84,12 +84,17 @@ impl Pins {
     }
 
     /// Takes the pins for this process, for as long as the file is open: of two agents that share maps, each
-    /// would undo what the other does.
+    /// would undo what the other does. An earlier agent may have handed its lock over.
     ///
     /// # Errors
     /// [`FilterError::InUse`], [`FilterError::Directory`].
-    pub fn lock(&self) -> Result<File, FilterError> {
+    pub fn lock(&self, handed: Option<File>) -> Result<File, FilterError> {
         let directory = File::open(&self.root).map_err(at(&self.root))?;
+        if let Some(handed) = handed
+            && same_file(&handed, &directory).map_err(at(&self.root))?
+        {
+            return Ok(handed);
+        }
         match directory.try_lock() {
             Ok(()) => Ok(directory),
             Err(TryLockError::Error(error)) => Err(at(&self.root)(error)),
@@ -228,6 +233,12 @@ impl Link {
         }
         fs::rename(&self.path, &path).map_err(at(&path))
     }
+}
+
+/// Whether both are one file.
+pub(crate) fn same_file(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 fn file_name(namespace: u64, index: u32, name: &str) -> String {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that the kernel may hold ready for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -62,13 +62,17 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // A restart must not wait for the last process's connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    // Linux hands these down to accepted sockets.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
-    socket.set_nonblocking(true)?;
+    set_up(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Has a listening socket do what its connections need: Linux hands these options down to them.
+pub(super) fn set_up(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
+    socket.set_nonblocking(true)
 }
 
 #[cfg(test)]

@@ -104,6 +104,17 @@ impl Store {
         })
     }
 
+    /// The number of the last change that is still in the log; 0: there is none.
+    pub fn last_change(&self) -> Result<i64, StoreError> {
+        let last = "SELECT coalesce(max(seq), 0) FROM changes";
+        self.read(|connection| Ok(connection.query_row(last, [], |row| row.get(0))?))
+    }
+
+    /// Another number than the last time if another process has written meanwhile.
+    pub fn foreign_writes(&self) -> Result<i64, StoreError> {
+        self.read(|connection| Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?))
+    }
+
     /// Adds the log entry of a change to its transaction.
     pub(super) fn record(
         &self,

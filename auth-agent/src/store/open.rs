@@ -1,7 +1,7 @@
 //! Opening: the directory, the lock, the database file and its schema.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{Problem, Store, StoreError};
 use crate::clock::UnixTime;
+use crate::kernel::same_file;
 
 const DATABASE: &str = "auth-agent.db";
 const LOCK: &str = "lock";
@@ -33,15 +34,13 @@ const MIGRATIONS: &[&str] = &[
 /// Longer than any of our own writes, short enough to answer the operator.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
-pub(super) fn open(directory: &Path, now: UnixTime) -> Result<Store, StoreError> {
+pub(super) fn open(directory: &Path, handed: Option<File>, now: UnixTime) -> Result<Store, StoreError> {
     make_directory(directory).map_err(|problem| StoreError { path: directory.to_owned(), problem })?;
     let lock_path = directory.join(LOCK);
-    let lock = lock(&lock_path).map_err(|problem| StoreError { path: lock_path, problem })?;
+    let lock = lock(&lock_path, handed).map_err(|problem| StoreError { path: lock_path, problem })?;
     let path = directory.join(DATABASE);
     match connect(&path, now) {
-        Ok((connection, origin)) => {
-            Ok(Store { connection: Mutex::new(connection), _lock: lock, origin, path })
-        }
+        Ok((connection, origin)) => Ok(Store { connection: Mutex::new(connection), lock, origin, path }),
         Err(problem) => Err(StoreError { path, problem }),
     }
 }
@@ -63,10 +62,17 @@ fn make_directory(directory: &Path) -> Result<(), Problem> {
     }
 }
 
-/// The kernel drops the lock with the process, however that ends: no stale locks.
-fn lock(path: &Path) -> Result<File, Problem> {
+/// The kernel drops the lock with the last process that has it, however that ends: no stale locks.
+fn lock(path: &Path, handed: Option<File>) -> Result<File, Problem> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let mut file = file.map_err(io_problem("open the lock file"))?;
+    let file = file.map_err(io_problem("open the lock file"))?;
+    match handed {
+        // The note stays its holder's: it may go on.
+        Some(handed) if same_file(&handed, &file).map_err(io_problem("compare the lock file"))? => {
+            return Ok(handed);
+        }
+        _ => {}
+    }
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -77,9 +83,15 @@ fn lock(path: &Path) -> Result<File, Problem> {
         }
         Err(TryLockError::Error(error)) => return Err(io_problem("lock the lock file")(error)),
     }
-    let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    noted.map_err(io_problem("write the lock file"))?;
+    note_holder(&file)?;
     Ok(file)
+}
+
+/// Writes down, for people, that this process has the lock.
+pub(super) fn note_holder(mut lock: &File) -> Result<(), Problem> {
+    let noted =
+        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+    noted.map_err(io_problem("write the lock file"))
 }
 
 fn connect(path: &Path, now: UnixTime) -> Result<(Connection, String), Problem> {

@@ -22,7 +22,7 @@ fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-fn tempdir() -> std::io::Result<TempDir> {
+fn tempdir() -> io::Result<TempDir> {
     Builder::new().permissions(Permissions::from_mode(0o700)).tempdir()
 }
 

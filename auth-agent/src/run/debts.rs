@@ -1,0 +1,93 @@
+//! What requests owe: in the memory that the kernel reads, and in the agent's own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use auth_common::gcra::{self, Escalation, Limit};
+use auth_common::table::Line;
+
+use crate::allowlist::Allowlist;
+use crate::authenticate::Guess;
+use crate::clock::Monotonic;
+use crate::guesses::Guesses;
+use crate::kernel::{Budgets, Filter};
+use crate::limits::{Charge, SourceDebts};
+
+/// How long a source counts as known after it authenticated (promise P16): long enough for a client that
+/// polls every few minutes, short enough that an address that changes hands is a stranger again.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
+
+/// The debts of sources, but for those on the allowlist: they owe nothing (promise P11).
+pub(super) struct Debts {
+    pub(super) allowlist: Arc<Allowlist>,
+    pub(super) filter: Arc<Filter>,
+    pub(super) guesses: Arc<Guesses>,
+}
+
+impl SourceDebts for Debts {
+    fn auth_failure_debt(&self, source: IpAddr, now: Monotonic) -> Charge {
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        let (limit, _) = self.filter.budgets_of(source).auth_failures;
+        charge(self.filter.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)))
+    }
+
+    fn authenticated(&self, source: IpAddr, now: Monotonic) {
+        let until = now.0.saturating_add(KNOWN_FOR.as_nanos() as u64);
+        self.filter.sources().mark_known(source, Monotonic(until));
+    }
+
+    fn charge_auth_failure(&self, source: IpAddr, now: Monotonic) -> Charge {
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        self.charge(source, now, |budgets| budgets.auth_failures, |line| &line.auth_failures)
+    }
+
+    fn charge_guess(&self, source: IpAddr, guess: Guess, now: Monotonic) -> Charge {
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        self.guesses.charge(guess, now)
+    }
+
+    fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        self.charge(source, now, |budgets| budgets.requests, |line| &line.requests)
+    }
+}
+
+impl Debts {
+    /// Charges the source, and, if that has budget left, the IPv6 site that it shares a wider one with.
+    fn charge(
+        &self,
+        source: IpAddr,
+        now: Monotonic,
+        limits: fn(&Budgets) -> (Limit, Escalation),
+        debt: fn(&Line<AtomicU64>) -> &AtomicU64,
+    ) -> Charge {
+        let (budgets, sources) = (self.filter.budgets_of(source), self.filter.sources());
+        let (limit, escalation) = limits(&budgets);
+        let own =
+            sources.charge(source, now, |line| gcra::charge_escalating(debt(line), now.0, limit, escalation));
+        let site = limit.times(budgets.site_factor);
+        charge(match own {
+            gcra::Charge::Over { .. } => own,
+            gcra::Charge::Within => {
+                sources.charge_site(source, now, |line| gcra::charge(debt(line), now.0, site)).unwrap_or(own)
+            }
+        })
+    }
+}
+
+fn charge(charge: gcra::Charge) -> Charge {
+    match charge {
+        gcra::Charge::Over { retry_after } => Charge::Over { retry_after: Duration::from_nanos(retry_after) },
+        gcra::Charge::Within => Charge::Within,
+    }
+}
