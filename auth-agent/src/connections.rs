@@ -52,6 +52,7 @@ impl Connections {
             open: AtomicU64::new(0),
             peer: canonical(peer),
             protocol: OnceLock::new(),
+            bodies: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             resting: AtomicBool::new(false),
             users: Mutex::default(),
@@ -212,6 +213,8 @@ pub struct Connection {
     /// The client's end.
     pub peer: SocketAddr,
     certificate: OnceLock<Arc<ClientCertificate>>,
+    /// Request bodies that have not come to their ends.
+    bodies: AtomicU64,
     /// Taken by whoever ends it.
     end: Mutex<Option<oneshot::Sender<End>>>,
     open: AtomicU64,
@@ -261,6 +264,17 @@ impl Connection {
         self.open.load(Relaxed)
     }
 
+    /// Notes a request body that is read from now on.
+    pub fn open_body(self: &Arc<Self>) -> OpenBody {
+        self.bodies.fetch_add(1, Relaxed);
+        OpenBody { connection: Arc::clone(self) }
+    }
+
+    /// Whether every request body was read to its end: what comes next is a request.
+    pub fn has_read_bodies(&self) -> bool {
+        self.bodies.load(Relaxed) == 0
+    }
+
     /// Notes whether it waits for its client without buffers.
     pub fn rest(&self, resting: bool) {
         self.resting.store(resting, Relaxed);
@@ -294,6 +308,20 @@ impl Connection {
     pub fn speaks(&self, protocol: Protocol) {
         // It is negotiated once.
         let _ = self.protocol.set(protocol);
+    }
+}
+
+/// A request body that has not come to its end. One that never does is counted for ever: nobody knows where the next
+/// request of its connection begins.
+#[derive(Debug)]
+pub struct OpenBody {
+    connection: Arc<Connection>,
+}
+
+impl OpenBody {
+    /// It came to its end.
+    pub fn end(self) {
+        self.connection.bodies.fetch_sub(1, Relaxed);
     }
 }
 

@@ -108,6 +108,8 @@ struct State {
 
 /// A deadline that has come has no waker.
 struct Entry {
+    /// The step that it was made in.
+    made: u64,
     step: u64,
     waker: Option<Waker>,
 }
@@ -124,13 +126,13 @@ impl List {
         let list = LIST.with_borrow(Arc::clone);
         let mut state = list.lock();
         let index = state.enter(after, waker);
-        if !state.is_stepped {
-            state.is_stepped = true;
-            // A runtime that ends takes the task with it, whatever it was at.
+        let is_stepped = std::mem::replace(&mut state.is_stepped, true);
+        drop(state);
+        if !is_stepped {
+            // A runtime that ends takes the task with it, whatever it was at, or drops it at once.
             let stepper = Stepper { has_ended: false, list: Arc::clone(&list) };
             tokio::spawn(stepper.run());
         }
-        drop(state);
         Place { index, list }
     }
 
@@ -144,7 +146,7 @@ impl State {
         let steps = after.as_nanos().div_ceil(RESOLUTION.as_nanos());
         // One more, as the step that is under way is not a whole one.
         let step = self.step.saturating_add(u64::try_from(steps).unwrap_or(NEVER - 2)).saturating_add(1);
-        let entry = Entry { step: step.min(NEVER - 1), waker: Some(waker.clone()) };
+        let entry = Entry { made: self.step, step: step.min(NEVER - 1), waker: Some(waker.clone()) };
         match self.free.pop() {
             Some(index) => {
                 self.entries[index] = entry;
@@ -168,7 +170,7 @@ impl State {
     }
 
     fn leave(&mut self, index: usize) -> Option<Waker> {
-        let entry = std::mem::replace(&mut self.entries[index], Entry { step: NEVER, waker: None });
+        let entry = std::mem::replace(&mut self.entries[index], Entry { made: 0, step: NEVER, waker: None });
         self.free.push(index);
         if self.free.len() == self.entries.len() {
             self.entries.clear();
@@ -182,8 +184,12 @@ impl State {
 
     /// Goes on to `step`; gives the wakers of what has come.
     fn advance(&mut self, step: u64) -> Vec<Waker> {
-        self.step = self.step.max(step);
-        let now = self.step;
+        let (before, now) = (self.step, self.step.max(step));
+        self.step = now;
+        // While the thread stood still, nothing was made: what is newer than the last step was made after that.
+        for entry in self.entries.iter_mut().filter(|entry| entry.made == before && entry.step < NEVER - 1) {
+            entry.step = entry.step.saturating_add((now - before).saturating_sub(1)).min(NEVER - 1);
+        }
         self.entries
             .iter_mut()
             .filter(|entry| entry.step <= now)

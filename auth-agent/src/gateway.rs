@@ -37,6 +37,8 @@ pub type AnswerBody = Either<Full<Bytes>, ResponseBody>;
 pub struct Peer {
     /// The connection, where it is noted who uses it.
     pub connection: Arc<Connection>,
+    /// Whether header fields tell whose requests it passes on, if it is a trusted proxy.
+    pub fields_name_clients: bool,
     /// The name that the client asked for in its TLS handshake.
     pub server_name: Option<Arc<str>>,
     /// Its address; IPv4 clients of an IPv6 socket as IPv4. A trusted proxy's requests have their clients' addresses.
@@ -124,10 +126,14 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let current = self.current.load_full();
         let Current { judge, proxy, .. } = &*current;
-        let body = proxy.body(body);
+        let body = proxy.body(body).noted_by(&peer.connection);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let client = judge.client(peer.source, &parts.headers);
+        let client = if peer.fields_name_clients {
+            judge.client(peer.source, &parts.headers)
+        } else {
+            Ok(peer.source)
+        };
         let source = client.unwrap_or(peer.source);
         let outcome = match self.judge(judge, peer, (open, client), &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {

@@ -38,7 +38,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// What upstreams believe about the client's address, the path or the method when it is in a header.
 /// In the folded spelling of [`is_spelling_of`].
-const NOT_FROM_CLIENTS: [&str; 18] = [
+const NOT_FROM_CLIENTS: [&str; 21] = [
     "cf-connecting-ip",
     // RFC 9440: what a proxy in front says of the client's certificate.
     "client-cert",
@@ -46,6 +46,7 @@ const NOT_FROM_CLIENTS: [&str; 18] = [
     "client-ip",
     "forwarded",
     "proxy",
+    "remote-user",
     "true-client-ip",
     "x-client-ip",
     "x-cluster-client-ip",
@@ -54,9 +55,11 @@ const NOT_FROM_CLIENTS: [&str; 18] = [
     "x-http-method-override",
     "x-method-override",
     "x-original-host",
+    "x-original-method",
     "x-original-uri",
     "x-original-url",
     "x-real-ip",
+    "x-remote-user",
     "x-rewrite-url",
 ];
 
@@ -236,10 +239,20 @@ pub fn has_plain_framing(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Other requests than the one that they come with, to servers that believe them; in the folded spelling.
+const OVERRIDES: [&str; 5] =
+    ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
+
+/// Whether a field of this name may make another request of the one that it comes with.
+pub fn is_override(name: &str) -> bool {
+    OVERRIDES.iter().any(|known| is_spelling_of(name, known))
+}
+
 /// Whether a gateway in front of a CGI-like server would take `name` for `folded`: such servers see no
-/// difference between `-`, `_` and `.`. Header names are in lower case already.
+/// difference between `-`, `_` and `.`, or between any characters that are no letters or digits. Header names are in
+/// lower case already.
 pub fn is_spelling_of(name: &str, folded: &str) -> bool {
-    let fold = |byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
     name.len() == folded.len() && name.bytes().map(fold).eq(folded.bytes())
 }
 

@@ -202,6 +202,9 @@ impl Reloader {
 
         filter.limit_to(&config.limits);
         guesses.limit_to(&config.limits.credential_failures);
+        // One after the other, with nothing between that takes time: a request of this moment may meet the one without
+        // the other. Routes first, so that no issuer counts before the routes that know of it.
+        gateway.change(prepared_gateway);
         tokens.change(prepared_tokens);
         if let Err(error) = issuers.change(&config.issuers, now) {
             tracing::error!(%error, "an issuer's authorities can't be used any more; its keys stay as they are");
@@ -209,8 +212,10 @@ impl Reloader {
         if let Err(error) = control.configure(config, now) {
             tracing::error!(%error, "the kernel does not have the new rules yet");
         }
-        gateway.change(prepared_gateway);
         serving.apply(prepared);
+        if changes_client_certificates(before, config) {
+            serving.end_certified();
+        }
         self.put_back_ports(config);
         Ok(())
     }
@@ -233,6 +238,15 @@ impl Reloader {
 
 fn ports(config: &Config) -> impl Iterator<Item = u16> {
     config.listeners.iter().map(|listener| listener.address.port())
+}
+
+/// Whether a listener asks for client certificates otherwise than it did, or is gone: whom they stand for was decided in
+/// the handshake.
+fn changes_client_certificates(before: &Config, config: &Config) -> bool {
+    before.listeners.iter().filter(|listener| listener.client_certificates.is_some()).any(|listener| {
+        let same = config.listeners.iter().find(|new| new.address == listener.address);
+        same.is_none_or(|new| new.client_certificates != listener.client_certificates)
+    })
 }
 
 fn check_authorities(config: &Config) -> Result<(), ReloadError> {

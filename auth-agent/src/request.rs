@@ -71,10 +71,13 @@ pub fn canonicalise(request: &Parts, server_name: Option<&str>, sizes: &Sizes) -
     Ok(Canonical { host, rewritten: None, target })
 }
 
-/// CONNECT would make a tunnel; TRACE and TRACK would show what we add.
+/// CONNECT would make a tunnel; TRACE and TRACK would show what we add. Methods are told apart by their case (RFC 9110,
+/// 9.1), and not by every server: `post` is no POST to a route, and may be one to what is behind it.
 fn check_method(method: &Method) -> Result<(), Refusal> {
-    let is = |name: &str| method.as_str().eq_ignore_ascii_case(name);
-    if is("CONNECT") || is("TRACE") || is("TRACK") { Err(Refusal::MethodNotAllowed) } else { Ok(()) }
+    let is = |name: &str| method.as_str() == name;
+    let lower = method.as_str().bytes().any(|byte| byte.is_ascii_lowercase());
+    let refused = lower || is("CONNECT") || is("TRACE") || is("TRACK");
+    if refused { Err(Refusal::MethodNotAllowed) } else { Ok(()) }
 }
 
 fn check_sizes(request: &Parts, sizes: &Sizes) -> Result<(), Refusal> {
@@ -116,6 +119,10 @@ fn canonical_host(request: &Parts, server_name: Option<&str>) -> Result<HeaderVa
     Ok(host)
 }
 
+/// RFC 1035, 2.3.4, in text.
+const MAX_LABEL_BYTES: usize = 63;
+const MAX_NAME_BYTES: usize = 253;
+
 /// The name or address in `host[:port]`, if both are well formed.
 fn host_name(host: &str) -> Option<&str> {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -131,7 +138,8 @@ fn host_name(host: &str) -> Option<&str> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     // An empty label would be a second spelling of a name: `api.example.` is `api.example`.
     let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_name);
-    let named = host.starts_with('[') || name.split('.').all(is_label);
+    let is_label = |label: &str| label.len() <= MAX_LABEL_BYTES && is_label(label);
+    let named = host.starts_with('[') || name.len() <= MAX_NAME_BYTES && name.split('.').all(is_label);
     let ported = port.is_none_or(|port| {
         port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
@@ -281,6 +289,8 @@ mod tests {
             ("CONNECT", "h:443", &[], Refusal::MethodNotAllowed),
             ("TRACE", "/", &[], Refusal::MethodNotAllowed),
             ("track", "/", &[], Refusal::MethodNotAllowed),
+            ("post", "/", &[], Refusal::MethodNotAllowed),
+            ("Get", "/", &[], Refusal::MethodNotAllowed),
             ("GET", long.as_str(), &[], Refusal::UriTooLong),
             ("GET", "/", &[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")], Refusal::HeadersTooMany),
             ("POST", "/", &[("transfer-encoding", "gzip, chunked")], Refusal::FramingInvalid),

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::allowlist::Allowlist;
 use crate::clock::UnixTime;
 use crate::config::{Config, Sizes, Timeouts};
-use crate::connections::Connections;
+use crate::connections::{Connections, End};
 use crate::gateway::Gateway;
 use crate::tls::{TlsError, TlsListener, TlsListeners};
 
@@ -243,6 +243,11 @@ impl Serving {
         mut each: impl FnMut(SocketAddr, &TcpListener) -> io::Result<()>,
     ) -> io::Result<()> {
         self.lock().iter().try_for_each(|(address, listening)| each(*address, &listening.heirloom))
+    }
+
+    /// Ends the connections whose clients showed a certificate.
+    pub fn end_certified(&self) {
+        self.shared.connections.end(|connection| connection.certificate().is_some(), End::Revoked);
     }
 
     /// Stops accepting, lets open requests finish for `limit`, and ends what is left.

@@ -63,25 +63,30 @@ pub(super) fn client_of_x_forwarded_for(
     walk.end()
 }
 
-/// The client that the `for` parameters of `Forwarded` name; none without a field.
+/// The client that the `for` parameters of `Forwarded` name; none without a field. Read from its end, which proxies
+/// wrote: what the client wrote before that is not looked at, and can't spoil it.
 pub(super) fn client_of_forwarded(
     headers: &HeaderMap,
     is_proxy: impl Fn(IpAddr) -> bool,
 ) -> Result<Option<IpAddr>, Unreadable> {
-    let mut walk = Walk::Start;
-    for value in headers.get_all(FORWARDED) {
-        // Whoever leaves a quote open could hide what a proxy adds.
-        let mut rest = value.to_str().map_err(|_| Unreadable)?;
-        loop {
-            let (node, after) = element(rest)?;
-            walk = walk.step(node.and_then(parse_address), &is_proxy);
-            match after {
-                Some(after) => rest = after,
-                None => break,
+    let mut first = None;
+    for value in headers.get_all(FORWARDED).iter().rev() {
+        // From the right, a quote of the client's that is never closed comes after all that proxies added.
+        let mut is_quoted = false;
+        let ends_element = |byte: &u8| {
+            is_quoted ^= *byte == b'"';
+            *byte == b',' && !is_quoted
+        };
+        for text in value.as_bytes().rsplit(ends_element) {
+            let (node, after) = element(str::from_utf8(text).map_err(|_| Unreadable)?)?;
+            let address = node.and_then(parse_address).filter(|_| after.is_none()).ok_or(Unreadable)?;
+            if !is_proxy(address) {
+                return Ok(Some(address));
             }
+            first = Some(address);
         }
     }
-    walk.end()
+    Ok(first)
 }
 
 /// The `for` of the first element, and what follows its comma.

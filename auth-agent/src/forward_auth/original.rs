@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 use crate::client_address::parse_address;
+use crate::headers;
 use crate::refusal::Refusal;
 
 /// How a proxy tells which request it asks about.
@@ -75,6 +76,10 @@ pub(super) fn request(
         ),
     };
     let client = parse_address(text(sole(&client)?)?).ok_or(Refusal::ClientAddressInvalid)?;
+    // What follows a `#` would not be read here, and may be there.
+    if target.contains('#') || asking.headers.keys().any(|name| headers::is_override(name.as_str())) {
+        return Err(Refusal::QuestionInvalid);
+    }
     // A target with a scheme says which host it is for, too.
     let uri = Uri::try_from(target).map_err(|_| Refusal::QuestionInvalid)?;
     let (mut original, ()) = Request::new(()).into_parts();

@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
+use crate::connections::{Connection, OpenBody};
 use crate::deadline::Deadline;
 use crate::refusal::Refusal;
 
@@ -71,6 +72,8 @@ struct State {
     /// It has come to its end.
     is_whole: bool,
     limits: BodyLimits,
+    /// Until it has come to its end.
+    open: Option<OpenBody>,
     taken: u64,
     upstreams_turn_since: Option<Instant>,
     /// For how long the client was waited for, and since when it is again.
@@ -91,6 +94,7 @@ impl RequestBody {
             failure: None,
             is_whole: false,
             limits,
+            open: None,
             taken: 0,
             upstreams_turn_since: Some(Instant::now()),
             waited: Duration::ZERO,
@@ -102,6 +106,15 @@ impl RequestBody {
     /// None at all.
     pub fn empty() -> Self {
         Self(None)
+    }
+
+    /// Has `connection` know until when it is read.
+    #[must_use]
+    pub fn noted_by(self, connection: &Arc<Connection>) -> Self {
+        if let Some(mut state) = self.lock() {
+            state.open = Some(connection.open_body());
+        }
+        self
     }
 
     /// With other limits, before it is read.
@@ -201,6 +214,9 @@ impl State {
             Ok(frame) => {
                 let data = frame.and_then(|frame| frame.into_data().ok());
                 self.is_whole = data.is_none() || self.body.is_end_stream();
+                if self.is_whole {
+                    self.open.take().into_iter().for_each(OpenBody::end);
+                }
                 data.map(|data| self.take(data))
             }
             Err(error) => {

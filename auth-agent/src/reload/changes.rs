@@ -36,7 +36,8 @@ const CHANGEABLE: [&str; 15] = [
     "timeouts",
     "upstream",
 ];
-const FIXED: [&str; 3] = ["kernel.interfaces", "limits.resets", "sizes.workers"];
+const FIXED: [&str; 5] =
+    ["api_keys.allow_browsers", "kernel.interfaces", "limits.resets", "sizes.token_bytes", "sizes.workers"];
 
 /// The fields that differ, in order. Both texts are TOML.
 ///
@@ -49,12 +50,18 @@ pub fn between(before: &str, after: &str) -> Result<Vec<Change>, toml::de::Error
         let (from, to) = (before.get(name), after.get(name));
         (from != to).then(|| Change {
             field: name.clone(),
-            from: from.cloned(),
+            from: from.map(|value| shown(name, value)),
             needs_start: !is_changeable(name),
-            to: to.cloned(),
+            to: to.map(|value| shown(name, value)),
         })
     };
     Ok(names.into_iter().filter_map(change).collect())
+}
+
+/// Values of header fields may be secrets that servers share.
+fn shown(name: &str, value: &str) -> String {
+    let is_secret = name.contains("_headers.set");
+    if is_secret { "(not shown)".to_owned() } else { value.to_owned() }
 }
 
 fn is_changeable(name: &str) -> bool {
@@ -194,6 +201,19 @@ mod tests {
             assert!(BEFORE.contains(from), "{from}");
             assert_eq!(shown(&BEFORE.replacen(from, to, 1)), expected, "{from}");
         }
+    }
+
+    #[test]
+    fn values_of_header_fields_are_not_shown() {
+        let with = |value: &str| {
+            format!("[[route]]\npath = \"/\"\nrequest_headers = {{ set = {{ x-a = \"{value}\" }} }}\n")
+        };
+        let [change] = &between(&with("s3cret"), &with("t0p")).unwrap()[..] else { panic!("one change") };
+        assert_eq!(change.field, r#"route["/"].request_headers.set.x-a"#);
+        assert_eq!(
+            (change.from.as_deref(), change.to.as_deref()),
+            (Some("(not shown)"), Some("(not shown)"))
+        );
     }
 
     #[test]

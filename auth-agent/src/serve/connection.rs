@@ -30,9 +30,11 @@ pub(super) async fn serve(
     let connection = Arc::clone(entry.connection());
     let source = connection.peer.ip();
     let end = tokio::select! {
+        // Whoever ended it is counted, also where its client goes at the same moment.
+        biased;
+        end = entry.ended() => Some(end.name()),
         end = exchange(stream, connection, tls, &shared, phase.clone()) => end,
         _ = phase.wait_for(|phase| *phase == Phase::Ended) => Some("drain-timeout"),
-        end = entry.ended() => Some(end.name()),
     };
     drop((entry, slot));
     if let Some(reason) = end {
@@ -51,7 +53,8 @@ async fn exchange(
 ) -> Option<&'static str> {
     let settings = shared.settings.load_full();
     let mut stream = stream;
-    let (source, _slot) = match client(&mut stream, &connection, &settings, shared).await {
+    let (source, _slot, fields_name_clients) = match client(&mut stream, &connection, &settings, shared).await
+    {
         Ok(client) => client,
         Err(reason) => return Some(reason),
     };
@@ -67,7 +70,8 @@ async fn exchange(
     let is_http2 = tls.alpn_protocol() == Some(b"h2");
     connection.speaks(if is_http2 { Protocol::Http2 } else { Protocol::Http1 });
     let server_name = tls.server_name().map(Arc::from);
-    let session = Session::new(Peer { connection, server_name, source }, settings, Arc::clone(shared));
+    let peer = Peer { connection, fields_name_clients, server_name, source };
+    let session = Session::new(peer, settings, Arc::clone(shared));
     let front = Front::new(stream, Arc::clone(&session.activity));
     if is_http2 {
         Box::pin(http2::serve(front, &session, phase)).await
@@ -76,16 +80,17 @@ async fn exchange(
     }
 }
 
-/// Whose connection it is, with a slot for a client behind a proxy; or why it is closed.
+/// Whose connection it is, with a slot for a client behind a proxy, and whether header fields may name others; or why it
+/// is closed.
 async fn client(
     stream: &mut TcpStream,
     connection: &Connection,
     settings: &Settings,
     shared: &Shared,
-) -> Result<(IpAddr, Option<Slot>), &'static str> {
+) -> Result<(IpAddr, Option<Slot>, bool), &'static str> {
     let peer = connection.peer.ip();
     if !settings.proxied.expects(connection.local) {
-        return Ok((peer, None));
+        return Ok((peer, None, true));
     }
     let client = tokio::select! {
         biased;
@@ -93,10 +98,11 @@ async fn client(
         () = Deadline::after(settings.timeouts.handshake) => return Err("proxy-header-timeout"),
     };
     if client == peer {
-        return Ok((peer, None));
+        // A proxy that only passes bytes on: what the fields say is its client's word.
+        return Ok((peer, None, false));
     }
     let slot = shared.admission.admit_behind(client).map_err(Full::name)?;
-    Ok((client, Some(slot)))
+    Ok((client, Some(slot), true))
 }
 
 /// The name under which a failed connection is counted; none for a client that just went.

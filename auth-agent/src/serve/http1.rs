@@ -95,10 +95,12 @@ async fn active(front: Front, session: &Arc<Session>, phase: &mut watch::Receive
     let served = activity.begun();
     loop {
         let closing = session.is_closing();
-        let (begun, rest) = match (closing, activity.has_unsent()) {
+        // A body that nobody waits for may still come: what stands in it is no request.
+        let stands_between = !activity.has_unsent() && session.has_read_bodies();
+        let (begun, rest) = match (closing, stands_between) {
             (true, _) => (None, GOODBYE),
-            (false, false) => (Some(served), PARK_AFTER),
-            (false, true) => (Some(served), timeouts.body_idle),
+            (false, true) => (Some(served), PARK_AFTER.min(timeouts.headers / 2)),
+            (false, false) => (Some(served), timeouts.body_idle),
         };
         tokio::select! {
             biased;
@@ -118,9 +120,9 @@ async fn active(front: Front, session: &Arc<Session>, phase: &mut watch::Receive
                     Pin::new(&mut *connection).graceful_shutdown();
                     return Active::Ended(farewell(&mut connection, session).await);
                 }
-                Stuck::Idle if activity.has_unsent() => {
-                    if rest == timeouts.body_idle {
-                        return Active::Ended(Some("unread"));
+                Stuck::Idle if activity.has_unsent() || !session.has_read_bodies() => {
+                    if !stands_between {
+                        return Active::Ended(Some(if activity.has_unsent() { "unread" } else { "idle" }));
                     }
                 }
                 Stuck::Idle => {

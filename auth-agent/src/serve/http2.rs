@@ -61,15 +61,20 @@ pub(super) async fn serve(
     let connection = builder(session, streams.clone()).serve_connection(TokioIo::new(front), service);
     let mut driven =
         Box::pin(Driven { connection: Box::pin(connection), open: FuturesUnordered::new(), streams });
-    let idle = if activity.begun() > 0 { timeouts.idle } else { timeouts.headers };
-    let reason = tokio::select! {
-        biased;
-        result = driven.as_mut() => return result.err().and_then(|error| reason_of(&error)),
-        () = draining(&mut phase) => "drain",
-        stuck = activity.stuck(idle, timeouts.body_idle) => match stuck {
-            Stuck::Idle => "idle",
-            Stuck::Unread => return Some("unread"),
-        },
+    // A client that has asked nothing yet has to; one that has been served may rest.
+    let patience = || if activity.begun() > 0 { timeouts.idle } else { timeouts.headers };
+    let mut idle = timeouts.headers.min(timeouts.idle);
+    let reason = loop {
+        tokio::select! {
+            biased;
+            result = driven.as_mut() => return result.err().and_then(|error| reason_of(&error)),
+            () = draining(&mut phase) => break "drain",
+            stuck = activity.stuck(idle, timeouts.body_idle) => match stuck {
+                Stuck::Idle if idle < patience() => idle = patience(),
+                Stuck::Idle => break "idle",
+                Stuck::Unread => return Some("unread"),
+            },
+        }
     };
     driven.connection.as_mut().graceful_shutdown();
     let idle = activity.farewell(GOODBYE, timeouts.body_idle);
@@ -116,19 +121,27 @@ impl<C> Driven<C> {
     }
 }
 
+impl<C> Drop for Driven<C> {
+    fn drop(&mut self) {
+        // Each holds the list that it is in.
+        self.take_over();
+    }
+}
+
 impl<C: Future<Output = hyper::Result<()>>> Future for Driven<C> {
     type Output = hyper::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         // What the upstreams gave goes out with the poll of the connection, in one write.
         self.poll_streams(context);
-        if let Poll::Ready(result) = self.connection.as_mut().poll(context) {
-            return Poll::Ready(result);
+        loop {
+            if let Poll::Ready(result) = self.connection.as_mut().poll(context) {
+                return Poll::Ready(result);
+            }
+            if !self.take_over() {
+                return Poll::Pending;
+            }
+            self.poll_streams(context);
         }
-        if !self.take_over() {
-            return Poll::Pending;
-        }
-        self.poll_streams(context);
-        self.connection.as_mut().poll(context)
     }
 }

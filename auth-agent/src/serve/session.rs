@@ -41,6 +41,11 @@ impl Session {
         self.closing.load(Relaxed)
     }
 
+    /// Whether what comes next is a request.
+    pub(super) fn has_read_bodies(&self) -> bool {
+        self.peer.connection.has_read_bodies()
+    }
+
     /// Notes whether the connection waits for its client without buffers.
     pub(super) fn rest(&self, resting: bool) {
         self.peer.connection.rest(resting);

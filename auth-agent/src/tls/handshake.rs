@@ -126,6 +126,7 @@ impl TlsListener {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let start = hello.await.map_err(Failure::Failed)?;
         if Challenges::asks(&start.client_hello()) {
+            let _place = self.places().take(delayed, counters).await.ok_or(Failure::NoPlace)?;
             return Err(self.answer_challenge(start).await);
         }
         let setup = self.setup();

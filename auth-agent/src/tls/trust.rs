@@ -65,6 +65,11 @@ impl Trust {
         Ok(Self { authorities, generation: GENERATIONS.fetch_add(1, Relaxed), lists, verifier })
     }
 
+    /// Whether one of its lists should have been replaced by now.
+    fn is_overdue(&self, now: UnixTime) -> bool {
+        self.lists.iter().any(|list| list.next_update.is_some_and(|next| next <= now))
+    }
+
     fn accepts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         let now = TlsTime::since_unix_epoch(Duration::from_secs(now.0));
         chain
@@ -111,7 +116,7 @@ impl Acceptance {
     /// Whether the chain is accepted now. It is looked at once for each change.
     pub fn holds(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         let trust = self.trust.load();
-        if self.good_in.load(Relaxed) == trust.generation {
+        if self.good_in.load(Relaxed) == trust.generation && !trust.is_overdue(now) {
             return true;
         }
         let good = trust.accepts(chain, now);

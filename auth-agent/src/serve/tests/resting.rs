@@ -103,3 +103,36 @@ async fn a_resting_connection_ends_when_it_has_been_idle_for_long_enough() {
     assert_eq!(timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap().unwrap(), 0, "with close_notify");
     edge.closed("idle", 1).await;
 }
+
+#[tokio::test]
+async fn what_is_left_of_a_refused_body_is_never_a_request() {
+    let edge = Edge::start().await;
+    let head = "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n";
+    let mut stream = edge.connect(Some("localhost"), &[]).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut start)).await.unwrap().unwrap();
+    assert_eq!(&start, b"HTTP/1.1 401");
+    // Longer than a connection that stands between two requests keeps its buffers.
+    sleep(Duration::from_millis(400)).await;
+    assert!(!edge.connections.list(|_| true)[0].rests());
+    stream.write_all(REQUEST).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = timeout(Duration::from_millis(400), stream.read_to_end(&mut rest)).await;
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(!rest.contains("HTTP/1.1"), "{rest}");
+    assert!(edge.upstream.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_rests_after_a_request_with_a_body_too() {
+    let edge = Edge::start().await;
+    let mut stream = edge.connect(Some("localhost"), &[]).await.unwrap();
+    let post = "POST /api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer good\r\nContent-Length: 5\r\n\r\nhello";
+    for _ in 0..2 {
+        until(&edge, true).await;
+        stream.write_all(post.as_bytes()).await.unwrap();
+        answer(&mut stream).await;
+    }
+    assert_eq!(&edge.upstream.take()[1].body[..], b"hello");
+}
