@@ -1,6 +1,7 @@
 //! The story that the demo plays and an end-to-end test holds it to: one step per promise, each with what was
 //! observed.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,7 @@ fn connects(stage: &Stage, source: IpAddr, edge: SocketAddr) -> Result<bool> {
 }
 
 fn plaintext(stage: &mut Stage) -> Result<String> {
-    let listener = stage.edge.run(|| Ok(TcpListener::bind("[::]:80")?))?;
+    let listener = plain_listener(stage)?;
     listener.set_nonblocking(true)?;
     let before = stage.setup.counter("plaintext-port")?;
     let (v4, v6) = (stage.client(cast::PLAIN)?.source(), stage.client6(0, cast::PLAIN.into())?.source());
@@ -287,7 +288,7 @@ fn kill(stage: &mut Stage) -> Result<String> {
     let edge6 = listener.local_addr()?;
     ensure!(!connects(stage, banned, edge6)?, "the ban ended with the agent");
     ensure!(connects(stage, other, edge6)?, "nobody connects without the agent");
-    let plain = stage.edge.run(|| Ok(TcpListener::bind("[::]:80")?))?;
+    let plain = plain_listener(stage)?;
     ensure!(!connects(stage, late.source(), (EDGE, 80).into())?, "port 80 opened without the agent");
     drop(plain);
 
@@ -318,6 +319,22 @@ fn programs(stage: &Stage) -> Result<u64> {
     interface["program_id"].as_u64().with_context(|| format!("no program on {interface}"))
 }
 
+/// Listens on port 80 of the edge. A process that another thread has forked may hold the last listener for a moment.
+fn plain_listener(stage: &Stage) -> Result<TcpListener> {
+    stage.edge.run(|| {
+        let mut tries = 0;
+        loop {
+            match TcpListener::bind("[::]:80") {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 100 => {
+                    tries += 1;
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                bound => return Ok(bound?),
+            }
+        }
+    })
+}
+
 fn drain(stage: &mut Stage) -> Result<String> {
     let client = stage.client(cast::HONEST)?;
     let token = bearer(&stage.setup.issuer.token("alice", "", 60)?);
@@ -341,7 +358,7 @@ fn drain(stage: &mut Stage) -> Result<String> {
     expect(&answer, StatusCode::OK)?;
     let status = agent.wait()?;
     ensure!(status.success(), "the agent ended with {status}");
-    let plain = stage.edge.run(|| Ok(TcpListener::bind("[::]:80")?))?;
+    let plain = plain_listener(stage)?;
     ensure!(!connects(stage, client.source(), (EDGE, 80).into())?, "the filter went with the agent");
     drop(plain);
     Ok("answered 200, then the agent ended with success; port 80 stays shut".to_owned())
@@ -349,7 +366,7 @@ fn drain(stage: &mut Stage) -> Result<String> {
 
 fn detach(stage: &mut Stage) -> Result<String> {
     let source = stage.client(cast::PLAIN)?.source();
-    let _plain = stage.edge.run(|| Ok(TcpListener::bind("[::]:80")?))?;
+    let _plain = plain_listener(stage)?;
     ensure!(!connects(stage, source, (EDGE, 80).into())?, "the filter is already gone");
     let detached = stage.setup.json(&["detach"])?;
     ensure!(connects(stage, source, (EDGE, 80).into())?, "still filtered");

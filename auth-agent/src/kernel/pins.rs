@@ -15,6 +15,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use auth_common::layout;
 
@@ -48,6 +50,11 @@ pub struct Link {
     /// Where it is pinned.
     pub path: PathBuf,
 }
+
+/// An agent that is just ending holds the lock for a moment, and so does what another thread has forked and what has not
+/// run its program yet.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Pins {
     /// Opens the directory, making it where it is missing.
@@ -95,11 +102,14 @@ impl Pins {
         {
             return Ok(handed);
         }
-        match directory.try_lock() {
-            Ok(()) => Ok(directory),
-            Err(TryLockError::Error(error)) => Err(at(&self.root)(error)),
-            Err(TryLockError::WouldBlock) => Err(FilterError::InUse { path: self.root.clone() }),
+        for _ in 0..LOCK_TRIES {
+            match directory.try_lock() {
+                Ok(()) => return Ok(directory),
+                Err(TryLockError::Error(error)) => return Err(at(&self.root)(error)),
+                Err(TryLockError::WouldBlock) => sleep(LOCK_PAUSE),
+            }
         }
+        Err(FilterError::InUse { path: self.root.clone() })
     }
 
     /// Where the link of `interface` is to be pinned.
