@@ -199,7 +199,7 @@ impl Control {
     /// The first thing that failed; the others were done, or are in the log.
     pub fn upkeep(&self, now: UnixTime) -> Result<Option<Duration>, Problem> {
         let _tending = self.tending();
-        if self.standing() != Standing::Acting {
+        if !self.keeps_up() {
             return Ok(None);
         }
         let uses = || self.store_some_uses().map(drop).map_err(Problem::from);

@@ -25,7 +25,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 pub(crate) use self::fetch::{FetchError, connect_tls as connect};
 use self::files::FileKeys;
@@ -57,7 +57,7 @@ pub struct Issuers {
     directory: PathBuf,
     sources: ArcSwap<Vec<Arc<Source>>>,
     /// What keeps them fresh, once that has begun.
-    tasks: Mutex<Option<JoinSet<()>>>,
+    tasks: Mutex<Vec<Task>>,
     tokens: Arc<Verifier>,
 }
 
@@ -83,6 +83,35 @@ impl Source {
             Self::Own(own) => **own == *issuer,
             Self::Remote(keeper) => keeper.is_of(issuer),
         }
+    }
+}
+
+/// Keeps one source fresh until it is dropped.
+struct Task {
+    handle: JoinHandle<()>,
+    source: Arc<Source>,
+}
+
+impl Task {
+    /// Nothing where there is nothing to do.
+    fn of(source: &Arc<Source>) -> Option<Self> {
+        let handle = match &**source {
+            Source::File(file) => tokio::spawn(files::watch(Arc::clone(file))),
+            Source::Own(_) => return None,
+            Source::Remote(keeper) => tokio::spawn(Arc::clone(keeper).keep()),
+        };
+        Some(Self { handle, source: Arc::clone(source) })
+    }
+
+    /// One that broke off keeps nothing.
+    fn keeps(&self, source: &Arc<Source>) -> bool {
+        Arc::ptr_eq(&self.source, source) && !self.handle.is_finished()
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
     }
 }
 
@@ -123,28 +152,21 @@ impl Issuers {
         Ok(Self { directory, sources, tasks: Mutex::default(), tokens })
     }
 
-    /// Keeps the keys fresh until [`Self::end`].
+    /// Keeps the keys fresh until [`Self::end`]. What goes on already is not disturbed.
     pub fn keep(&self) {
         let sources = self.sources.load();
-        let mut tasks = JoinSet::new();
-        let mut files = Vec::new();
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| sources.iter().any(|source| task.keeps(source)));
         for source in sources.iter() {
-            match &**source {
-                Source::File(file) => files.push(Arc::clone(file)),
-                Source::Own(_) => {}
-                Source::Remote(keeper) => drop(tasks.spawn(Arc::clone(keeper).keep())),
+            if !tasks.iter().any(|task| task.keeps(source)) {
+                tasks.extend(Task::of(source));
             }
         }
-        if !files.is_empty() {
-            tasks.spawn(files::watch(files));
-        }
-        // Those before end; a fetch that one of them was at is begun anew.
-        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = Some(tasks);
     }
 
     /// Ends what [`Self::keep`] began.
     pub fn end(&self) {
-        drop(self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The sources of another configuration, once [`Verifier::change`] knows its issuers; those of issuers that stay as

@@ -231,27 +231,30 @@ async fn serve(start: Start) -> Result<()> {
         handover::wait_for_go(Arc::clone(channel)).await?;
     }
     socket.take_place()?;
+    asked.iter().for_each(forward_auth::Listener::take_place);
     let tls = server.tls();
     let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
-    let (stop_asking, asking_stopped) = oneshot::channel::<()>();
-    let asking = asked.map(|listener| {
-        let forward_auth = Arc::new(ForwardAuth::new(Arc::clone(&gateway), internal_keys));
-        // Either way, it is time.
-        tokio::spawn(listener.run(forward_auth, async { drop(asking_stopped.await) }))
-    });
     // Challenges come to the listeners.
     let got_certificates = tokio::spawn(acme.keep(tls));
     let parts = reload::Parts {
         control: Arc::clone(&control),
         filter: Arc::clone(&filter),
-        gateway,
+        gateway: Arc::clone(&gateway),
         guesses,
         issuers: Arc::clone(&issuers),
         serving: Arc::clone(&serving),
         tokens,
     };
     let reloader = Arc::new(Reloader::new(source, config, text, parts));
+    let (stop_asking, asking_stopped) = oneshot::channel::<()>();
+    let asking = asked.map(|listener| {
+        let forward_auth = Arc::new(ForwardAuth::new(gateway, internal_keys));
+        let reloader = Arc::clone(&reloader);
+        // Either way, it is time.
+        let stop = async { drop(asking_stopped.await) };
+        tokio::spawn(listener.run(forward_auth, move || reloader.config().sizes, stop))
+    });
     let parts = handover::Parts {
         control: Arc::clone(&control),
         filter: Arc::clone(&filter),
@@ -301,6 +304,7 @@ async fn serve(start: Start) -> Result<()> {
     if following.is_none() {
         tracing::info!("stopping: the filter stays until `auth-agent detach`");
         service_manager::stopping();
+        control.stop();
         upgrader.give_up();
     }
     serving.drain(reloader.config().timeouts.drain).await;

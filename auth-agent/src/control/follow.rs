@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,14 +31,16 @@ const PAUSE: Duration = Duration::from_millis(500);
 const AT_ONCE: u32 = 1_000;
 
 /// How far a store's log has been followed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Followed {
+    /// What failed, or is still to be done.
+    due: Due,
     seq: i64,
     writes: i64,
 }
 
-/// What changes came to.
-#[derive(Default)]
+/// What changes came to. Each stays until it is done.
+#[derive(Clone, Debug, Default)]
 struct Due {
     banned: Vec<IpNet>,
     /// Credentials may be over.
@@ -82,7 +85,7 @@ impl Control {
     /// Goes by what others have changed since. Blocks; must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The first thing that failed; what comes after it is tried again.
+    /// The first thing that failed. All else is done, and what failed is tried again with the next call.
     pub fn follow(&self, followed: &mut Followed, now: UnixTime) -> Result<(), Problem> {
         let writes = self.store.foreign_writes()?;
         if writes == followed.writes {
@@ -96,35 +99,50 @@ impl Control {
     }
 
     pub(super) fn follow_locked(&self, followed: &mut Followed, now: UnixTime) -> Result<(), Problem> {
-        let mut due = Due::default();
-        let read = self.take_changes(followed, now, &mut due);
-        if due.signing
-            && let Some(issuer) = &self.issuer
-        {
-            issuer.keys.read_again()?;
-        }
-        if due.signing
-            && let Some(keys) = &self.internal_keys
-        {
-            keys.read_again()?;
-        }
-        let ruled = if due.rules { self.apply_rules_locked(now) } else { Ok(()) };
-        if !due.banned.is_empty() {
-            let holding = self.store.bans(now)?;
-            due.banned.retain(|network| holding.iter().any(|ban| ban.network == *network));
-            self.end_banned(&due.banned);
-        }
-        if due.cut {
+        let read = self.take_changes(followed, now);
+        let due = &mut followed.due;
+        // The kernel comes before connections: who is cut off does not come back.
+        let ruled = self.follow_rules(due, now);
+        let banned = self.follow_bans(due, now);
+        if take(&mut due.cut) {
             self.end_revoked(now);
         }
-        read.and(ruled)
+        read.and(ruled).and(banned).and(self.follow_signing(due))
     }
 
-    fn take_changes(&self, followed: &mut Followed, now: UnixTime, due: &mut Due) -> Result<(), Problem> {
+    fn follow_rules(&self, due: &mut Due, now: UnixTime) -> Result<(), Problem> {
+        if due.rules {
+            self.apply_rules_locked(now)?;
+            due.rules = false;
+        }
+        Ok(())
+    }
+
+    fn follow_bans(&self, due: &mut Due, now: UnixTime) -> Result<(), Problem> {
+        if !due.banned.is_empty() {
+            let holding = self.store.bans(now)?;
+            let mut banned = take(&mut due.banned);
+            banned.retain(|network| holding.iter().any(|ban| ban.network == *network));
+            self.end_banned(&banned);
+        }
+        Ok(())
+    }
+
+    fn follow_signing(&self, due: &mut Due) -> Result<(), Problem> {
+        if due.signing {
+            let issuer = self.issuer.as_ref().map_or(Ok(()), |issuer| issuer.keys.read_again());
+            let internal = self.internal_keys.as_ref().map_or(Ok(()), |keys| keys.read_again());
+            issuer.and(internal)?;
+            due.signing = false;
+        }
+        Ok(())
+    }
+
+    fn take_changes(&self, followed: &mut Followed, now: UnixTime) -> Result<(), Problem> {
         loop {
             let changes = self.store.changes(followed.seq, AT_ONCE)?;
             for change in &changes {
-                self.take_change(change, now, due)?;
+                self.take_change(change, now, &mut followed.due)?;
                 followed.seq = change.seq;
             }
             if changes.len() < AT_ONCE as usize {
@@ -179,7 +197,7 @@ impl Followed {
     pub fn to_now(store: &Store) -> Result<Self, StoreError> {
         // In this order: what comes between the two is looked at again.
         let writes = store.foreign_writes()?;
-        Ok(Self { seq: store.last_change()?, writes })
+        Ok(Self { due: Due::default(), seq: store.last_change()?, writes })
     }
 }
 
@@ -195,10 +213,10 @@ pub async fn follow(control: Arc<Control>, mut followed: Followed) {
     let mut looks = interval(LOOKS);
     loop {
         looks.tick().await;
-        let control = Arc::clone(&control);
+        let (control, mut further) = (Arc::clone(&control), followed.clone());
         let look = move || {
-            let done = control.follow(&mut followed, UnixTime::now());
-            (followed, done)
+            let done = control.follow(&mut further, UnixTime::now());
+            (further, done)
         };
         match spawn_blocking(look).await {
             Ok((further, done)) => {

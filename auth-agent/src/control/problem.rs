@@ -187,6 +187,9 @@ pub enum Problem {
     /// Not an address.
     #[error("{0:?} is no IP address: write it like 192.0.2.7 or 2001:db8::7")]
     SourceInvalid(String),
+    /// This agent ends.
+    #[error("this agent is stopping, and takes no changes: start it again, and ask it then")]
+    Stopping,
     /// The store failed, and nothing was changed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -280,6 +283,7 @@ impl Problem {
             Self::Signing(SigningError::AlreadyRotating { .. }) => "signing-key-waits",
             Self::Signing(_) => "signing-failed",
             Self::SourceInvalid(_) => "source-invalid",
+            Self::Stopping | Self::Upgrade(UpgradeError::Stopping) => "agent-stopping",
             Self::Store(_) => "store-failed",
             Self::TokenInvalid { .. } => "token-invalid",
             Self::Upgrade(UpgradeError::UnderWay) => "upgrade-under-way",
@@ -326,7 +330,11 @@ impl Problem {
                 problem: store::Problem::KeyKnown(_) | store::Problem::TooMany { .. },
                 ..
             }) => StatusCode::CONFLICT,
-            Self::Replaced | Self::Upgrade(UpgradeError::UnderWay) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Replaced
+            | Self::Stopping
+            | Self::Upgrade(UpgradeError::Stopping | UpgradeError::UnderWay) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Edge(_)
             | Self::FlowsNotDropped { .. }
             | Self::Internal

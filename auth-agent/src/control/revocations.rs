@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use super::body::SecretBody;
 use super::messages::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use super::problem::Problem;
-use super::{Control, Standing, blocking, remark};
+use super::{Control, blocking, remark};
 use crate::api_key::KeyId;
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::{LONGEST_LEEWAY, LONGEST_TOKEN};
@@ -159,7 +159,7 @@ impl Control {
         if steady.is_zero() {
             self.revocations.recheck();
         }
-        if self.standing() == Standing::Acting && steady >= STEADY_FOR {
+        if self.keeps_up() && steady >= STEADY_FOR {
             self.store.purge_revocations(now)?;
             self.revocations.purge(now);
         }

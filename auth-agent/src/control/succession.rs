@@ -25,6 +25,8 @@ pub(super) enum Standing {
     Acting,
     /// Another's.
     Replaced,
+    /// Nobody's: this agent ends, and no other comes.
+    Stopping,
     /// Nobody's: another agent is starting.
     Upgrading,
 }
@@ -43,7 +45,7 @@ impl Control {
     /// # Errors
     /// The store's.
     pub fn hold(&self) -> Result<Held<'_>, StoreError> {
-        self.set_standing(Standing::Upgrading);
+        self.change_standing(Standing::Acting, Standing::Upgrading);
         let held = (|| {
             let _tending = self.tending();
             let _changing = self.changing();
@@ -52,9 +54,24 @@ impl Control {
             Ok(Held { _changing, control: self, followed: self.followed()?, _tending })
         })();
         if held.is_err() {
-            self.set_standing(Standing::Acting);
+            self.change_standing(Standing::Upgrading, Standing::Acting);
         }
         held
+    }
+
+    /// Has nobody change anything any more: this agent ends. Its upkeep goes on until then.
+    pub fn stop(&self) {
+        self.set_standing(Standing::Stopping);
+    }
+
+    /// Whether this agent ends, and no other takes over.
+    pub fn is_stopping(&self) -> bool {
+        self.standing() == Standing::Stopping
+    }
+
+    /// Whether rules and store are this agent's to keep.
+    pub(super) fn keeps_up(&self) -> bool {
+        matches!(self.standing(), Standing::Acting | Standing::Stopping)
     }
 
     /// Sets, or forgets, the agent that this one took over from, while it finishes its requests.
@@ -81,12 +98,18 @@ impl Control {
         match self.standing.load(SeqCst) {
             standing if standing == Standing::Acting as u8 => Standing::Acting,
             standing if standing == Standing::Replaced as u8 => Standing::Replaced,
+            standing if standing == Standing::Stopping as u8 => Standing::Stopping,
             _ => Standing::Upgrading,
         }
     }
 
     fn set_standing(&self, standing: Standing) {
         self.standing.store(standing as u8, SeqCst);
+    }
+
+    /// Another standing than `from` stays: what stops goes on stopping.
+    fn change_standing(&self, from: Standing, to: Standing) {
+        let _ = self.standing.compare_exchange(from as u8, to as u8, SeqCst, SeqCst);
     }
 
     pub(super) fn tending(&self) -> MutexGuard<'_, ()> {
@@ -98,7 +121,7 @@ impl Held<'_> {
     /// The changes are another agent's from now on. Returns where to follow from.
     pub fn give_up(self) -> Followed {
         self.control.set_standing(Standing::Replaced);
-        self.followed
+        self.followed.clone()
     }
 
     /// Goes on as before, whatever another agent did: with what it changed in the store, and with the kernel's rules by
@@ -114,9 +137,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if self.control.standing() == Standing::Upgrading {
-            self.control.set_standing(Standing::Acting);
-        }
+        self.control.change_standing(Standing::Upgrading, Standing::Acting);
     }
 }
 
@@ -132,6 +153,7 @@ pub(super) async fn refuse_changes(
     match control.standing() {
         Standing::Acting => next.run(request).await,
         Standing::Replaced => Problem::Replaced.into_response(),
+        Standing::Stopping => Problem::Stopping.into_response(),
         Standing::Upgrading => Problem::Upgrade(UpgradeError::UnderWay).into_response(),
     }
 }

@@ -46,28 +46,25 @@ pub struct BindError {
 }
 
 /// A socket that listens.
-pub struct Listener {
-    sizes: Sizes,
-    socket: Socket,
-}
+pub struct Listener(Socket);
 
 enum Socket {
     Tcp(TcpListener),
     Unix { file: File, listener: UnixListener },
 }
 
-/// The file of a Unix socket; removed with it, unless a successor has put its own there.
+/// The file of a Unix socket; removed with it, unless another agent serves there.
 struct File {
     inode: u64,
-    /// It is a successor's.
+    /// It is another agent's: the one before this one does not end yet, or the one after it serves.
     left: Arc<AtomicBool>,
     path: PathBuf,
 }
 
 impl File {
-    fn of(path: &Path) -> io::Result<Self> {
+    fn of(path: &Path, left: bool) -> io::Result<Self> {
         let inode = fs::symlink_metadata(path)?.ino();
-        Ok(Self { inode, left: Arc::default(), path: path.to_owned() })
+        Ok(Self { inode, left: Arc::new(left.into()), path: path.to_owned() })
     }
 }
 
@@ -123,7 +120,15 @@ impl Listener {
             (None, LocalAddress::Unix(path)) => unix(path).await,
         };
         let failed = |source| BindError { address: forward_auth.listen.clone(), source };
-        Ok(Some(Self { sizes: config.sizes, socket: socket.map_err(failed)? }))
+        Ok(Some(Self(socket.map_err(failed)?)))
+    }
+
+    /// Makes the file of a socket that was handed over this agent's. Until then it is the earlier agent's, who serves on
+    /// if this one fails.
+    pub fn take_place(&self) {
+        if let Socket::Unix { file, .. } = &self.0 {
+            file.left.store(false, SeqCst);
+        }
     }
 
     /// The same socket, for the agent that comes after this one.
@@ -131,7 +136,7 @@ impl Listener {
     /// # Errors
     /// What the system says.
     pub fn heirloom(&self) -> io::Result<Heirloom> {
-        let (socket, left) = match &self.socket {
+        let (socket, left) = match &self.0 {
             Socket::Tcp(listener) => (listener.as_fd(), Arc::default()),
             Socket::Unix { file, listener } => (listener.as_fd(), Arc::clone(&file.left)),
         };
@@ -140,25 +145,30 @@ impl Listener {
 
     /// The address, of a TCP listener.
     pub fn address(&self) -> Option<SocketAddr> {
-        match &self.socket {
+        match &self.0 {
             Socket::Tcp(listener) => listener.local_addr().ok(),
             Socket::Unix { .. } => None,
         }
     }
 
-    /// Answers until `stop`.
-    pub async fn run(self, forward_auth: Arc<ForwardAuth>, stop: impl Future<Output = ()>) {
+    /// Answers until `stop`; a connection by the `sizes` at its beginning.
+    pub async fn run(
+        self,
+        forward_auth: Arc<ForwardAuth>,
+        sizes: impl Fn() -> Sizes,
+        stop: impl Future<Output = ()>,
+    ) {
         let server = Server {
             forward_auth,
             graceful: GracefulShutdown::new(),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
-            sizes: self.sizes,
+            sizes,
         };
         tokio::select! {
-            () = server.accept(&self.socket) => {}
+            () = server.accept(&self.0) => {}
             () = stop => {}
         }
-        drop(self.socket);
+        drop(self.0);
         let _ = time::timeout(GOODBYE, server.graceful.shutdown()).await;
     }
 }
@@ -174,7 +184,7 @@ async fn unix(path: &Path) -> io::Result<Socket> {
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o666))?;
-    Ok(Socket::Unix { file: File::of(path)?, listener })
+    Ok(Socket::Unix { file: File::of(path, false)?, listener })
 }
 
 /// A socket that listens there already; nothing where it is another one.
@@ -194,20 +204,20 @@ fn taken(handed: OwnedFd, address: &LocalAddress) -> io::Result<Option<Socket>> 
                 return Ok(None);
             }
             listener.set_nonblocking(true)?;
-            let (file, listener) = (File::of(path)?, UnixListener::from_std(listener)?);
+            let (file, listener) = (File::of(path, true)?, UnixListener::from_std(listener)?);
             Ok(Some(Socket::Unix { file, listener }))
         }
     }
 }
 
-struct Server {
+struct Server<F> {
     forward_auth: Arc<ForwardAuth>,
     graceful: GracefulShutdown,
     places: Arc<Semaphore>,
-    sizes: Sizes,
+    sizes: F,
 }
 
-impl Server {
+impl<F: Fn() -> Sizes> Server<F> {
     async fn accept(&self, socket: &Socket) {
         while let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
             let accepted = match socket {
@@ -238,11 +248,12 @@ impl Server {
             let (parts, _) = request.into_parts();
             async move { Ok::<_, Infallible>(forward_auth.answer(peer, parts, Now::read()).await) }
         });
+        let sizes = (self.sizes)();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS)
-            .max_buf_size(self.sizes.header_bytes.get().max(8 << 10))
-            .max_headers(self.sizes.headers.get() + EXTRA_HEADERS)
+            .max_buf_size(sizes.header_bytes.get().max(8 << 10))
+            .max_headers(sizes.headers.get() + EXTRA_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
@@ -260,7 +271,6 @@ const EXTRA_HEADERS: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::MINIMAL;
     use tokio::net::TcpStream;
 
     async fn handed_on(address: LocalAddress, elsewhere: LocalAddress) -> Listener {
@@ -268,16 +278,21 @@ mod tests {
             LocalAddress::Socket(address) => TcpListener::bind(address).await.map(Socket::Tcp),
             LocalAddress::Unix(path) => unix(path).await,
         };
-        let sizes = Config::parse(MINIMAL, Path::new("/etc/edge.toml")).unwrap().sizes;
-        let old = Listener { sizes, socket: socket.unwrap() };
+        let old = Listener(socket.unwrap());
         let address = old.address().map_or(address, LocalAddress::Socket);
         let heirloom = old.heirloom().unwrap();
         let copy = || heirloom.socket().try_clone_to_owned().unwrap();
         assert!(!matches!(taken(copy(), &elsewhere), Ok(Some(_))), "another address");
-        let new = taken(copy(), &address).unwrap().unwrap();
+        let failed = Listener(taken(copy(), &address).unwrap().unwrap());
+        drop(failed);
+        if let LocalAddress::Unix(path) = &address {
+            UnixStream::connect(path).await.expect("one that fails leaves the file to the old agent");
+        }
+        let new = Listener(taken(copy(), &address).unwrap().unwrap());
+        new.take_place();
         heirloom.leave();
         drop((old, heirloom));
-        Listener { sizes, socket: new }
+        new
     }
 
     #[tokio::test]

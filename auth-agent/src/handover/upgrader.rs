@@ -72,6 +72,18 @@ pub enum UpgradeError {
         "the new agent died as it took over; this one goes on, but its control socket may be gone: restart it"
     )]
     Lost,
+    /// It failed when it had changed the store for itself.
+    #[error(
+        "the new agent failed, and before that it brought the store to schema {schema}, which this version can't open when \
+         it starts: this one goes on until it ends, have the new version start before (or restore a backup of the store \
+         then); it failed with: {error}"
+    )]
+    Migrated {
+        /// Why it failed.
+        error: String,
+        /// What the store has now.
+        schema: i64,
+    },
     /// It can't be started.
     #[error("nothing has changed: {}: can't start it: {source}", binary.display())]
     Start {
@@ -80,6 +92,9 @@ pub enum UpgradeError {
         /// What the system says.
         source: io::Error,
     },
+    /// This agent ends.
+    #[error("nothing has changed: this agent is stopping: start the new one in its place")]
+    Stopping,
     /// The store failed.
     #[error("nothing has changed: {0}")]
     Store(#[from] StoreError),
@@ -190,7 +205,7 @@ impl Upgrader {
         }
     }
 
-    /// Kills the new agent if it is not ready yet: the operator wants none.
+    /// Kills the new agent if it is not ready yet: the operator wants none. After [`Control::stop`], none starts any more.
     pub fn give_up(&self) {
         if let Some(child) = &mut *self.child() {
             // It may have ended by itself.
@@ -232,6 +247,7 @@ impl Upgrader {
                 Ok(upgraded)
             }
             Err(error) => {
+                let error = with_schema(error, self.parts.store.newer_schema());
                 error!(%error, "no new agent has taken over");
                 self.go_on(held, &config);
                 Err(error)
@@ -265,10 +281,7 @@ impl Upgrader {
     ) -> Result<(Upgraded, Channel), UpgradeError> {
         let deadline = Instant::now() + within;
         let (ours, theirs) = Channel::pair()?;
-        let started = self.program.heir(binary, theirs).spawn();
-        let child = started.map_err(|source| UpgradeError::Start { binary: binary.to_owned(), source })?;
-        let pid = child.id();
-        *self.child() = Some(child);
+        let pid = self.start(binary, theirs)?;
         let done = self.give(&ours, config).map_err(UpgradeError::from).and_then(|()| {
             let version = wait_until_ready(&ours, binary, deadline, within)?;
             go(&ours, binary)?;
@@ -280,6 +293,17 @@ impl Upgrader {
             (Err(error), Some(child)) => Err(with_status(error, end(child))),
             (Err(error), None) => Err(error),
         }
+    }
+
+    /// Its process. Whoever stops this agent kills it, or has kept it from starting.
+    fn start(&self, binary: &Path, channel: Channel) -> Result<u32, UpgradeError> {
+        let mut child = self.child();
+        if self.parts.control.is_stopping() {
+            return Err(UpgradeError::Stopping);
+        }
+        let started = self.program.heir(binary, channel).spawn();
+        let started = started.map_err(|source| UpgradeError::Start { binary: binary.to_owned(), source })?;
+        Ok(child.insert(started).id())
     }
 
     /// Whether or not anybody takes it: who is gone is found then.
@@ -357,6 +381,14 @@ fn end(mut child: Child) -> Option<ExitStatus> {
     None
 }
 
+/// Where the new agent changed the schema, something has changed.
+fn with_schema(error: UpgradeError, newer: Result<Option<i64>, StoreError>) -> UpgradeError {
+    let Ok(Some(schema)) = newer else { return error };
+    let error = error.to_string();
+    let error = error.strip_prefix("nothing has changed: ").unwrap_or(&error).to_owned();
+    UpgradeError::Migrated { error, schema }
+}
+
 fn with_status(error: UpgradeError, ended: Option<ExitStatus>) -> UpgradeError {
     match error {
         UpgradeError::Ended { binary, .. } => {
@@ -388,6 +420,16 @@ mod tests {
         }
         fs::write(&gone, "a strange name, but its own").unwrap();
         assert_eq!(Program::new(gone.clone(), std::iter::empty()).binary, gone);
+    }
+
+    #[test]
+    fn a_new_agent_that_failed_after_it_changed_the_schema_is_told_of() {
+        let failed = || UpgradeError::Failed("no listener".to_owned());
+        let said = |newer| with_schema(failed(), newer).to_string();
+        assert_eq!(said(Ok(None)), failed().to_string());
+        let changed = said(Ok(Some(99)));
+        assert!(changed.contains("schema 99") && changed.contains("no listener"), "{changed}");
+        assert!(!changed.contains("nothing has changed"), "{changed}");
     }
 
     #[test]

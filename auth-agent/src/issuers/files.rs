@@ -136,13 +136,13 @@ impl FileKeys {
     }
 }
 
-/// Looks at all of them for as long as the agent runs.
-pub(super) async fn watch(files: Vec<Arc<FileKeys>>) {
+/// Looks at it for as long as the agent runs.
+pub(super) async fn watch(file: Arc<FileKeys>) {
     loop {
-        let looked = files.clone();
-        let done = spawn_blocking(move || looked.iter().for_each(|file| file.look(UnixTime::now()))).await;
-        if let Err(error) = done {
-            tracing::error!(%error, "looking at the key files broke off; it is tried again");
+        let looked = Arc::clone(&file);
+        if let Err(error) = spawn_blocking(move || looked.look(UnixTime::now())).await {
+            let issuer = file.name();
+            tracing::error!(%issuer, %error, "looking at the key file broke off; it is tried again");
         }
         sleep(LOOK).await;
     }

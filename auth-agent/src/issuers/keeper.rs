@@ -187,7 +187,7 @@ impl Keeper {
     }
 
     async fn refresh(self: &Arc<Self>) {
-        self.state().schedule.started(Monotonic::now());
+        let _under_way = UnderWay::new(self);
         let outcome = match fetch::key_set(&self.issuer, &self.remote).await {
             Ok(fetched) => {
                 let keeper = Arc::clone(self);
@@ -292,6 +292,22 @@ impl Keeper {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A fetch; over when it is dropped, whether or not it came to its end.
+struct UnderWay<'a>(&'a Keeper);
+
+impl<'a> UnderWay<'a> {
+    fn new(keeper: &'a Keeper) -> Self {
+        keeper.state().schedule.started(Monotonic::now());
+        Self(keeper)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.state().schedule.ended();
     }
 }
 

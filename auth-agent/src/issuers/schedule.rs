@@ -106,6 +106,11 @@ impl Schedule {
         self.under_way = true;
     }
 
+    /// It is no longer under way. One that was broken off brought nothing, and is due anew.
+    pub fn ended(&mut self) {
+        self.under_way = false;
+    }
+
     /// It brought keys, which the server says are fresh for so long. `has` tells which.
     pub fn succeeded(
         &mut self,

@@ -1,6 +1,6 @@
 //! The log of every change: who asks what happened, and later what other hosts must be told, reads it here.
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use serde::Serialize;
 
 use super::values::json;
@@ -108,6 +108,17 @@ impl Store {
     pub fn last_change(&self) -> Result<i64, StoreError> {
         let last = "SELECT coalesce(max(seq), 0) FROM changes";
         self.read(|connection| Ok(connection.query_row(last, [], |row| row.get(0))?))
+    }
+
+    /// The schema of the database, where a newer program has changed it since this one opened it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn newer_schema(&self) -> Result<Option<i64>, StoreError> {
+        let found = |connection: &Connection| {
+            Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?)
+        };
+        self.read(found).map(|found| Some(found).filter(|found| *found > super::open::KNOWN))
     }
 
     /// Another number than the last time if another process has written meanwhile.

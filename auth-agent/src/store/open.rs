@@ -31,6 +31,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/7.sql"),
 ];
 
+/// The schema that this program works with.
+pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
+
 /// Longer than any of our own writes, short enough to answer the operator.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -7,7 +7,7 @@ use crate::control::Standing;
 use crate::control::testing::{Desk, used_by};
 use crate::identity::Method;
 use crate::refusal::Refusal;
-use crate::store::{KeyPurpose, NewKey};
+use crate::store::{KeyPurpose, NewKey, StoredSigningKey};
 use tokio::runtime::Builder;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -115,6 +115,55 @@ fn changes_are_refused_while_another_agent_starts_and_when_it_has_taken_over() {
     let (status, refusal) = ban(&desk);
     assert_eq!((status, refusal["reason"].as_str().unwrap()), (503, "agent-replaced"));
     assert_eq!(desk.control.upkeep(NOW).unwrap(), None);
+}
+
+#[test]
+fn what_fails_keeps_nothing_else_from_holding_and_is_tried_again() {
+    let desk = Desk::open(&[]);
+    let (other, mut followed) = (other(&desk), desk.control.followed().unwrap());
+    let entries = [1, 2].map(|number| {
+        let peer = SocketAddr::from(([192, 0, 2, number], 1));
+        desk.connections.enter("10.0.0.1:443".parse().unwrap(), peer, NOW)
+    });
+    let _requests: Vec<_> =
+        entries.iter().zip(["alice", "bob"]).map(|(entry, user)| used_by(entry, Method::Jwt, user)).collect();
+    let ended = |index: usize| entries[index].connection().is_ended();
+    let good = other.signing_keys(KeyPurpose::Issuer).unwrap().remove(0);
+    let bad = StoredSigningKey { sealed: vec![0; 64], ..good.clone() };
+    other.replace_signing_keys(&bad, NOW).unwrap();
+    other.add_ban("192.0.2.2/32".parse().unwrap(), None, None, NOW).unwrap();
+    let subject = Target::Subject { issuer: None, subject: "alice".to_owned() };
+    other.revoke(&[(subject, Revocation { before: None, until: None })], None, NOW).unwrap();
+    let path = desk.directory.path().join("store/auth-agent.db");
+    let rename = |from: &str, to: &str| {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    };
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+
+    rename("bans", "gone");
+    desk.control.follow(&mut followed, NOW).unwrap_err();
+    assert_eq!([0, 1].map(ended), [true, false], "the revocation holds, the ban could not be read");
+    rename("gone", "bans");
+    desk.control.follow(&mut followed, NOW).unwrap_err();
+    assert_eq!([0, 1].map(ended), [true, true], "the ban holds, the signing key can't be read");
+    other.replace_signing_keys(&StoredSigningKey { signs_from: UnixTime(1), ..good }, NOW).unwrap();
+    desk.control.follow(&mut followed, NOW).unwrap();
+    let (_, list) = desk.ask("GET", "/v1/signing-keys", "");
+    assert_eq!(list["signing_keys"][0]["signs_from"], 1, "{list}");
+}
+
+#[test]
+fn an_agent_that_stops_takes_no_changes_and_no_failed_upgrade_changes_that() {
+    let desk = Desk::open(&[]);
+    let held = desk.control.hold().unwrap();
+    desk.control.stop();
+    drop(held);
+    drop(desk.control.hold().unwrap());
+    let (status, refusal) = desk.ask("POST", "/v1/bans", r#"{"network":"192.0.2.7"}"#);
+    assert_eq!((status, refusal["reason"].as_str().unwrap()), (503, "agent-stopping"));
+    assert_eq!(desk.ask("GET", "/v1/status", "").0, 200, "looking is free");
 }
 
 #[test]

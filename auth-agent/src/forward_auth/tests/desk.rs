@@ -127,7 +127,8 @@ impl Desk {
         let gateway = Arc::new(gateway.with_internal_tokens(Arc::clone(&keys)));
         let forward_auth = Arc::new(ForwardAuth::new(gateway, Some(keys)));
         let (stop, stopped) = oneshot::channel();
-        let running = tokio::spawn(listener.run(forward_auth, async { drop(stopped.await) }));
+        let sizes = config.sizes;
+        let running = tokio::spawn(listener.run(forward_auth, move || sizes, async { drop(stopped.await) }));
         Self { address, debts, _directory: directory, path: path.map(Path::to_owned), running, stop }
     }
 

@@ -11,12 +11,12 @@ use tokio::sync::Semaphore;
 use super::lab::{Agent, KEYS, Lab, MAX_AGE, set};
 use super::server::{Answer, bare, good, with};
 use crate::clock::{Monotonic, UnixTime};
-use crate::config::RemoteKeys;
+use crate::config::{Issuer, RemoteKeys};
 use crate::https_url::HttpsUrl;
-use crate::issuers::keeper::MAX_WAITERS;
+use crate::issuers::keeper::{Keeper, MAX_WAITERS};
 use crate::issuers::{MissingKey, Source};
 use crate::token::TokenError;
-use crate::token::tests::mint::Signer;
+use crate::token::tests::mint::{MAX_BYTES, Signer};
 
 /// Saves a set by fetching it once, and lets that agent go. Returns when it was fetched.
 async fn saved(lab: &Lab, keys: &[(&str, &Signer)]) -> UnixTime {
@@ -79,6 +79,49 @@ async fn those_who_refresh_at_once_share_one_fetch() {
     let (first, second, third, ()) = tokio::join!(agent.refresh(), agent.refresh(), agent.refresh(), release);
     assert_eq!((first, second, third), (Ok(()), Ok(()), Ok(())));
     assert_eq!((lab.server.requests().len(), agent.status().fetches), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_leaves_a_fetch_alone_and_one_that_broke_off_is_made_anew() {
+    let lab = Lab::new().await;
+    let (signer, _) = old_and_new();
+    let keys = || set(&[("old", &signer)]);
+    let gate = Arc::new(Semaphore::new(0));
+    lab.server.answer(KEYS, Answer::Held(Arc::clone(&gate), keys()));
+    let agent = lab.agent(lab.at_keys()).running();
+    while lab.server.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let another =
+        Issuer { name: "another".into(), issuer: "https://another.example".into(), ..agent.config.clone() };
+    for issuers in [vec![agent.config.clone()], vec![agent.config.clone(), another.clone()]] {
+        agent.tokens.change(agent.tokens.prepare(&issuers, MAX_BYTES).unwrap());
+        agent.issuers.change(&issuers, UnixTime::now()).unwrap();
+    }
+    // That of the issuer that came along is the second.
+    while lab.server.requests().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    lab.server.answer(KEYS, good(&keys()));
+    gate.add_permits(2);
+    while agent.status().fetches == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((agent.status().failures, lab.server.requests().len()), (0, 2), "one fetch each");
+
+    lab.server.answer(KEYS, Answer::Held(Arc::new(Semaphore::new(0)), keys()));
+    let demanded = tokio::spawn({
+        let keeper = keeper_of(&agent, "main");
+        async move { keeper.demand().await }
+    });
+    while lab.server.requests().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    agent.issuers.end();
+    lab.server.answer(KEYS, good(&keys()));
+    agent.issuers.keep();
+    assert_eq!(demanded.await.unwrap(), Ok(()));
+    assert_eq!((agent.status().failures, agent.status().fetches), (0, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,9 +341,13 @@ async fn keys_are_discovered_from_exactly_their_issuers_metadata() {
     }
 }
 
-fn keeper(agent: &Agent) -> Arc<crate::issuers::keeper::Keeper> {
+fn keeper(agent: &Agent) -> Arc<Keeper> {
+    keeper_of(agent, "main")
+}
+
+fn keeper_of(agent: &Agent, name: &str) -> Arc<Keeper> {
     let sources = agent.issuers.sources.load();
-    let [source] = &sources[..] else { panic!("one issuer") };
+    let source = sources.iter().find(|source| source.name() == name).unwrap();
     let Source::Remote(keeper) = &**source else { panic!("one that publishes") };
     Arc::clone(keeper)
 }
