@@ -20,7 +20,10 @@ pub(super) async fn check(endpoint: &Endpoint, check: &HealthCheck) -> Result<()
 }
 
 async fn ask(endpoint: &Endpoint, path: &str) -> Result<u16, String> {
-    let stream = endpoint.connect(endpoint.speaks).await.map_err(|error| error.to_string())?;
+    let stream = endpoint
+        .connect(endpoint.speaks, endpoint.settings.connect)
+        .await
+        .map_err(|error| error.to_string())?;
     let http2 = stream.agreed_to_http2().unwrap_or(endpoint.speaks == Speaks::Http2);
     let broken = |error: hyper::Error| error_chain(&error);
     let host = endpoint.host.as_str();

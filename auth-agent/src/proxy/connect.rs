@@ -28,6 +28,9 @@ pub(super) enum Target {
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
+    /// The time went by behind others that connected.
+    #[error("not within timeouts.connect, as others connected first")]
+    Late,
     /// HTTP/2 was asked for, and TLS did not agree to it.
     #[error("does not speak HTTP/2; set the upstream's `protocol`")]
     Protocol,
@@ -43,7 +46,7 @@ impl ConnectError {
         match self {
             Self::Protocol => false,
             Self::Refused(error) => error.kind() == io::ErrorKind::TimedOut,
-            Self::Timeout => true,
+            Self::Late | Self::Timeout => true,
         }
     }
 }

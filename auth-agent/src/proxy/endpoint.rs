@@ -168,6 +168,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether its ejection has ended since this was last asked.
+    pub fn end_ejection(&self) -> bool {
+        let until = self.ejected_until.load(Relaxed);
+        let is_over = until > 0 && until <= Monotonic::now().0;
+        // It may have been ejected again since.
+        is_over && self.ejected_until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok()
+    }
+
     /// A connection that was used before, the one that was used last: it is the one most likely to be open still.
     pub fn take_idle(&self) -> Option<Link> {
         self.shelf().pop_back().map(|idle| idle.link)
@@ -199,13 +207,13 @@ impl Endpoint {
         }
     }
 
-    /// A new connection, for what is to be spoken over it.
-    pub async fn connect(&self, speaks: Speaks) -> Result<Stream, ConnectError> {
+    /// A new connection, for what is to be spoken over it, within `limit`.
+    pub async fn connect(&self, speaks: Speaks, limit: Duration) -> Result<Stream, ConnectError> {
         let settings = &self.settings;
         let tls = settings.tls.as_ref().zip(self.server_name.as_ref());
         let tls = tls.map(|(tls, name)| (tls.connector(speaks), name.clone()));
         self.counts.connects.fetch_add(1, Relaxed);
-        connect(&self.target, tls, settings.connect).await
+        connect(&self.target, tls, limit).await
     }
 
     /// Notes a failure; says whether it is ejected for it. It is the `last` one if no other endpoint is in.
@@ -234,8 +242,11 @@ impl Endpoint {
     pub fn succeeded(&self) {
         if self.is_failing.load(Relaxed) {
             self.is_failing.store(false, Relaxed);
-            self.ejected_until.store(0, Relaxed);
+            let was_ejected = self.ejected_until.swap(0, Relaxed) > 0;
             self.state().record.succeed();
+            if was_ejected {
+                self.settings.waiting.made_room();
+            }
         }
     }
 

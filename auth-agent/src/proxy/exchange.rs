@@ -22,7 +22,7 @@ use super::balance::Candidate;
 use super::connect::{ConnectError, Stream};
 use super::ejection::Failure;
 use super::endpoint::{Endpoint, Speaks};
-use super::group::Group;
+use super::group::{Group, Pick};
 use super::link::{Link, Sent};
 use super::response::Source;
 use super::retry::{Spent, is_idempotent};
@@ -91,18 +91,29 @@ impl Exchange<'_> {
     pub async fn run(&self, parts: Parts) -> Result<Answer, Refusal> {
         let mut request = Request::from_parts(parts, self.body.clone());
         let mut tries = Tries { left: self.route.retries.attempts, refusal: None, tried: Vec::new() };
-        let mut spent = None;
+        let (mut reserved, mut spent) = (None, None);
         loop {
-            let ticket = match self.group.admit(&tries.tried, self.key).await {
-                Ok(ticket) => ticket,
+            let ticket = match reserved.take() {
+                Some(ticket) => ticket,
                 // What the first try came to says more than that there is no other endpoint.
-                Err(refusal) => return Err(tries.refusal.unwrap_or(refusal)),
+                None => match self.group.admit(&tries.tried, self.key).await {
+                    Ok(ticket) => ticket,
+                    Err(refusal) => return Err(tries.refusal.unwrap_or(refusal)),
+                },
             };
             let spare = self.spare(&request, ticket.endpoint(), &tries);
             let outcome = self.attempt(ticket.endpoint(), request, tries.refusal.is_some()).await;
             drop(spent.take());
             let (outcome, again) = self.judge(&mut tries, ticket.endpoint(), outcome, spare);
+            // An answer is given up only where another can be asked for at once.
+            if again.is_some()
+                && outcome.is_ok()
+                && let Pick::Picked(next) = self.group.pick(&tries.tried, self.key)
+            {
+                reserved = Some(next);
+            }
             if let Some(next) = again
+                && (outcome.is_err() || reserved.is_some())
                 && let Some(budget) = self.budget()
             {
                 tries.refusal = outcome.err();
@@ -218,12 +229,20 @@ impl Exchange<'_> {
             if speaks == Speaks::Either {
                 return self.over_http2(endpoint, speaks, request).await;
             }
-            match endpoint.connect(speaks).await {
-                Ok(stream) => self.over_http1(stream, request).await,
-                Err(error) => Err(Failed::connect(&error, request)),
-            }
+            self.over_new_http1(endpoint, request).await
         })
         .await
+    }
+
+    async fn over_new_http1(
+        &self,
+        endpoint: &Endpoint,
+        request: Request<RequestBody>,
+    ) -> Result<Reply, Failed> {
+        match endpoint.connect(Speaks::Http1, self.group.settings.connect).await {
+            Ok(stream) => self.over_http1(stream, request).await,
+            Err(error) => Err(Failed::connect(&error, request)),
+        }
     }
 
     async fn over_http1(&self, stream: Stream, request: Request<RequestBody>) -> Result<Reply, Failed> {
@@ -246,17 +265,26 @@ impl Exchange<'_> {
             let mut place = match connections.stream(most) {
                 Some(place) => place,
                 None => {
-                    let turn = connections.opening.lock().await;
+                    let turn = match connections.turn(self.group.settings.connect).await {
+                        Ok(turn) => turn,
+                        Err(error) => return Err(Failed::connect(&error, request)),
+                    };
                     match connections.stream(most) {
                         Some(place) => place,
-                        None => match endpoint.connect(speaks).await {
-                            Err(error) => return Err(Failed::connect(&error, request)),
+                        // Whoever had the turn before has learnt it.
+                        None if endpoint.speaks(false) != speaks => {
+                            drop(turn);
+                            return self.over_new_http1(endpoint, request).await;
+                        }
+                        None => match endpoint.connect(speaks, turn.left).await {
+                            Err(error) => return Err(Failed::connect(&turn.failed(error), request)),
                             Ok(stream) if stream.agreed_to_http2() == Some(false) => {
-                                drop(turn);
                                 if speaks == Speaks::Http2 {
-                                    return Err(Failed::connect(&ConnectError::Protocol, request));
+                                    let error = turn.failed(ConnectError::Protocol);
+                                    return Err(Failed::connect(&error, request));
                                 }
                                 endpoint.learn_http1();
+                                drop(turn);
                                 return self.over_http1(stream, request).await;
                             }
                             Ok(stream) => {
@@ -267,9 +295,12 @@ impl Exchange<'_> {
                 }
             };
             self.address_http2(endpoint, &mut request)?;
-            match self.in_time(place.send(request)).await? {
-                Sent::Unsent(unsent) => request = unsent,
-                sent => return self.reply(sent, Some(place)),
+            match self.in_time(place.send(request)).await {
+                // It may never have been sent.
+                Err(overdue) if place.is_beyond() => return Err(Failed { failure: None, ..overdue }),
+                Err(overdue) => return Err(overdue),
+                Ok(Sent::Unsent(unsent)) => request = unsent,
+                Ok(sent) => return self.reply(sent, Some(place)),
             }
         }
         Err(Failed::connect(&ConnectError::Refused(io::ErrorKind::ConnectionReset.into()), request))
@@ -335,7 +366,7 @@ const GATEWAY_ERRORS: [u16; 3] = [502, 503, 504];
 impl Failed {
     fn connect(error: &ConnectError, request: Request<RequestBody>) -> Self {
         Self {
-            failure: Some(Failure::Connect),
+            failure: (!matches!(error, ConnectError::Late)).then_some(Failure::Connect),
             refusal: if error.is_timeout() { Refusal::UpstreamTimeout } else { Refusal::UpstreamUnreachable },
             seen: Seen::Nothing(Box::new(request)),
             why: format!("can't connect: {error}"),

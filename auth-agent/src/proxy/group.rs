@@ -21,7 +21,7 @@ use super::resolve::{self, Resolve};
 use super::retry::Budget;
 use super::tls::{ClientTls, UpstreamTlsError};
 use super::{check, report};
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, UnixTime};
 use crate::config::{Address, Balance, Place, Scheme, Upstream};
 use crate::refusal::Refusal;
 
@@ -82,7 +82,7 @@ impl Group {
 
     /// An endpoint that was not `tried`, and has room.
     pub async fn admit(&self, tried: &[u64], key: u64) -> Result<Ticket, Refusal> {
-        if self.settings.waiting.count() == 0 {
+        if !self.settings.waiting.is_taken(tried) {
             match self.pick(tried, key) {
                 Pick::Picked(ticket) => return Ok(ticket),
                 Pick::Down(retry_after) if *self.settled.borrow() => {
@@ -222,7 +222,8 @@ impl Drop for Kept {
     }
 }
 
-/// Closes connections that have been idle for long enough, and reads files again that have changed.
+/// Closes connections that have been idle for long enough, tells of ejections that have ended, and reads files again that
+/// have changed.
 async fn tidy(group: Arc<Group>) {
     let most = group.settings.upstream.idle_timeout.as_millis().div_ceil(ROUND.as_millis());
     let most = u32::try_from(most).unwrap_or(u32::MAX);
@@ -232,6 +233,9 @@ async fn tidy(group: Arc<Group>) {
         rounds.tick().await;
         for endpoint in group.members().iter() {
             endpoint.tidy(most);
+            if endpoint.end_ejection() {
+                group.settings.waiting.made_room();
+            }
         }
         if round % ROUNDS_PER_LOOK == 0 {
             refresh(&group).await;
@@ -244,8 +248,8 @@ async fn refresh(group: &Arc<Group>) {
         return;
     }
     let settings = Arc::clone(&group.settings);
-    let refreshed = spawn_blocking(move || settings.tls.as_ref().map_or(Ok(()), ClientTls::refresh)).await;
-    if let Ok(Err(error)) = refreshed {
+    let refresh = move || settings.tls.as_ref().and_then(|tls| tls.refresh(UnixTime::now()));
+    if let Ok(Some(error)) = spawn_blocking(refresh).await {
         warn!(upstream = %group.settings.upstream.name, %error, "the files as they were stay in use");
     }
 }

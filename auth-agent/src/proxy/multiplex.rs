@@ -2,19 +2,20 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Request;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::sync::Mutex as Turn;
+use tokio::sync::{Mutex as Turn, MutexGuard as TurnGuard};
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::RequestBody;
-use super::connect::Stream;
+use super::connect::{ConnectError, Stream};
 use super::link::{READ_BUFFER_BYTES, Sent};
 use crate::deadline::Coarse;
 
@@ -31,8 +32,35 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Multiplexed {
     connections: Mutex<Vec<Connection>>,
-    /// Held while one is opened, so that those who want one at the same time share it.
-    pub opening: Turn<()>,
+    /// Attempts to open one that failed.
+    failures: AtomicUsize,
+    /// Held while one is opened, so that those who want one at the same time share it; why that failed last.
+    opening: Turn<Option<Arc<ConnectError>>>,
+}
+
+/// The turn to open a connection.
+#[derive(Debug)]
+pub(super) struct Opening<'m> {
+    failures: &'m AtomicUsize,
+    last: TurnGuard<'m, Option<Arc<ConnectError>>>,
+    /// How long it may take.
+    pub left: Duration,
+    /// Others were first.
+    waited: bool,
+}
+
+impl Opening<'_> {
+    /// Notes why it failed: whoever waits for it fails with it.
+    pub fn failed(mut self, error: ConnectError) -> Arc<ConnectError> {
+        // Less than the whole time says nothing about the endpoint.
+        if self.waited && matches!(error, ConnectError::Timeout) {
+            return Arc::new(ConnectError::Late);
+        }
+        let error = Arc::new(error);
+        *self.last = Some(Arc::clone(&error));
+        self.failures.fetch_add(1, Relaxed);
+        error
+    }
 }
 
 #[derive(Debug)]
@@ -50,6 +78,21 @@ impl Multiplexed {
         let mut connections = self.connections();
         connections.retain(|connection| !connection.sender.is_closed());
         connections.iter_mut().find_map(|connection| connection.enter(most))
+    }
+
+    /// The turn to open a connection, which may take `limit` from now on; why there is none, if another's attempt failed
+    /// in the meantime.
+    pub async fn turn(&self, limit: Duration) -> Result<Opening<'_>, Arc<ConnectError>> {
+        let failures = &self.failures;
+        if let Ok(last) = self.opening.try_lock() {
+            return Ok(Opening { failures, last, left: limit, waited: false });
+        }
+        let (began, before) = (Instant::now(), failures.load(Relaxed));
+        let last = timeout(limit, self.opening.lock()).await.map_err(|_| ConnectError::Late)?;
+        match &*last {
+            Some(error) if failures.load(Relaxed) != before => Err(Arc::clone(error)),
+            _ => Ok(Opening { failures, last, left: limit.saturating_sub(began.elapsed()), waited: true }),
+        }
     }
 
     /// A place on a connection that was just made.
@@ -77,7 +120,12 @@ impl Multiplexed {
             }
         });
         let in_flight = Arc::new(AtomicU32::new(1));
-        let place = Place { _in_flight: InFlight(Arc::clone(&in_flight)), sender: sender.clone() };
+        let place = Place {
+            _in_flight: InFlight(Arc::clone(&in_flight)),
+            number: 1,
+            sender: sender.clone(),
+            theirs: Arc::clone(&theirs),
+        };
         self.connections().push(Connection { in_flight, rounds: 0, sender, theirs });
         Ok(place)
     }
@@ -107,9 +155,14 @@ impl Connection {
         if self.in_flight.load(Relaxed) >= most.min(self.theirs.load(Relaxed)) {
             return None;
         }
-        self.in_flight.fetch_add(1, Relaxed);
+        let number = self.in_flight.fetch_add(1, Relaxed) + 1;
         self.rounds = 0;
-        Some(Place { _in_flight: InFlight(Arc::clone(&self.in_flight)), sender: self.sender.clone() })
+        Some(Place {
+            _in_flight: InFlight(Arc::clone(&self.in_flight)),
+            number,
+            sender: self.sender.clone(),
+            theirs: Arc::clone(&self.theirs),
+        })
     }
 }
 
@@ -117,10 +170,19 @@ impl Connection {
 #[derive(Debug)]
 pub(super) struct Place {
     _in_flight: InFlight,
+    /// How many there were with it when it began.
+    number: u32,
     sender: SendRequest<RequestBody>,
+    theirs: Arc<AtomicU32>,
 }
 
 impl Place {
+    /// Whether it is beyond what the endpoint takes at a time, which that tells only once it is connected to: then what
+    /// is sent may have waited here until others had ended.
+    pub fn is_beyond(&self) -> bool {
+        self.number > self.theirs.load(Relaxed)
+    }
+
     /// Sends a request and waits for the head of its answer. Dropped, it resets the stream.
     pub async fn send(&mut self, request: Request<RequestBody>) -> Sent {
         match self.sender.try_send_request(request).await {
@@ -151,4 +213,60 @@ pub(super) fn was_refused(error: &hyper::Error) -> bool {
             && (error.reason() == Some(h2::Reason::REFUSED_STREAM)
                 || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_an_attempt_fails_with_it() {
+        let multiplexed = Multiplexed::default();
+        let began = Instant::now();
+        let first = async {
+            let turn = multiplexed.turn(LIMIT).await.unwrap();
+            assert_eq!(turn.left, LIMIT);
+            sleep(LIMIT).await;
+            turn.failed(ConnectError::Timeout);
+        };
+        let other = async || {
+            sleep(Duration::from_secs(1)).await;
+            let error = multiplexed.turn(LIMIT).await.unwrap_err();
+            assert!(matches!(*error, ConnectError::Timeout), "{error}");
+        };
+        tokio::join!(first, other(), other(), other());
+        assert_eq!(began.elapsed(), LIMIT);
+        assert_eq!(multiplexed.turn(LIMIT).await.unwrap().left, LIMIT, "who comes later tries anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_and_connecting_take_no_longer_than_connecting() {
+        let multiplexed = Multiplexed::default();
+        // Of whom nobody says that it failed, as of one whose client left.
+        let first = async {
+            let _turn = multiplexed.turn(LIMIT).await.unwrap();
+            sleep(Duration::from_secs(2)).await;
+        };
+        let second = async {
+            let turn = multiplexed.turn(LIMIT).await.unwrap();
+            assert_eq!(turn.left, Duration::from_secs(3));
+            sleep(turn.left).await;
+            assert!(matches!(*turn.failed(ConnectError::Timeout), ConnectError::Late));
+        };
+        let third = async {
+            sleep(Duration::from_secs(1)).await;
+            let turn = multiplexed.turn(LIMIT).await.unwrap();
+            assert_eq!(turn.left, Duration::from_secs(1), "what came of too little time is not shared");
+            sleep(Duration::from_secs(2)).await;
+        };
+        let fourth = async {
+            sleep(Duration::from_secs(1)).await;
+            assert!(matches!(*multiplexed.turn(LIMIT).await.unwrap_err(), ConnectError::Late));
+        };
+        tokio::join!(first, second, third, fourth);
+    }
 }

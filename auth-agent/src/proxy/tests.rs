@@ -18,7 +18,7 @@ use crate::config::tests::MINIMAL;
 use crate::config::{Auth, Route};
 use crate::request;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Knows what it is told; nothing: it knows no name.
@@ -52,7 +52,7 @@ async fn numbered(number: u8) -> SocketAddr {
 }
 
 /// A configuration whose endpoints are these.
-fn config(endpoints: &[&str], more: &str) -> Config {
+pub(super) fn config(endpoints: &[&str], more: &str) -> Config {
     let endpoints = endpoints.iter().map(|endpoint| format!("{endpoint:?}")).collect::<Vec<_>>().join(", ");
     let text = MINIMAL
         .replace("\"http://127.0.0.1:8080\"", &endpoints)

@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
@@ -18,8 +17,10 @@ use rustls::version::{TLS12, TLS13};
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::Speaks;
+use crate::clock::UnixTime;
 use crate::config::{Protocol, Scheme, Upstream, UpstreamTls};
 use crate::issuers::{TrustError, trusted};
+use crate::stamp::Stamps;
 
 /// Why an upstream can't be connected to by TLS.
 #[derive(Debug, thiserror::Error)]
@@ -83,19 +84,29 @@ pub(super) struct ClientTls {
     configs: ArcSwap<Configs>,
     protocol: Protocol,
     settings: UpstreamTls,
-    stamp: Mutex<Stamp>,
+    state: Mutex<State>,
+}
+
+/// The files, as they were last looked at.
+#[derive(Debug, Default)]
+struct State {
+    /// What is wrong with them.
+    error: Option<String>,
+    /// Of those in use.
+    stamps: Stamps,
 }
 
 impl ClientTls {
     /// Blocks.
     pub fn new(upstream: &Upstream) -> Result<Self, UpstreamTlsError> {
-        let stamp = stamp(&upstream.tls);
+        // From before the reading, so that a change in between is seen the next time.
+        let stamps = stamps(&upstream.tls);
         let configs = Configs::new(&upstream.tls, upstream.protocol)?;
         Ok(Self {
             configs: ArcSwap::from_pointee(configs),
             protocol: upstream.protocol,
             settings: upstream.tls.clone(),
-            stamp: Mutex::new(stamp),
+            state: Mutex::new(State { error: None, stamps }),
         })
     }
 
@@ -110,30 +121,33 @@ impl ClientTls {
         self.settings.ca.is_some() || self.settings.certificate.is_some()
     }
 
-    /// Reads the files again, if they have changed: what is connected stays, what comes is connected by them. Blocks.
-    pub fn refresh(&self) -> Result<(), UpstreamTlsError> {
-        let now = stamp(&self.settings);
-        let mut known = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known == now {
-            return Ok(());
+    /// Reads the files again, if they may have changed: what is connected stays, what comes is connected by them. What
+    /// is wrong with them, where that is news. Blocks.
+    pub fn refresh(&self, now: UnixTime) -> Option<String> {
+        let stamps = stamps(&self.settings);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamps.are_those_of(&state.stamps, now) {
+            return None;
         }
-        *known = now;
-        drop(known);
-        self.configs.store(Arc::new(Configs::new(&self.settings, self.protocol)?));
-        Ok(())
+        match Configs::new(&self.settings, self.protocol) {
+            Ok(configs) => {
+                self.configs.store(Arc::new(configs));
+                *state = State { error: None, stamps };
+                None
+            }
+            Err(error) => {
+                let error = Some(error.to_string());
+                let is_news = state.error != error;
+                state.error.clone_from(&error);
+                error.filter(|_| is_news)
+            }
+        }
     }
 }
 
-/// What changes with the files.
-type Stamp = Vec<Option<(SystemTime, u64)>>;
-
-fn stamp(settings: &UpstreamTls) -> Stamp {
-    let of = |path: &PathBuf| {
-        let metadata = fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
+fn stamps(settings: &UpstreamTls) -> Stamps {
     let pair = settings.certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
-    settings.ca.iter().chain(pair).map(of).collect()
+    Stamps::of(settings.ca.iter().chain(pair).map(PathBuf::as_path))
 }
 
 impl Configs {
@@ -186,4 +200,49 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, UpstreamTlsError> 
 
 fn read(path: &Path) -> Result<Vec<u8>, UpstreamTlsError> {
     fs::read(path).map_err(|source| UpstreamTlsError::Unreadable { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::super::tests::config;
+    use super::*;
+
+    fn authority() -> String {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_change_nothing_and_are_told_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        fs::write(&ca, authority()).unwrap();
+        let config = config(&["https://127.0.0.1:1"], &format!("ca = {:?}", ca.to_str().unwrap()));
+        let tls = ClientTls::new(&config.upstreams[0]).unwrap();
+        // By when every change has settled.
+        let later = UnixTime(UnixTime::now().0 + 60);
+        let mut before = tls.configs.load_full();
+        for (name, contents, is_told, changes) in [
+            ("nothing new", None, false, false),
+            ("not PEM", Some("oops".to_owned()), true, false),
+            ("still not PEM", None, false, false),
+            ("another authority", Some(authority()), false, true),
+            ("nothing new again", None, false, false),
+            ("not PEM again", Some("oops".to_owned()), true, false),
+        ] {
+            if let Some(contents) = contents {
+                // In its place, as it is to be done: no two have the same inode and time.
+                let new = folder.path().join("new.pem");
+                fs::write(&new, contents).unwrap();
+                fs::rename(&new, &ca).unwrap();
+            }
+            assert_eq!(tls.refresh(later).is_some(), is_told, "{name}");
+            let now = tls.configs.load_full();
+            assert_eq!(!Arc::ptr_eq(&before, &now), changes, "{name}");
+            before = now;
+        }
+    }
 }

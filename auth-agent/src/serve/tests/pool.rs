@@ -166,6 +166,30 @@ async fn an_answer_that_the_route_names_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn an_answer_is_not_given_up_where_no_other_can_be_asked_for() {
+    let stuck = Raw::start(|_, _, _| Some("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome".into())).await;
+    let busy = Raw::start(|_, _, _| {
+        Some("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nRetry-After: 77\r\n\r\nbusy".into())
+    })
+    .await;
+    let edge = edge_before(vec![stuck.address.clone(), busy.address.clone()], |config| {
+        config.routes[0].retries.statuses = vec![503];
+        let upstream = &mut config.upstreams[0];
+        upstream.balance = crate::config::Balance::RoundRobin;
+        upstream.connections = NonZeroUsize::MIN;
+        upstream.ejection.failures = 1;
+    })
+    .await;
+    let mut client = edge.client::<Full<Bytes>>(HTTP1).await;
+    let streaming = client.send(get(HTTP1, "/api")).await.unwrap();
+    let response = edge.send(HTTP1, get(HTTP1, "/api")).await;
+    assert_eq!((response.status().as_u16(), &response.body()[..]), (503, &b"busy"[..]));
+    assert_eq!(response.headers()["retry-after"], "77");
+    assert_eq!((busy.used().len(), edge.upstreams()[0].retries), (1, 0));
+    drop(streaming);
+}
+
+#[tokio::test]
 async fn a_connection_on_which_the_answer_came_early_is_not_used_again() {
     let raw = Raw::start(|_, _, _| Some(OK.into())).await;
     let edge = edge_before(vec![raw.address.clone()], |_| ()).await;
