@@ -368,6 +368,8 @@ pub enum XdpMode {
 pub struct Limits {
     /// New TCP connections of all strangers together, counted in the kernel.
     pub breaker: Rate,
+    /// Distinct objects of others that are asked for; none: they are not counted.
+    pub enumeration: Option<EnumerationLimit>,
     /// Failed authentications with one API key's id or one signing key, from all sources together.
     pub credential_failures: Rate,
     /// Resets sent from plaintext ports, all together, counted in the kernel.
@@ -377,6 +379,20 @@ pub struct Limits {
     /// Of every source that is in no class.
     pub source: SourceLimits,
 }
+
+/// How many of the objects that are not its own a principal may ask for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EnumerationLimit {
+    /// Distinct ones in `per`; at most [`MOST_OBJECTS`].
+    pub objects: NonZeroU32,
+    /// In so much time.
+    pub per: Duration,
+    /// How many times as many all principals of one source may ask for together, before it is held against the source.
+    pub source_factor: NonZeroU32,
+}
+
+/// No principal may ask for more objects of others: they are kept, so that none counts twice.
+pub const MOST_OBJECTS: u32 = 64;
 
 /// What one source address may do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

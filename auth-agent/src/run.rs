@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::control::{self, Control, ControlSocket, Extras, Followed};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
+use crate::enumeration::Enumeration;
 use crate::forward_auth::{self, ForwardAuth};
 use crate::gateway::Gateway;
 use crate::guesses::Guesses;
@@ -209,8 +210,10 @@ async fn serve(start: Start) -> Result<()> {
         .remembering(&config.tokens, token_counters);
     let verify: Arc<dyn Verify> = Arc::new(credentials);
     let guesses = Arc::new(Guesses::new(&config.limits.credential_failures));
+    let enumeration = Arc::new(Enumeration::new(config.limits.enumeration));
     let debts = Arc::new(Debts {
         allowlist: Arc::clone(&allowlist),
+        enumeration: Arc::clone(&enumeration),
         filter: Arc::clone(&filter),
         guesses: Arc::clone(&guesses),
     });
@@ -239,6 +242,7 @@ async fn serve(start: Start) -> Result<()> {
     let got_certificates = tokio::spawn(acme.keep(tls));
     let parts = reload::Parts {
         control: Arc::clone(&control),
+        enumeration,
         filter: Arc::clone(&filter),
         gateway: Arc::clone(&gateway),
         guesses,

@@ -9,9 +9,9 @@ use http::HeaderName;
 
 use super::upstream::{Address, Balance, Ejection, Protocol, Upstream, UpstreamTls};
 use super::{
-    ApiKeys, ByteRate, Control, Forwarding, HttpLimit, IdentityForm, IdentityHeaders, Kernel, Limits,
-    PlaintextAnswer, Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens,
-    WhenAgentGone, XdpMode,
+    ApiKeys, ByteRate, Control, EnumerationLimit, Forwarding, HttpLimit, IdentityForm, IdentityHeaders,
+    Kernel, Limits, PlaintextAnswer, Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store,
+    Timeouts, Tokens, WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -72,10 +72,17 @@ impl Default for Limits {
         Self {
             breaker: rate(5_000, SECOND, 10_000),
             credential_failures: rate(10, MINUTE, 20),
+            enumeration: Some(EnumerationLimit::default()),
             resets: rate(100, SECOND, 100),
             site_factor: nonzero(16),
             source: SourceLimits::default(),
         }
+    }
+}
+
+impl Default for EnumerationLimit {
+    fn default() -> Self {
+        Self { objects: nonzero(20), per: 10 * MINUTE, source_factor: nonzero(10) }
     }
 }
 

@@ -11,7 +11,9 @@ use auth_common::table::Line;
 use crate::allowlist::Allowlist;
 use crate::authenticate::Guess;
 use crate::clock::Monotonic;
+use crate::enumeration::{Enumeration, Noted};
 use crate::guesses::Guesses;
+use crate::identity::Identity;
 use crate::kernel::{Budgets, Filter};
 use crate::limits::{Charge, SourceDebts};
 
@@ -22,6 +24,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(600);
 /// The debts of sources, but for those on the allowlist: they owe nothing (promise P11).
 pub(super) struct Debts {
     pub(super) allowlist: Arc<Allowlist>,
+    pub(super) enumeration: Arc<Enumeration>,
     pub(super) filter: Arc<Filter>,
     pub(super) guesses: Arc<Guesses>,
 }
@@ -32,7 +35,7 @@ impl SourceDebts for Debts {
             return Charge::Within;
         }
         let (limit, _) = self.filter.budgets_of(source).auth_failures;
-        charge(self.filter.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)))
+        self.filter.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)).into()
     }
 
     fn authenticated(&self, source: IpAddr, now: Monotonic) {
@@ -52,6 +55,29 @@ impl SourceDebts for Debts {
             return Charge::Within;
         }
         self.guesses.charge(guess, now)
+    }
+
+    fn enumeration_debt(&self, source: IpAddr, identity: &Identity, now: Monotonic) -> Charge {
+        match self.enumeration.debt(identity, now) {
+            Charge::Over { .. } if self.allowlist.contains(source) => Charge::Within,
+            debt => debt,
+        }
+    }
+
+    fn foreign_object(&self, source: IpAddr, identity: &Identity, object: u64, now: Monotonic) -> Charge {
+        if self.allowlist.contains(source) {
+            return Charge::Within;
+        }
+        let key = self.filter.sources().key(source).get();
+        match self.enumeration.foreign(key, identity, object, now) {
+            Noted::Over { retry_after } => Charge::Over { retry_after },
+            Noted::Now { against_source: true, .. } => {
+                // What it comes to, the source's next request finds out.
+                let _ = self.charge_auth_failure(source, now);
+                Charge::Within
+            }
+            Noted::Before | Noted::Now { .. } => Charge::Within,
+        }
     }
 
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge {
@@ -76,18 +102,12 @@ impl Debts {
         let own =
             sources.charge(source, now, |line| gcra::charge_escalating(debt(line), now.0, limit, escalation));
         let site = limit.times(budgets.site_factor);
-        charge(match own {
+        let charge = match own {
             gcra::Charge::Over { .. } => own,
             gcra::Charge::Within => {
                 sources.charge_site(source, now, |line| gcra::charge(debt(line), now.0, site)).unwrap_or(own)
             }
-        })
-    }
-}
-
-fn charge(charge: gcra::Charge) -> Charge {
-    match charge {
-        gcra::Charge::Over { retry_after } => Charge::Over { retry_after: Duration::from_nanos(retry_after) },
-        gcra::Charge::Within => Charge::Within,
+        };
+        charge.into()
     }
 }
