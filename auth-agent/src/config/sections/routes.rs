@@ -4,6 +4,9 @@ mod access;
 mod clashes;
 mod headers;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use http::HeaderName;
 
 use self::clashes::Clashes;
@@ -11,7 +14,9 @@ use self::headers::Direction;
 use crate::config::defaults::{DAY, MILLISECOND};
 use crate::config::document::{Checked, Section, shown, wrong};
 use crate::config::values::{self, Match};
-use crate::config::{PathPattern, Retries, Rewrite, Route, RouteTimeouts, Sizes, Template, Timeouts, route};
+use crate::config::{
+    ClaimPath, PathPattern, Retries, Rewrite, Route, RouteTimeouts, Sizes, Template, Timeouts, route,
+};
 use crate::routes::RouteTable;
 
 /// More tries than this only multiply what an upstream in trouble has to bear.
@@ -34,6 +39,13 @@ pub(super) struct Given<'g> {
 pub(super) fn routes(sections: Vec<Section<'_>>, given: &Given<'_>) -> Vec<Route> {
     let mut clashes = Clashes::default();
     sections.into_iter().filter_map(|section| route(section, given, &mut clashes)).collect()
+}
+
+/// The claims that tokens are to be asked for.
+pub(super) fn kept_claims(routes: &[Route]) -> Arc<[ClaimPath]> {
+    let named = routes.iter().flat_map(|route| route.access.named_claims());
+    let sorted: BTreeSet<_> = named.filter(|claim| !claim.is_subject()).cloned().collect();
+    sorted.into_iter().collect()
 }
 
 /// Whether every path finds its route soon, whatever clients make up.
