@@ -175,7 +175,8 @@ fn pseudo_fields() -> Vec<Case> {
         cases.push(case(what, head(&to(protocol)), NOT_ALLOWED));
     }
     // The upstream here does not switch.
-    cases.push(case("CONNECT to a WebSocket", head(&to(b"websocket")), &[Answered(502)]));
+    let refused = case("CONNECT to a WebSocket", head(&to(b"websocket")), &[Answered(502)]);
+    cases.push(Case { streams: true, ..refused });
     let without: Vec<_> = to(b"websocket").into_iter().filter(|(name, _)| *name != b":path").collect();
     cases.push(case("CONNECT to a WebSocket without a path", head(&without), MALFORMED));
     let lengthy = [to(b"websocket"), vec![(&b"content-length"[..], &b"5"[..])]].concat();
