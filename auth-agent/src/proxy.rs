@@ -41,7 +41,7 @@ mod upgrade;
 pub use body::{BodyLimits, RequestBody};
 use exchange::{Answer, Exchange};
 use group::Kept;
-pub use report::{Board, EndpointState, EndpointStatus, UpstreamStatus};
+pub use report::{Board, EndpointState, EndpointStatus, Totals, UpstreamStatus};
 use resolve::{Resolve, System};
 pub use response::{ResponseBody, ResponseError};
 pub use tls::{UpstreamTlsError, check_files};

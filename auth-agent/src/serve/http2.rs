@@ -73,6 +73,8 @@ pub(super) async fn serve(
             () = draining(&mut phase) => break "drain",
             stuck = activity.stuck(idle, timeouts.body_idle) => match stuck {
                 Stuck::Idle if idle < patience() => idle = patience(),
+                // Nothing came, or half a field block.
+                Stuck::Idle if activity.begun() == 0 => break "headers-timeout",
                 Stuck::Idle => break "idle",
                 Stuck::Unread => return Some("unread"),
             },
