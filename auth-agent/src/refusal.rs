@@ -69,6 +69,11 @@ pub enum Refusal {
     CredentialMissing,
     /// The token, or who it speaks for, was revoked.
     CredentialRevoked,
+    /// The principal asked for too many objects of others, one after the other.
+    EnumerationLimit {
+        /// Until its next request to a route with object bindings is admitted.
+        retry_after: Duration,
+    },
     /// The body of a request to the built-in issuer is not the form that it takes.
     FormInvalid,
     /// The message's length is stated in a way that another server could read differently.
@@ -156,6 +161,7 @@ impl Refusal {
             Self::CredentialMalformed => "credential-malformed",
             Self::CredentialMissing => "credential-missing",
             Self::CredentialRevoked => "credential-revoked",
+            Self::EnumerationLimit { .. } => "enumeration-limit",
             Self::FormInvalid => "form-invalid",
             Self::FramingInvalid => "framing-invalid",
             Self::GrantUnsupported => "grant-unsupported",
@@ -205,9 +211,10 @@ impl Refusal {
             Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::CertificateBrowser | Self::ScopeMissing => {
                 StatusCode::FORBIDDEN
             }
-            Self::ApiKeyLimit { .. } | Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::ApiKeyLimit { .. }
+            | Self::AuthFailureLimit { .. }
+            | Self::EnumerationLimit { .. }
+            | Self::RequestLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodySlow | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyInvalid
@@ -273,6 +280,7 @@ impl Refusal {
             Self::CredentialMalformed => "the credential is not in a form that is accepted here",
             Self::CredentialMissing => "the request carries no credential",
             Self::CredentialRevoked => "the credential was revoked",
+            Self::EnumerationLimit { .. } => "too many objects of others were asked for with this credential",
             Self::FormInvalid => {
                 "the request is not a form of at most 16 kib with every parameter once, lacks one, or authenticates \
                  in two ways"

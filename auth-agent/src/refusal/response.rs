@@ -58,6 +58,7 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
     match refusal {
         Refusal::ApiKeyLimit { retry_after }
         | Refusal::AuthFailureLimit { retry_after }
+        | Refusal::EnumerationLimit { retry_after }
         | Refusal::RequestLimit { retry_after }
         | Refusal::UpstreamDown { retry_after }
         | Refusal::UpstreamFull { retry_after } => {
