@@ -33,6 +33,7 @@ pub mod internal_token;
 pub mod issuers;
 pub mod judge;
 pub mod kernel;
+pub mod ladder;
 pub mod limits;
 pub mod network;
 pub mod path;
