@@ -55,7 +55,7 @@ pub enum Refusal {
     CertificateInvalid,
     /// The client certificate carries no name, or several, of the kind that says who it stands for.
     CertificateNameless,
-    /// A trusted proxy names a client without an address.
+    /// A trusted proxy names no client, or one without an address.
     ClientAddressInvalid,
     /// A request to the built-in issuer without a client's credentials.
     ClientMissing,
