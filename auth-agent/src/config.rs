@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod forward_auth;
 mod internal_token;
+mod ladder;
 mod listener;
 mod overrides;
 mod proxies;
@@ -37,6 +38,7 @@ use crate::https_url::HttpsUrl;
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::forward_auth::{ForwardAuth, LocalAddress};
 pub use self::internal_token::{IdentityForm, InternalToken, LONGEST_INTERNAL_TOKEN};
+pub use self::ladder::{Ladder, Prices};
 pub use self::listener::{
     Acme, CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
     UnknownName,
@@ -44,7 +46,8 @@ pub use self::listener::{
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 pub use self::proxies::{Forwarding, Proxies};
 pub use self::route::{
-    Auth, HeaderChanges, HostPattern, PathPattern, Retries, Rewrite, Route, RouteTimeouts, Segment, Template,
+    Access, Auth, Binding, ClaimRule, Foreign, HeaderChanges, HostPattern, Part, PathPattern, Retries,
+    Rewrite, Route, RouteTimeouts, Segment, Template,
 };
 pub use self::upstream::{
     Address, Balance, Ejection, HealthCheck, NotAnAddress, Place, Protocol, Scheme, Upstream, UpstreamTls,
@@ -84,6 +87,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// The XDP filter.
     pub kernel: Kernel,
+    /// Bans of sources that go on whatever they are told.
+    pub ladder: Ladder,
     /// Budgets per source address.
     pub limits: Limits,
     /// Public TLS listeners; at least one.
@@ -367,6 +372,8 @@ pub enum XdpMode {
 pub struct Limits {
     /// New TCP connections of all strangers together, counted in the kernel.
     pub breaker: Rate,
+    /// Distinct objects of others that are asked for; none: they are not counted.
+    pub enumeration: Option<EnumerationLimit>,
     /// Failed authentications with one API key's id or one signing key, from all sources together.
     pub credential_failures: Rate,
     /// Resets sent from plaintext ports, all together, counted in the kernel.
@@ -376,6 +383,20 @@ pub struct Limits {
     /// Of every source that is in no class.
     pub source: SourceLimits,
 }
+
+/// How many of the objects that are not its own a principal may ask for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EnumerationLimit {
+    /// Distinct ones in `per`; at most [`MOST_OBJECTS`].
+    pub objects: NonZeroU32,
+    /// In so much time.
+    pub per: Duration,
+    /// How many times as many all principals of one source may ask for together, before it is held against the source.
+    pub source_factor: NonZeroU32,
+}
+
+/// No principal may ask for more objects of others: they are kept, so that none counts twice.
+pub const MOST_OBJECTS: u32 = 64;
 
 /// What one source address may do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

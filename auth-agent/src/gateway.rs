@@ -16,13 +16,14 @@ use tracing::{debug, info};
 use crate::authenticate::{Denied, Verify};
 use crate::authorization_server::{Answered, AuthorizationServer, Endpoint, SigningKeys};
 pub use crate::clock::Now;
-use crate::clock::UnixTime;
+use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
+use crate::ladder::Offence;
 use crate::limits::{self, SourceDebts};
 use crate::policy::Permit;
 use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
@@ -283,6 +284,9 @@ impl Gateway {
     fn note(&self, source: IpAddr, method: &Method, path: &str, refusal: Refusal) {
         let (reason, status) = (refusal.name(), refusal.status());
         self.counters.refusals.count(reason);
+        if let Some(offence) = Offence::of(&refusal) {
+            self.debts.offend(source, offence, Monotonic::now());
+        }
         // Debug formatting escapes what could forge a log line; the query may hold a secret and is left out.
         let path = &path[..path.floor_char_boundary(MAX_LOGGED_PATH_BYTES)];
         if refusal.is_notable() {
@@ -290,6 +294,11 @@ impl Gateway {
         } else {
             debug!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
         }
+    }
+
+    /// Holds it against `source` that it ended its connection with an offence.
+    pub fn offended(&self, source: IpAddr, offence: Offence) {
+        self.debts.offend(source, offence, Monotonic::now());
     }
 
     /// Whether the credential behind an identity was over at `then`.

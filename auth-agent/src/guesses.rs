@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use auth_common::gcra::{self, Limit};
@@ -40,12 +39,7 @@ impl Guesses {
     /// Charges one guess.
     pub fn charge(&self, Guess(hash): Guess, now: Monotonic) -> Charge {
         let debt = &self.debts[hash as usize % WORDS];
-        match gcra::charge(debt, now.0, **self.limit.load()) {
-            gcra::Charge::Over { retry_after } => {
-                Charge::Over { retry_after: Duration::from_nanos(retry_after) }
-            }
-            gcra::Charge::Within => Charge::Within,
-        }
+        gcra::charge(debt, now.0, **self.limit.load()).into()
     }
 }
 
@@ -56,6 +50,7 @@ fn limit(rate: &Rate) -> Limit {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
+    use std::time::Duration;
 
     use super::*;
 

@@ -3,8 +3,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use auth_common::gcra;
+
 use crate::authenticate::Guess;
 use crate::clock::Monotonic;
+use crate::identity::Identity;
+use crate::ladder::Offence;
 use crate::refusal::Refusal;
 
 /// What a charge against a budget came to.
@@ -19,6 +23,17 @@ pub enum Charge {
     Within,
 }
 
+impl From<gcra::Charge> for Charge {
+    fn from(charge: gcra::Charge) -> Self {
+        match charge {
+            gcra::Charge::Over { retry_after } => {
+                Self::Over { retry_after: Duration::from_nanos(retry_after) }
+            }
+            gcra::Charge::Within => Self::Within,
+        }
+    }
+}
+
 /// The debts of the sources; the real ones are lines of the table shared with the kernel.
 pub trait SourceDebts: Send + Sync {
     /// What a failed authentication would come to; charges nothing.
@@ -29,6 +44,14 @@ pub trait SourceDebts: Send + Sync {
     fn charge_auth_failure(&self, source: IpAddr, now: Monotonic) -> Charge;
     /// Charges a guess made from `source`, whatever its own budget is.
     fn charge_guess(&self, source: IpAddr, guess: Guess, now: Monotonic) -> Charge;
+    /// Whether a principal asked for too many objects of others; charges nothing. To be asked on routes that bind objects,
+    /// before the object is looked at.
+    fn enumeration_debt(&self, source: IpAddr, identity: &Identity, now: Monotonic) -> Charge;
+    /// Charges an object, as a hash of what names it, that belongs to another. It counts once, however often it is asked
+    /// for. Over: the answer is [`Refusal::EnumerationLimit`].
+    fn foreign_object(&self, source: IpAddr, identity: &Identity, object: u64, now: Monotonic) -> Charge;
+    /// Holds an offence against a source, which may be banned for it.
+    fn offend(&self, source: IpAddr, offence: Offence, now: Monotonic);
     /// Charges a request.
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge;
 }
@@ -55,6 +78,19 @@ pub fn may_authenticate(debts: &dyn SourceDebts, source: IpAddr, now: Monotonic)
     }
 }
 
+/// Refuses a principal that asked for too many objects of others; charges nothing.
+pub fn may_ask_for_objects(
+    debts: &dyn SourceDebts,
+    source: IpAddr,
+    identity: &Identity,
+    now: Monotonic,
+) -> Result<(), Refusal> {
+    match debts.enumeration_debt(source, identity, now) {
+        Charge::Over { retry_after } => Err(Refusal::EnumerationLimit { retry_after }),
+        Charge::Within => Ok(()),
+    }
+}
+
 /// The source that connections from `address` count against: an IPv6 client owns its whole prefix.
 pub fn aggregate(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
     match address.to_canonical() {
@@ -68,7 +104,7 @@ pub fn aggregate(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
     use std::sync::Mutex;
 
     use super::*;
@@ -79,6 +115,12 @@ pub(crate) mod tests {
         pub auth_failures: u32,
         pub requests: u32,
         pub charged: Mutex<HashMap<IpAddr, Charged>>,
+        /// How many objects of others a principal may ask for.
+        pub foreign_budget: usize,
+        /// By subject.
+        pub foreign: Mutex<HashMap<String, HashSet<u64>>>,
+        /// In order.
+        pub offences: Mutex<Vec<(IpAddr, Offence)>>,
         pub guess_budget: u32,
         pub guesses: Mutex<HashMap<u64, u32>>,
     }
@@ -98,6 +140,9 @@ pub(crate) mod tests {
                 auth_failures,
                 requests,
                 charged: Mutex::default(),
+                foreign_budget: usize::MAX,
+                foreign: Mutex::default(),
+                offences: Mutex::default(),
                 guess_budget: u32::MAX,
                 guesses: Mutex::default(),
             }
@@ -135,6 +180,30 @@ pub(crate) mod tests {
             let charged = guesses.entry(guess.0).or_default();
             *charged += 1;
             judge(*charged, self.guess_budget)
+        }
+
+        fn enumeration_debt(&self, _: IpAddr, identity: &Identity, _: Monotonic) -> Charge {
+            let foreign = self.foreign.lock().unwrap();
+            let objects = foreign.get(identity.subject()).map_or(0, HashSet::len);
+            if objects >= self.foreign_budget {
+                Charge::Over { retry_after: RETRY_AFTER }
+            } else {
+                Charge::Within
+            }
+        }
+
+        fn foreign_object(&self, _: IpAddr, identity: &Identity, object: u64, _: Monotonic) -> Charge {
+            let mut foreign = self.foreign.lock().unwrap();
+            let objects = foreign.entry(identity.subject().to_owned()).or_default();
+            if objects.len() >= self.foreign_budget && !objects.contains(&object) {
+                return Charge::Over { retry_after: RETRY_AFTER };
+            }
+            objects.insert(object);
+            Charge::Within
+        }
+
+        fn offend(&self, source: IpAddr, offence: Offence, _: Monotonic) {
+            self.offences.lock().unwrap().push((source, offence));
         }
 
         fn charge_request(&self, source: IpAddr, _: Monotonic) -> Charge {

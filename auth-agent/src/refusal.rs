@@ -55,6 +55,8 @@ pub enum Refusal {
     CertificateInvalid,
     /// The client certificate carries no name, or several, of the kind that says who it stands for.
     CertificateNameless,
+    /// The credential lacks a claim that the route needs, or has it with another value.
+    ClaimMismatch,
     /// A trusted proxy names no client, or one without an address.
     ClientAddressInvalid,
     /// A request to the built-in issuer without a client's credentials.
@@ -69,6 +71,11 @@ pub enum Refusal {
     CredentialMissing,
     /// The token, or who it speaks for, was revoked.
     CredentialRevoked,
+    /// The principal asked for too many objects of others, one after the other.
+    EnumerationLimit {
+        /// Until its next request to a route with object bindings is admitted.
+        retry_after: Duration,
+    },
     /// The body of a request to the built-in issuer is not the form that it takes.
     FormInvalid,
     /// The message's length is stated in a way that another server could read differently.
@@ -83,8 +90,17 @@ pub enum Refusal {
     HostMisdirected,
     /// The built-in issuer could not sign, or could not store a revocation.
     IssuerFailed,
+    /// The query names another method than the request, for upstreams that believe it.
+    MethodAmbiguous,
     /// CONNECT, TRACE, or a method that no route of this host and path takes.
     MethodNotAllowed,
+    /// What says which object is meant is there twice, or in a form that two servers may read differently.
+    ObjectAmbiguous,
+    /// The object is someone else's, or none is named.
+    ObjectForeign {
+        /// Whether the client is told that there is no such route.
+        hidden: bool,
+    },
     /// The path has no single canonical form.
     PathInvalid(PathError),
     /// A proxy that asks about a request does not say which one, or says it twice.
@@ -149,6 +165,7 @@ impl Refusal {
             Self::CertificateBrowser => "certificate-browser",
             Self::CertificateInvalid => "certificate-invalid",
             Self::CertificateNameless => "certificate-nameless",
+            Self::ClaimMismatch => "claim-mismatch",
             Self::ClientAddressInvalid => "client-address-invalid",
             Self::ClientMissing => "client-missing",
             Self::CredentialAmbiguous => "credential-ambiguous",
@@ -156,6 +173,7 @@ impl Refusal {
             Self::CredentialMalformed => "credential-malformed",
             Self::CredentialMissing => "credential-missing",
             Self::CredentialRevoked => "credential-revoked",
+            Self::EnumerationLimit { .. } => "enumeration-limit",
             Self::FormInvalid => "form-invalid",
             Self::FramingInvalid => "framing-invalid",
             Self::GrantUnsupported => "grant-unsupported",
@@ -163,7 +181,10 @@ impl Refusal {
             Self::HostInvalid => "host-invalid",
             Self::HostMisdirected => "host-misdirected",
             Self::IssuerFailed => "issuer-failed",
+            Self::MethodAmbiguous => "method-ambiguous",
             Self::MethodNotAllowed => "method-not-allowed",
+            Self::ObjectAmbiguous => "object-ambiguous",
+            Self::ObjectForeign { .. } => "object-foreign",
             Self::PathInvalid(_) => "path-invalid",
             Self::QuestionInvalid => "question-invalid",
             Self::RequestLimit { .. } => "request-limit",
@@ -202,12 +223,16 @@ impl Refusal {
             // Nothing is known against the token.
             Self::Token(TokenError::KeysUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::CertificateBrowser | Self::ScopeMissing => {
-                StatusCode::FORBIDDEN
-            }
-            Self::ApiKeyLimit { .. } | Self::AuthFailureLimit { .. } | Self::RequestLimit { .. } => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::ApiKeyBrowser
+            | Self::ApiKeyNetwork
+            | Self::CertificateBrowser
+            | Self::ClaimMismatch
+            | Self::ObjectForeign { hidden: false }
+            | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            Self::ApiKeyLimit { .. }
+            | Self::AuthFailureLimit { .. }
+            | Self::EnumerationLimit { .. }
+            | Self::RequestLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodySlow | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyInvalid
@@ -216,6 +241,8 @@ impl Refusal {
             | Self::FramingInvalid
             | Self::GrantUnsupported
             | Self::HostInvalid
+            | Self::MethodAmbiguous
+            | Self::ObjectAmbiguous
             | Self::PathInvalid(_)
             | Self::QuestionInvalid
             | Self::ScopeInvalid
@@ -224,7 +251,7 @@ impl Refusal {
             Self::HostMisdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::IssuerFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::ObjectForeign { hidden: true } | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamDown { .. } | Self::UpstreamFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             // RFC 9220, 3.
             Self::UpgradeNotAllowed => StatusCode::NOT_IMPLEMENTED,
@@ -240,7 +267,18 @@ impl Refusal {
     /// client over its limits could fill the disk with.
     pub fn is_notable(&self) -> bool {
         let status = self.status();
-        matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) || status.is_server_error()
+        let hidden = self.shown() != *self;
+        hidden
+            || matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
+            || status.is_server_error()
+    }
+
+    /// What the client is told: where a route hides what is someone else's, that there is no such route.
+    pub fn shown(self) -> Self {
+        match self {
+            Self::ObjectForeign { hidden: true } => Self::RouteNotFound,
+            told => told,
+        }
     }
 
     /// What is wrong, in a sentence for the client; tells nothing that the client does not know.
@@ -266,6 +304,7 @@ impl Refusal {
             Self::CertificateNameless => {
                 "the client certificate does not carry exactly one name of the kind that counts here"
             }
+            Self::ClaimMismatch => "the credential lacks a claim that this route needs",
             Self::ClientAddressInvalid => "the proxy in front does not say where the request comes from",
             Self::ClientMissing => "the request carries no client credentials",
             Self::CredentialAmbiguous => "the request carries more than one credential",
@@ -273,6 +312,7 @@ impl Refusal {
             Self::CredentialMalformed => "the credential is not in a form that is accepted here",
             Self::CredentialMissing => "the request carries no credential",
             Self::CredentialRevoked => "the credential was revoked",
+            Self::EnumerationLimit { .. } => "too many objects of others were asked for with this credential",
             Self::FormInvalid => {
                 "the request is not a form of at most 16 kib with every parameter once, lacks one, or authenticates \
                  in two ways"
@@ -283,7 +323,12 @@ impl Refusal {
             Self::HostInvalid => "the host is missing, repeated, malformed or unlike the request target",
             Self::HostMisdirected => "the host is not the one this connection was made for",
             Self::IssuerFailed => "the issuer failed, try again later",
+            Self::MethodAmbiguous => "the query names another method than the request",
             Self::MethodNotAllowed => "the method is not allowed here",
+            Self::ObjectAmbiguous => {
+                "what names the object is there more than once, or is spelled in a way that servers read differently"
+            }
+            Self::ObjectForeign { .. } => "the credential gives no access to this object",
             Self::PathInvalid(error) => error.description(),
             Self::QuestionInvalid => "the proxy does not say exactly once which request it asks about",
             Self::RequestLimit { .. } => "too many requests from this address",

@@ -9,9 +9,9 @@ use http::HeaderName;
 
 use super::upstream::{Address, Balance, Ejection, Protocol, Upstream, UpstreamTls};
 use super::{
-    ApiKeys, ByteRate, Control, Forwarding, HttpLimit, IdentityForm, IdentityHeaders, Kernel, Limits,
-    PlaintextAnswer, Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens,
-    WhenAgentGone, XdpMode,
+    ApiKeys, ByteRate, Control, EnumerationLimit, Forwarding, HttpLimit, IdentityForm, IdentityHeaders,
+    Kernel, Ladder, Limits, PlaintextAnswer, Prices, Proxies, Rate, Retries, RouteTimeouts, Sizes,
+    SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -67,15 +67,37 @@ impl Default for Kernel {
     }
 }
 
+impl Default for Ladder {
+    fn default() -> Self {
+        Self {
+            factor: nonzero(4),
+            first: 10 * MINUTE,
+            forget_after: 7 * DAY,
+            known_factor: nonzero(4),
+            longest: DAY,
+            on: true,
+            prices: Prices { auth_failure: 1, drop: 20, enumeration: 5, forged: 5, limit: 1, protocol: 5 },
+            rate: rate(500, HOUR, 500),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             breaker: rate(5_000, SECOND, 10_000),
             credential_failures: rate(10, MINUTE, 20),
+            enumeration: Some(EnumerationLimit::default()),
             resets: rate(100, SECOND, 100),
             site_factor: nonzero(16),
             source: SourceLimits::default(),
         }
+    }
+}
+
+impl Default for EnumerationLimit {
+    fn default() -> Self {
+        Self { objects: nonzero(20), per: 10 * MINUTE, source_factor: nonzero(10) }
     }
 }
 

@@ -7,12 +7,14 @@ mod earlier;
 mod forward_auth;
 mod internal_token;
 mod issuers;
+mod ladder;
 pub(super) mod limits;
 mod listeners;
 mod routes;
 mod upstreams;
 
 use std::num::{NonZeroU8, NonZeroU32};
+use std::sync::Arc;
 
 use http::HeaderName;
 
@@ -38,6 +40,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let api_keys = api_keys(root.section("api_keys"));
     let identity_headers = identity_headers(root.section("identity_headers"), &api_keys);
     let limits = limits::limits(root.section("limits"));
+    let ladder = ladder::ladder(root.section("ladder"));
     let classes = limits::classes(&mut root, &limits.source, &kernel);
     let sizes = bounds::sizes(root.section("sizes"));
     let timeouts = bounds::timeouts(root.section("timeouts"));
@@ -55,6 +58,8 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     }
     let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
     let routes = routes::routes(route_sections, &given);
+    let kept = routes::kept_claims(&routes);
+    issuers.iter_mut().for_each(|issuer| issuer.claims.kept = Arc::clone(&kept));
     root.check("route", routes::are_quick_to_find(&routes));
     root.finish();
     Config {
@@ -68,6 +73,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         internal_token,
         issuers,
         kernel,
+        ladder,
         limits,
         listeners,
         proxies,

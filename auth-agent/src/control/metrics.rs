@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
 
-use super::messages::{Status, UpstreamList};
+use super::messages::{LadderStatus, Status, UpstreamList};
 use super::problem::Problem;
 use super::{Control, filter, upstreams};
 
@@ -44,6 +44,7 @@ fn text(status: &Status, upstreams: &UpstreamList) -> String {
     for (reason, count) in &http.refusals {
         text.sample("requests_refused_total", &[("reason", reason)], count);
     }
+    ladder(&mut text, &status.ladder);
     text.family("connections_closed_total", "counter", "Connections ended before their clients were done.");
     for (reason, count) in &http.closed {
         text.sample("connections_closed_total", &[("reason", reason)], count);
@@ -71,6 +72,27 @@ fn text(status: &Status, upstreams: &UpstreamList) -> String {
     }
     endpoints::write(&mut text, upstreams);
     text.0
+}
+
+fn ladder(text: &mut Text, ladder: &LadderStatus) {
+    text.family("offences_total", "counter", "What sources did wrong, by kind.");
+    for (offence, count) in &ladder.offences {
+        text.sample("offences_total", &[("offence", offence)], count);
+    }
+    text.one("bans_automatic", "gauge", "Bans that hold and that nobody made.", ladder.banned);
+    text.one("ladder_lost_total", "counter", "Bans and drops that were not noted.", ladder.lost);
+    text.one(
+        "foreign_objects_total",
+        "counter",
+        "Distinct objects of others that were asked for.",
+        ladder.foreign_objects,
+    );
+    text.one(
+        "principals_slowed_total",
+        "counter",
+        "Times that a principal was slowed for them.",
+        ladder.slowed,
+    );
 }
 
 /// The exposition, as it grows. Writing to a string does not fail.

@@ -32,7 +32,8 @@ pub struct Budgets {
 
 impl From<&Limits> for Budgets {
     fn from(limits: &Limits) -> Self {
-        let Limits { breaker, credential_failures: _, resets: _, site_factor, source } = limits;
+        let Limits { breaker, credential_failures: _, enumeration: _, resets: _, site_factor, source } =
+            limits;
         Self::new(source, ticking(limit(breaker)), site_factor.get())
     }
 }

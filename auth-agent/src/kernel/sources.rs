@@ -80,7 +80,8 @@ impl SourceTable {
         self.shape.place(self.key(source))
     }
 
-    fn key(&self, source: IpAddr) -> SourceKey {
+    /// What `source` is told from others by.
+    pub fn key(&self, source: IpAddr) -> SourceKey {
         SourceKey::new(as_packet_address(source), self.shape.ipv6_mask)
     }
 

@@ -132,7 +132,7 @@ async fn active(front: Front, session: &Arc<Session>, phase: &mut watch::Receive
                 }
                 Stuck::Idle => {
                     return match connection.into_parts() {
-                        Some(parts) => Active::Idle(parts.io.into_inner().unread(parts.read_buf)),
+                        Some(parts) => Active::Idle(parts.io.into_inner().unread(&parts.read_buf)),
                         None => Active::Ended(None),
                     };
                 }

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use super::super::defaults::{DAY, SECOND};
 use super::super::document::{Checked, Section, wrong};
 use super::super::{
-    ByteRate, Class, DEFAULT_CLASS_NAME, HttpLimit, Kernel, Limits, Rate, SourceLimits, values,
+    ByteRate, Class, DEFAULT_CLASS_NAME, EnumerationLimit, HttpLimit, Kernel, Limits, MOST_OBJECTS, Rate,
+    SourceLimits, values,
 };
 use super::Earlier;
 
@@ -22,6 +23,7 @@ pub(super) fn limits(mut section: Section<'_>) -> Limits {
     let limits = Limits {
         breaker: plain_limit(section.section("breaker"), default.breaker),
         credential_failures: plain_limit(section.section("credential_failures"), default.credential_failures),
+        enumeration: enumeration(section.section("enumeration")),
         site_factor: section.or("site_factor", values::count(1..=10_000), default.site_factor),
         resets: plain_limit(section.section("resets"), default.resets),
         source: source_limits(&mut section, &default.source),
@@ -112,6 +114,18 @@ fn is_whole_source(network: IpNet, ipv6_prefix: u8) -> Checked<()> {
     }
 }
 
+fn enumeration(mut section: Section<'_>) -> Option<EnumerationLimit> {
+    let default = EnumerationLimit::default();
+    let on = section.or("on", values::boolean, true);
+    let limit = EnumerationLimit {
+        objects: section.or("objects", values::count(1..=MOST_OBJECTS), default.objects),
+        per: section.or("per", values::duration(SECOND..=DAY), default.per),
+        source_factor: section.or("source_factor", values::count(1..=10_000), default.source_factor),
+    };
+    section.finish();
+    on.then_some(limit)
+}
+
 fn plain_limit(mut section: Section<'_>, default: Rate) -> Rate {
     let rate = rate(&mut section, default);
     section.finish();
@@ -141,7 +155,7 @@ fn http_limit(mut section: Section<'_>, default: HttpLimit) -> HttpLimit {
 }
 
 /// A rate that is set sets its burst too, unless that is set as well.
-fn rate(section: &mut Section<'_>, default: Rate) -> Rate {
+pub(super) fn rate(section: &mut Section<'_>, default: Rate) -> Rate {
     let rate = section.or("rate", values::rate, default);
     let rate = Rate { burst: section.or("burst", values::count(1..=u32::MAX), rate.burst), ..rate };
     section.check("burst", is_payable(rate.burst, rate));
