@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -237,7 +237,11 @@ async fn serve(start: Start) -> Result<()> {
     let addresses = server.addresses()?;
 
     if let Some(channel) = &inheritance.channel {
-        handover::wait_for_go(Arc::clone(channel)).await?;
+        tokio::select! {
+            go = handover::wait_for_go(Arc::clone(channel)) => go?,
+            _ = terminate.recv() => bail!("stopped before it took over"),
+            _ = interrupt.recv() => bail!("stopped before it took over"),
+        }
     }
     socket.take_place()?;
     asked.iter().for_each(forward_auth::Listener::take_place);
@@ -299,6 +303,13 @@ async fn serve(start: Start) -> Result<()> {
         }
     };
     got_certificates.abort();
+    let succession = match succession {
+        None => {
+            control.stop();
+            upgrader.stop().await
+        }
+        succession => succession,
+    };
     // Where another agent takes over, its control socket is the one; else there is something to see until the end.
     let stops = (stop_control, stop_asking);
     let (now, at_the_end) = if succession.is_some() { (Some(stops), None) } else { (None, Some(stops)) };
@@ -317,8 +328,6 @@ async fn serve(start: Start) -> Result<()> {
     if following.is_none() {
         tracing::info!("stopping: the filter stays until `auth-agent detach`");
         service_manager::stopping();
-        control.stop();
-        upgrader.give_up();
     }
     serving.drain(reloader.config().timeouts.drain).await;
     drop(at_the_end);

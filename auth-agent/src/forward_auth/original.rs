@@ -39,7 +39,8 @@ impl Dialect {
         if let Some(original) = target.strip_prefix(ENVOY).filter(|original| original.starts_with('/')) {
             return Some((Self::Envoy, Some(original)));
         }
-        match target {
+        // Caddy leaves the client's query there; the request's own is in a field.
+        match asking.uri.path() {
             "/verify/caddy" | "/verify/traefik" => Some((Self::Forwarded, None)),
             "/verify/nginx" => Some((Self::Nginx, None)),
             _ => None,

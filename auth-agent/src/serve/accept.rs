@@ -1,8 +1,10 @@
 //! Accepting connections, whatever happens to the last one.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,7 +38,13 @@ pub(super) async fn run(
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = draining(&mut phase) => return,
-            _ = &mut stopped => return,
+            told = &mut stopped => {
+                // Who waits here came before, and nobody comes after us to this socket.
+                while told.is_ok() && let Some((stream, address)) = waiting(&socket).await {
+                    admit(stream, address, tls.load_full(), &shared, &phase);
+                }
+                return;
+            }
         };
         match accepted {
             Ok((stream, address)) => {
@@ -55,6 +63,15 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+/// A connection that is there already.
+async fn waiting(socket: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    poll_fn(|context| match socket.poll_accept(context) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 fn admit(

@@ -1,5 +1,7 @@
 //! The log of every change: who asks what happened, and later what other hosts must be told, reads it here.
 
+use std::path::PathBuf;
+
 use rusqlite::{Connection, Transaction};
 use serde::Serialize;
 
@@ -123,6 +125,11 @@ impl Store {
             Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?)
         };
         self.read(found).map(|found| Some(found).filter(|found| *found > super::open::KNOWN))
+    }
+
+    /// What a newer program left of the database as this one knows it.
+    pub fn copy_before_newer(&self) -> PathBuf {
+        super::open::copy_of(&self.path, super::open::KNOWN)
     }
 
     /// Another number than the last time if another process has written meanwhile.

@@ -29,6 +29,7 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod lists;
+mod proxied;
 mod refusals;
 mod reload;
 mod reset;
