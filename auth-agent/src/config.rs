@@ -46,7 +46,8 @@ pub use self::listener::{
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
 pub use self::proxies::{Forwarding, Proxies};
 pub use self::route::{
-    Auth, HeaderChanges, HostPattern, PathPattern, Retries, Rewrite, Route, RouteTimeouts, Segment, Template,
+    Access, Auth, Binding, ClaimRule, Foreign, HeaderChanges, HostPattern, Part, PathPattern, Retries,
+    Rewrite, Route, RouteTimeouts, Segment, Template,
 };
 pub use self::upstream::{
     Address, Balance, Ejection, HealthCheck, NotAnAddress, Place, Protocol, Scheme, Upstream, UpstreamTls,

@@ -158,6 +158,7 @@ impl Verify for Credentials {
 fn facts(claims: &VerifiedClaims, token: TokenHash) -> Facts {
     Facts {
         certificate: claims.certificate(),
+        claims: claims.kept().cloned(),
         client: claims.client().cloned(),
         expires: Some(claims.valid().end),
         issued_at: Some(claims.issued_at()),

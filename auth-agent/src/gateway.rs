@@ -26,7 +26,7 @@ use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
 use crate::limits::{self, SourceDebts};
 use crate::policy::Permit;
-use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError};
+use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
 
@@ -124,7 +124,8 @@ impl Gateway {
         now: Now,
     ) -> Response<AnswerBody> {
         counters::count(&self.counters.requests);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        unfold(&mut parts);
         let current = self.current.load_full();
         let Current { judge, proxy, .. } = &*current;
         let body = proxy.body(body).noted_by(&peer.connection);
@@ -226,7 +227,12 @@ impl Gateway {
         let own = self.authorization_server.as_ref();
         if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
         {
-            return Ok(Judged::Own(server, endpoint));
+            // It answers requests, and a stream that is to become a WebSocket is none.
+            return if is_extended(request) {
+                Err(Refusal::UpgradeNotAllowed.into())
+            } else {
+                Ok(Judged::Own(server, endpoint))
+            };
         }
         let (headers, method) = (&request.headers, &request.method);
         let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source };

@@ -1,5 +1,7 @@
 //! Who a verified credential stands for.
 
+mod claims;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,8 +10,10 @@ use std::sync::{Arc, OnceLock};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
+pub use self::claims::{Claim, Kept, KeptClaims, MAX_LIST};
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
+use crate::config::ClaimPath;
 use crate::revocation::Marks;
 use crate::thumbprint::Thumbprint;
 
@@ -111,6 +115,9 @@ impl From<TokenHash> for String {
 /// What a credential was found to say.
 #[derive(Clone, Debug)]
 pub struct Facts {
+    /// What a token claims besides, as far as the configuration asked for it when the token was verified; keys and
+    /// certificates claim nothing.
+    pub claims: Option<Arc<KeptClaims>>,
     /// The client certificate that it is, or that the token is bound to (RFC 8705 3).
     pub certificate: Option<Thumbprint>,
     /// The client that a token was issued to.
@@ -142,6 +149,7 @@ impl Facts {
     pub fn new(method: Method, subject: &str) -> Self {
         Self {
             certificate: None,
+            claims: None,
             client: None,
             expires: None,
             issued_at: None,
@@ -189,6 +197,18 @@ impl Identity {
 
     pub(crate) fn is_clean_in(&self, generation: u64) {
         self.clean_in.store(generation, Relaxed);
+    }
+
+    /// The claim of that name. `sub` is the subject, whatever proved it.
+    pub fn claim(&self, name: &ClaimPath) -> Claim<'_> {
+        if name.is_subject() {
+            return Claim::Text(&self.facts.subject);
+        }
+        match (&self.facts.claims, self.facts.method) {
+            (Some(claims), _) => claims.claim(name),
+            (None, Method::ApiKey | Method::Certificate) => Claim::Absent,
+            (None, Method::Jwt) => Claim::Unreadable,
+        }
     }
 
     /// How the client proved it.

@@ -20,10 +20,10 @@ use crate::identity::{Identity, Method as By};
 use crate::internal_token::InternalTokens;
 use crate::issuers::MissingKey;
 use crate::limits::{self, Admitted, Charge, SourceDebts};
-use crate::policy::{self, Permit};
+use crate::policy::{self, Asked, Permit};
 use crate::refusal::{Refusal, Refused};
 use crate::request::{self, Canonical};
-use crate::routes::RouteTable;
+use crate::routes::{Matched, RouteTable};
 use crate::token::TokenError;
 
 /// Nothing is held against a token whose key could not be looked for.
@@ -112,11 +112,44 @@ impl Judge {
         let matched = policy::route(&self.routes, case.method, case.canonical)?;
         let (route, rewritten) = (matched.route, matched.rewritten(case.canonical.path()));
         let identity = self.identify(case, route).await?;
-        let mut permit = policy::authorize(admitted, route, identity)?;
+        let mut permit = self.authorize(admitted, case, &matched, identity)?;
         if let Some(tokens) = self.tokens.get() {
             permit = permit.with_token(tokens, case.now.unix)?;
         }
         Ok((permit, rewritten))
+    }
+
+    /// Leave to use the route and the object that is asked for; foreign ones are charged.
+    fn authorize<'j>(
+        &'j self,
+        admitted: Admitted,
+        case: &Case<'_>,
+        matched: &Matched<'j, '_>,
+        identity: Option<Arc<Identity>>,
+    ) -> Result<Permit<'j>, Refused<'j>> {
+        let (route, now) = (matched.route, case.now.monotonic);
+        let asked =
+            Asked { captures: &matched.captures, headers: case.headers, query: case.canonical.query() };
+        let principal = identity.clone().filter(|_| policy::decides_about_objects(route));
+        if let Some(identity) = &principal
+            && let Charge::Over { retry_after } = self.debts.enumeration_debt(case.source, identity, now)
+        {
+            return Err(Refusal::EnumerationLimit { retry_after }.into());
+        }
+        let refused = match policy::authorize(admitted, route, identity, &asked) {
+            Ok(permit) => return Ok(permit),
+            Err(refused) => refused,
+        };
+        match (refused.refusal, principal) {
+            (Refusal::ObjectForeign { .. }, Some(identity)) => {
+                let object = policy::object_hash(route, &asked);
+                match self.debts.foreign_object(case.source, &identity, object, now) {
+                    Charge::Over { retry_after } => Err(Refusal::EnumerationLimit { retry_after }.into()),
+                    Charge::Within => Err(refused),
+                }
+            }
+            _ => Err(refused),
+        }
     }
 
     /// Who sent the request, where the route wants to know; a failure is charged to the source.

@@ -1,17 +1,24 @@
-//! Whether an identity may use a route.
+//! Whether an identity may use a route, and the object that it asks for.
+
+mod object;
+mod query;
 
 use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
+pub use self::object::Asked;
 use crate::clock::UnixTime;
-use crate::config::{Auth, Route};
+use crate::config::{Auth, Foreign, Route};
 use crate::identity::Identity;
 use crate::internal_token::InternalTokens;
 use crate::limits::Admitted;
 use crate::refusal::{Refusal, Refused};
 use crate::request::Canonical;
 use crate::routes::{Matched, Miss, RouteTable};
+
+/// What frameworks read the method from that a form could not have (Rails, Laravel, Symfony, Express).
+const METHOD_PARAMETER: &str = "_method";
 
 /// Leave to forward one request. Only [`authorize`] makes one, from a request that was charged.
 #[derive(Debug)]
@@ -53,50 +60,88 @@ impl<'r> Permit<'r> {
     }
 }
 
-/// The route of a request. There is no other way on: what matches no route is refused.
+/// The route of a request. There is no other way on: what matches no route is refused, and so is what upstreams may take
+/// for a request of another method, where that would have had another route. (Header fields that say so are stripped from
+/// all requests.)
 pub fn route<'t, 'p>(
     routes: &'t RouteTable,
     method: &Method,
     request: &'p Canonical,
 ) -> Result<Matched<'t, 'p>, Refused<'t>> {
-    routes.find(request.host_name(), method, request.path()).map_err(|miss| match miss {
+    let matched = routes.find(request.host_name(), method, request.path()).map_err(|miss| match miss {
         Miss::Method { allow } => Refused { allow: Some(allow), ..Refusal::MethodNotAllowed.into() },
         Miss::Path => Refusal::RouteNotFound.into(),
-    })
+    })?;
+    let overridden = || request.query().is_some_and(|query| query::mentions(query, METHOD_PARAMETER));
+    if matched.by_method && overridden() { Err(Refusal::MethodAmbiguous.into()) } else { Ok(matched) }
 }
 
-/// Checks that the route is open or `identity` has every scope that it needs.
+/// Checks that the route is open, or that `identity` has the scopes and claims that it needs, and that every object that
+/// is `asked` for is its own.
 pub fn authorize<'r>(
     _charged: Admitted,
     route: &'r Route,
     identity: Option<Arc<Identity>>,
+    asked: &Asked<'_>,
 ) -> Result<Permit<'r>, Refused<'r>> {
     if route.auth == Auth::Required {
         let identity = identity.as_ref().ok_or(Refusal::CredentialMissing)?;
-        let has = |scope: &String| identity.scopes().iter().any(|held| **held == **scope);
-        if !route.scopes.iter().all(has) {
-            return Err(Refused { scopes: &route.scopes, ..Refusal::ScopeMissing.into() });
+        check_scopes(route, identity)?;
+        let access = &route.access;
+        if !access.claims.iter().all(|rule| object::holds(rule, identity)) {
+            return Err(Refusal::ClaimMismatch.into());
+        }
+        if !object::is_own(access, identity, asked)? {
+            return Err(Refusal::ObjectForeign { hidden: access.foreign == Foreign::NotFound }.into());
         }
     }
     Ok(Permit { identity, route, token: None })
+}
+
+fn check_scopes<'r>(route: &'r Route, identity: &Identity) -> Result<(), Refused<'r>> {
+    let has = |scope: &String| object::has_scope(identity, std::slice::from_ref(scope));
+    let any_scopes = &route.access.any_scopes;
+    let lacking = if !route.scopes.iter().all(has) {
+        &route.scopes
+    } else if !any_scopes.is_empty() && !object::has_scope(identity, any_scopes) {
+        any_scopes
+    } else {
+        return Ok(());
+    };
+    Err(Refused { scopes: lacking, ..Refusal::ScopeMissing.into() })
+}
+
+/// Whether it is decided by whose the object is who may use a route.
+pub fn decides_about_objects(route: &Route) -> bool {
+    !route.access.bindings.is_empty()
+}
+
+/// What tells the object that is asked for from others, for counting those that are foreign.
+pub fn object_hash(route: &Route, asked: &Asked<'_>) -> u64 {
+    object::hash(route.label(), &route.access, asked)
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
 
+    use http::HeaderMap;
+
     use super::*;
     use crate::clock::Monotonic;
     use crate::identity::Method;
     use crate::identity::tests::someone;
     use crate::limits;
+    use crate::routes::Captures;
 
     fn outcome(auth: Auth, needed: &[&str], held: Option<&[&str]>) -> Option<Refusal> {
         let route = Route::under("/", auth, needed, 0);
         let identity = held.map(|held| someone(Method::Jwt, "alice", held));
         let source = IpAddr::from([192, 0, 2, 1]);
         let admitted = limits::admit(&limits::tests::Fake::new(1, 1), source, Monotonic(0)).unwrap();
-        authorize(admitted, &route, identity).err().map(|refused| refused.refusal)
+        let (captures, headers) = (Captures::default(), HeaderMap::new());
+        let asked = Asked { captures: &captures, headers: &headers, query: None };
+        authorize(admitted, &route, identity, &asked).err().map(|refused| refused.refusal)
     }
 
     #[test]

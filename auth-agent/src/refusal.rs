@@ -55,6 +55,8 @@ pub enum Refusal {
     CertificateInvalid,
     /// The client certificate carries no name, or several, of the kind that says who it stands for.
     CertificateNameless,
+    /// The credential lacks a claim that the route needs, or has it with another value.
+    ClaimMismatch,
     /// A trusted proxy names a client without an address.
     ClientAddressInvalid,
     /// A request to the built-in issuer without a client's credentials.
@@ -88,8 +90,17 @@ pub enum Refusal {
     HostMisdirected,
     /// The built-in issuer could not sign, or could not store a revocation.
     IssuerFailed,
+    /// The query names another method than the request, for upstreams that believe it.
+    MethodAmbiguous,
     /// CONNECT, TRACE, or a method that no route of this host and path takes.
     MethodNotAllowed,
+    /// What says which object is meant is there twice, or in a form that two servers may read differently.
+    ObjectAmbiguous,
+    /// The object is someone else's, or none is named.
+    ObjectForeign {
+        /// Whether the client is told that there is no such route.
+        hidden: bool,
+    },
     /// The path has no single canonical form.
     PathInvalid(PathError),
     /// A proxy that asks about a request does not say which one, or says it twice.
@@ -122,10 +133,14 @@ pub enum Refusal {
         /// Until it is worth another try.
         retry_after: Duration,
     },
+    /// A stream of HTTP/2 is to become a WebSocket, and the route does not list that.
+    UpgradeNotAllowed,
     /// The upstream can't be reached.
     UpstreamUnreachable,
     /// The upstream's answer can't be understood or broke off.
     UpstreamInvalid,
+    /// A stream of HTTP/2 is to become a WebSocket, and the upstream did not agree to that.
+    UpstreamNoUpgrade,
     /// The upstream did not answer within `timeouts.response`.
     UpstreamTimeout,
     /// The request target is longer than `sizes.uri_bytes`.
@@ -150,6 +165,7 @@ impl Refusal {
             Self::CertificateBrowser => "certificate-browser",
             Self::CertificateInvalid => "certificate-invalid",
             Self::CertificateNameless => "certificate-nameless",
+            Self::ClaimMismatch => "claim-mismatch",
             Self::ClientAddressInvalid => "client-address-invalid",
             Self::ClientMissing => "client-missing",
             Self::CredentialAmbiguous => "credential-ambiguous",
@@ -165,7 +181,10 @@ impl Refusal {
             Self::HostInvalid => "host-invalid",
             Self::HostMisdirected => "host-misdirected",
             Self::IssuerFailed => "issuer-failed",
+            Self::MethodAmbiguous => "method-ambiguous",
             Self::MethodNotAllowed => "method-not-allowed",
+            Self::ObjectAmbiguous => "object-ambiguous",
+            Self::ObjectForeign { .. } => "object-foreign",
             Self::PathInvalid(_) => "path-invalid",
             Self::QuestionInvalid => "question-invalid",
             Self::RequestLimit { .. } => "request-limit",
@@ -175,10 +194,12 @@ impl Refusal {
             Self::Token(error) => error.name(),
             Self::TokenForeign => "token-foreign",
             Self::TokenUnbound => "token-unbound",
+            Self::UpgradeNotAllowed => "upgrade-not-allowed",
             Self::UpstreamDown { .. } => "upstream-down",
             Self::UpstreamFull { .. } => "upstream-full",
             Self::UpstreamUnreachable => "upstream-unreachable",
             Self::UpstreamInvalid => "upstream-invalid",
+            Self::UpstreamNoUpgrade => "upstream-no-upgrade",
             Self::UpstreamTimeout => "upstream-timeout",
             Self::UriTooLong => "uri-too-long",
         }
@@ -202,9 +223,12 @@ impl Refusal {
             // Nothing is known against the token.
             Self::Token(TokenError::KeysUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::ApiKeyBrowser | Self::ApiKeyNetwork | Self::CertificateBrowser | Self::ScopeMissing => {
-                StatusCode::FORBIDDEN
-            }
+            Self::ApiKeyBrowser
+            | Self::ApiKeyNetwork
+            | Self::CertificateBrowser
+            | Self::ClaimMismatch
+            | Self::ObjectForeign { hidden: false }
+            | Self::ScopeMissing => StatusCode::FORBIDDEN,
             Self::ApiKeyLimit { .. }
             | Self::AuthFailureLimit { .. }
             | Self::EnumerationLimit { .. }
@@ -217,6 +241,8 @@ impl Refusal {
             | Self::FramingInvalid
             | Self::GrantUnsupported
             | Self::HostInvalid
+            | Self::MethodAmbiguous
+            | Self::ObjectAmbiguous
             | Self::PathInvalid(_)
             | Self::QuestionInvalid
             | Self::ScopeInvalid
@@ -225,9 +251,13 @@ impl Refusal {
             Self::HostMisdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::IssuerFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::ObjectForeign { hidden: true } | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamDown { .. } | Self::UpstreamFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamInvalid | Self::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
+            // RFC 9220, 3.
+            Self::UpgradeNotAllowed => StatusCode::NOT_IMPLEMENTED,
+            Self::UpstreamInvalid | Self::UpstreamNoUpgrade | Self::UpstreamUnreachable => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
         }
@@ -237,7 +267,18 @@ impl Refusal {
     /// client over its limits could fill the disk with.
     pub fn is_notable(&self) -> bool {
         let status = self.status();
-        matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) || status.is_server_error()
+        let hidden = self.shown() != *self;
+        hidden
+            || matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
+            || status.is_server_error()
+    }
+
+    /// What the client is told: where a route hides what is someone else's, that there is no such route.
+    pub fn shown(self) -> Self {
+        match self {
+            Self::ObjectForeign { hidden: true } => Self::RouteNotFound,
+            told => told,
+        }
     }
 
     /// What is wrong, in a sentence for the client; tells nothing that the client does not know.
@@ -263,6 +304,7 @@ impl Refusal {
             Self::CertificateNameless => {
                 "the client certificate does not carry exactly one name of the kind that counts here"
             }
+            Self::ClaimMismatch => "the credential lacks a claim that this route needs",
             Self::ClientAddressInvalid => "the proxy in front does not say where the request comes from",
             Self::ClientMissing => "the request carries no client credentials",
             Self::CredentialAmbiguous => "the request carries more than one credential",
@@ -281,7 +323,12 @@ impl Refusal {
             Self::HostInvalid => "the host is missing, repeated, malformed or unlike the request target",
             Self::HostMisdirected => "the host is not the one this connection was made for",
             Self::IssuerFailed => "the issuer failed, try again later",
+            Self::MethodAmbiguous => "the query names another method than the request",
             Self::MethodNotAllowed => "the method is not allowed here",
+            Self::ObjectAmbiguous => {
+                "what names the object is there more than once, or is spelled in a way that servers read differently"
+            }
+            Self::ObjectForeign { .. } => "the credential gives no access to this object",
             Self::PathInvalid(error) => error.description(),
             Self::QuestionInvalid => "the proxy does not say exactly once which request it asks about",
             Self::RequestLimit { .. } => "too many requests from this address",
@@ -293,10 +340,12 @@ impl Refusal {
             Self::TokenUnbound => {
                 "the token is bound to a client certificate that this connection does not have"
             }
+            Self::UpgradeNotAllowed => "websockets are not allowed here",
             Self::UpstreamDown { .. } => "the upstream is down, try again later",
             Self::UpstreamFull { .. } => "the upstream has as many requests as it takes, try again later",
             Self::UpstreamUnreachable => "the upstream can't be reached",
             Self::UpstreamInvalid => "the upstream's answer broke off or can't be understood",
+            Self::UpstreamNoUpgrade => "the upstream did not agree to a websocket",
             Self::UpstreamTimeout => "the upstream did not answer in time",
             Self::UriTooLong => "the request target is too long",
         }

@@ -36,6 +36,8 @@ pub struct RouteTable {
 /// A route, and what a request's path holds in the places that the route's template names.
 #[derive(Clone, Copy, Debug)]
 pub struct Matched<'t, 'p> {
+    /// Whether another method would have had another route, or none.
+    pub by_method: bool,
     /// What the path holds.
     pub captures: Captures<'t, 'p>,
     /// The route.
@@ -92,7 +94,8 @@ impl RouteTable {
             PathPattern::Template(template) => Some(template),
             PathPattern::Exact(_) | PathPattern::Prefix(_) => None,
         };
-        Ok(Matched { captures: Captures::new(template, values), route })
+        let by_method = endpoint.tells_methods_apart();
+        Ok(Matched { by_method, captures: Captures::new(template, values), route })
     }
 
     fn endpoint<'t, 'p>(&'t self, host: &str, path: &'p str) -> Option<(&'t Endpoint, captures::Values<'p>)> {

@@ -228,7 +228,7 @@ impl Verifier {
         key.check_algorithm(header.algorithm())?;
         let signed = key.verify(parts.signed, &signature).map_err(tried)?;
         issuer.sensitive.watch(issuer.name(), &claims)?;
-        Ok(checked.verified(&signed, &issuer.terms, keys.version))
+        Ok(checked.verified(&signed, &claims, &issuer.terms, keys.version))
     }
 
     /// Whether these are the keys of their issuer still.

@@ -1,6 +1,7 @@
 //! `issuer.claims`: which of an issuer's claims say who a token stands for, and what it may do.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Where an issuer's tokens carry what this edge asks of them. Where a list names several claims and a token
 /// has more than one of them, they must agree.
@@ -8,6 +9,8 @@ use std::fmt;
 pub struct ClaimMap {
     /// The client that a token was issued to.
     pub client: Vec<ClaimPath>,
+    /// Other claims that routes and policies ask for: sorted, each once, `sub` not among them.
+    pub kept: Arc<[ClaimPath]>,
     /// What it may do: strings separated by spaces, or arrays of them.
     pub scopes: Vec<ClaimPath>,
     /// Whom it stands for.
@@ -21,6 +24,7 @@ impl Default for ClaimMap {
         let named = |names: &[&str]| names.iter().map(|name| ClaimPath(vec![(*name).to_owned()])).collect();
         Self {
             client: named(&["client_id", "azp"]),
+            kept: Arc::default(),
             scopes: named(&["scope", "scp"]),
             subject: ClaimPath(vec!["sub".to_owned()]),
             tenant: Vec::new(),
@@ -29,7 +33,7 @@ impl Default for ClaimMap {
 }
 
 /// A claim: its name, or, where the text starts with a slash, a JSON pointer (RFC 6901) to one inside others.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ClaimPath(Vec<String>);
 
 /// The text is neither a name nor a pointer.
@@ -47,6 +51,11 @@ impl ClaimPath {
             Some(pointer) => pointer.split('/').map(unescaped).collect::<Option<_>>().ok_or(NotAClaim)?,
         };
         if names.iter().any(String::is_empty) { Err(NotAClaim) } else { Ok(Self(names)) }
+    }
+
+    /// Whether it is `sub`, which stands for the subject in whatever claim an issuer has it.
+    pub fn is_subject(&self) -> bool {
+        matches!(self.0.as_slice(), [name] if name == "sub")
     }
 
     /// The names to follow, from the outermost object; at least one.

@@ -338,6 +338,15 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// Whether a field is a list or a table with nothing in it.
+    pub(super) fn is_empty(&mut self, key: &'static str) -> bool {
+        match self.value(key).map(Spanned::get_ref) {
+            Some(DeValue::Array(elements)) => elements.is_empty(),
+            Some(DeValue::Table(fields)) => fields.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Notes a problem of a list that is there and empty.
     pub(super) fn refuse_empty(&mut self, key: &'static str, write: &str) {
         let array = self.value(key).and_then(|value| value.get_ref().as_array());

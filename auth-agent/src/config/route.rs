@@ -1,22 +1,29 @@
 //! Which requests go where, and what they need.
 
+mod access;
 mod pattern;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+pub use self::access::{Access, Binding, ClaimRule, Foreign, Part};
 pub use self::pattern::{HostPattern, PathPattern, Rewrite, Segment, Template};
 
 /// `[[route]]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
+    /// What is needed beyond a valid credential.
+    pub access: Access,
     /// Whether a credential is needed.
     pub auth: Auth,
     /// Longest request body, bytes; `sizes.body_bytes` where the route says nothing.
     pub body_bytes: u64,
     /// The hosts that it is for; empty: any.
     pub hosts: Vec<HostPattern>,
+    /// What it is called in limits, metrics and explanations.
+    pub label: Arc<str>,
     /// The methods that it is for; empty: any. GET stands for HEAD, too, where no other route of this path names that.
     pub methods: Vec<Method>,
     /// The paths that it is for.
@@ -37,6 +44,19 @@ pub struct Route {
     pub upgrades: Vec<String>,
     /// Index into [`Config::upstreams`](super::Config::upstreams).
     pub upstream: usize,
+}
+
+impl Route {
+    /// What it is called in limits, metrics and explanations: its name, or its hosts and its path as written.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+}
+
+/// The label of a route without a name. It has a slash in it, which no name has.
+pub(super) fn label(hosts: &[HostPattern], path: &PathPattern) -> Arc<str> {
+    let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+    format!("{}{path}", hosts.join(",")).into()
 }
 
 /// `route.auth`: has no default, so that nothing is open by forgetting.
@@ -86,9 +106,11 @@ impl Route {
         use super::{Sizes, Timeouts};
         let (sizes, timeouts) = (Sizes::default(), Timeouts::default());
         Self {
+            access: Access::default(),
             auth,
             body_bytes: sizes.body_bytes,
             hosts: vec![],
+            label: prefix.into(),
             methods: vec![],
             path: PathPattern::Prefix(prefix.to_owned()),
             request_headers: HeaderChanges::default(),

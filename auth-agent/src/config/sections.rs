@@ -14,6 +14,7 @@ mod routes;
 mod upstreams;
 
 use std::num::{NonZeroU8, NonZeroU32};
+use std::sync::Arc;
 
 use http::HeaderName;
 
@@ -57,6 +58,8 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     }
     let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
     let routes = routes::routes(route_sections, &given);
+    let kept = routes::kept_claims(&routes);
+    issuers.iter_mut().for_each(|issuer| issuer.claims.kept = Arc::clone(&kept));
     root.check("route", routes::are_quick_to_find(&routes));
     root.finish();
     Config {

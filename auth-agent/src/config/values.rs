@@ -1,5 +1,6 @@
 //! Single values: from what TOML says to a closed type, or to what is wrong with it.
 
+mod access;
 mod files;
 mod listener;
 mod place;
@@ -16,6 +17,7 @@ use http::HeaderName;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
+pub(super) use self::access::{claim_rule, foreign, query_name, unchecked};
 pub(super) use self::files::{absolute_path, local_address, path, socket};
 pub(super) use self::listener::{
     certificate_name, client_mode, contact, host_name, tls_version, unknown_name,
@@ -23,7 +25,7 @@ pub(super) use self::listener::{
 pub(super) use self::place::{address, any_network, interface, network, port};
 pub(super) use self::route::{
     Match, auth, exact_path, header_value, host, method, path_match, retried_status, route_path, template,
-    upgrade,
+    template_name, upgrade,
 };
 pub(super) use self::token::{claim, sensitive_claims, token_type};
 pub(super) use self::upstream::{balance, check_path, endpoint, number, protocol, server_name, statuses};

@@ -14,6 +14,8 @@ use super::messages::{LadderStatus, Status, UpstreamList};
 use super::problem::Problem;
 use super::{Control, filter, upstreams};
 
+mod endpoints;
+
 pub(super) async fn metrics(State(control): State<Arc<Control>>) -> Result<impl IntoResponse, Problem> {
     let Json(status) = filter::status(State(Arc::clone(&control))).await?;
     let Json(upstreams) = upstreams::list(State(control)).await;
@@ -68,7 +70,7 @@ fn text(status: &Status, upstreams: &UpstreamList) -> String {
         let labels = [("listener", &*listener), ("names", &names), ("source", &certificate.source)];
         text.sample("certificate_not_after_seconds", &labels, certificate.not_after.0);
     }
-    endpoints(&mut text, upstreams);
+    endpoints::write(&mut text, upstreams);
     text.0
 }
 
@@ -91,33 +93,6 @@ fn ladder(text: &mut Text, ladder: &LadderStatus) {
         "Times that a principal was slowed for them.",
         ladder.slowed,
     );
-}
-
-fn endpoints(text: &mut Text, UpstreamList { upstreams }: &UpstreamList) {
-    text.family("upstream_retries_total", "counter", "Requests that were sent once more.");
-    for upstream in upstreams {
-        text.sample("upstream_retries_total", &[("upstream", &upstream.name)], upstream.retries);
-    }
-    text.family("upstream_waiting", "gauge", "Requests that wait for room at an upstream.");
-    for upstream in upstreams {
-        text.sample("upstream_waiting", &[("upstream", &upstream.name)], upstream.waiting);
-    }
-    type Figure = (&'static str, &'static str, &'static str, fn(&crate::proxy::EndpointStatus) -> u64);
-    let figures: [Figure; 4] = [
-        ("endpoint_requests_total", "counter", "Requests sent.", |endpoint| endpoint.requests),
-        ("endpoint_failures_total", "counter", "Requests that failed there.", |endpoint| endpoint.failures),
-        ("endpoint_connects_total", "counter", "Connections opened.", |endpoint| endpoint.connects),
-        ("endpoint_in_flight", "gauge", "Requests in flight.", |endpoint| endpoint.in_flight as u64),
-    ];
-    for (name, kind, help, figure) in figures {
-        text.family(name, kind, help);
-        for upstream in upstreams {
-            for endpoint in &upstream.endpoints {
-                let labels = [("upstream", &*upstream.name), ("endpoint", &endpoint.endpoint)];
-                text.sample(name, &labels, figure(endpoint));
-            }
-        }
-    }
 }
 
 /// The exposition, as it grows. Writing to a string does not fail.

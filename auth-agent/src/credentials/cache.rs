@@ -138,7 +138,8 @@ impl Weighter<TextHash, Accepted> for Bytes {
         let optional = [&facts.client, &facts.tenant, &facts.token_id];
         let texts = text(&facts.subject) + optional.into_iter().flatten().map(text).sum::<usize>();
         let scopes = facts.scopes.iter().map(|scope| text(scope) + size_of::<Arc<str>>()).sum::<usize>();
-        (ENTRY_BYTES + texts + scopes) as u64
+        let claims = facts.claims.as_ref().map_or(0, |claims| claims.heap_bytes());
+        (ENTRY_BYTES + texts + scopes + claims) as u64
     }
 }
 

@@ -6,6 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::api_key::{Pepper, StoredKey};
 use crate::authenticate;
+use crate::config::ClaimPath;
+use crate::identity::Claim;
 use crate::thumbprint::Thumbprint;
 use crate::token::tests::mint::{self, NOW, Signer};
 
@@ -112,6 +114,38 @@ fn a_change_of_an_issuer_s_keys_forgets_its_tokens_and_forgeries() {
     assert_eq!(outcome(&setup, &mine, NOW.0).err(), None);
     assert_eq!(outcome(&setup, &theirs, NOW.0).err(), signature);
     assert_eq!(counted(&setup), [2, 6, 2]);
+}
+
+#[test]
+fn a_token_is_verified_again_when_the_configuration_names_other_claims() {
+    let setup = setup(config::Tokens::default());
+    let path = |text: &str| ClaimPath::parse(text).unwrap();
+    let token = setup.signer.token(&mint::claims_with(json!({"role": "clerk", "tenant": 7})));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &setup.signer.pem).unwrap();
+    let issuer = |names: &[&str]| {
+        let issuer = mint::issuer(&[Algorithm::ES256], file.path());
+        let kept = names.iter().map(|name| path(name)).collect();
+        config::Issuer { claims: config::ClaimMap { kept, ..issuer.claims }, ..issuer }
+    };
+    for (names, role, tenant, misses) in [
+        (&["role"][..], Claim::Text("clerk"), Claim::Unreadable, 1),
+        (&["role", "tenant"], Claim::Text("clerk"), Claim::Number(7), 2),
+        (&["role", "tenant"], Claim::Text("clerk"), Claim::Number(7), 2),
+        (&["other"], Claim::Unreadable, Claim::Unreadable, 3),
+        (&[], Claim::Unreadable, Claim::Unreadable, 4),
+    ] {
+        setup.tokens.change(setup.tokens.prepare(&[issuer(names)], mint::MAX_BYTES).unwrap());
+        for _ in 0..2 {
+            let identity = outcome(&setup, &token, NOW.0).unwrap();
+            assert_eq!(
+                (identity.claim(&path("role")), identity.claim(&path("tenant"))),
+                (role, tenant),
+                "{names:?}"
+            );
+        }
+        assert_eq!(counted(&setup)[1], misses, "{names:?}");
+    }
 }
 
 #[test]

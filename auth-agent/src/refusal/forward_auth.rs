@@ -17,7 +17,7 @@ pub fn respond_to_nginx(refused: Refused<'_>) -> Response<Full<Bytes>> {
     let mut response = respond(refused);
     let status = response.status();
     response.headers_mut().insert(X_AUTH_STATUS, HeaderValue::from(status.as_u16()));
-    response.headers_mut().insert(X_AUTH_REASON, HeaderValue::from_static(refused.refusal.name()));
+    response.headers_mut().insert(X_AUTH_REASON, HeaderValue::from_static(refused.refusal.shown().name()));
     if status != StatusCode::UNAUTHORIZED {
         *response.status_mut() = StatusCode::FORBIDDEN;
     }

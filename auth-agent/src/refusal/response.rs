@@ -46,6 +46,7 @@ struct Problem {
 
 /// The response to a refused request.
 pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
+    let refused = Refused { refusal: refused.refusal.shown(), ..refused };
     let refusal = refused.refusal;
     let status = refusal.status();
     let mut response = Response::new(Full::new(problem(&refusal, status)));

@@ -32,6 +32,11 @@ impl Endpoint {
         self.allow = allow(&self.named);
     }
 
+    /// Whether it depends on the method which route a request takes.
+    pub fn tells_methods_apart(&self) -> bool {
+        !self.named.is_empty()
+    }
+
     /// The route that takes a method.
     pub fn route(&self, method: &Method) -> Option<usize> {
         let named =

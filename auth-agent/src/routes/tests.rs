@@ -8,7 +8,8 @@ use crate::config::tests::MINIMAL;
 
 /// One route; `fields` go besides its path.
 fn route(path: &str, fields: &str) -> String {
-    format!("[[route]]\npath = \"{path}\"\n{fields}\nauth = \"none\"\nupstream = \"app\"\n")
+    let object = if path.contains('{') { "object = \"unchecked\"" } else { "" };
+    format!("[[route]]\npath = \"{path}\"\n{fields}\n{object}\nauth = \"none\"\nupstream = \"app\"\n")
 }
 
 fn template(path: &str) -> String {
@@ -31,7 +32,7 @@ fn table(routes: &[String]) -> RouteTable {
 /// What a request finds: the route's path with what it captured, or what it is told.
 fn found(table: &RouteTable, method: &str, host: &str, path: &str) -> String {
     match table.find(host, &Method::from_bytes(method.as_bytes()).unwrap(), path) {
-        Ok(Matched { captures, route }) => {
+        Ok(Matched { captures, route, .. }) => {
             let captured = captures.iter().map(|(name, value)| format!(" {name}={value}"));
             format!("{}{}", route.path, captured.collect::<String>())
         }

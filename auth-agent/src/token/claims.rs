@@ -9,6 +9,7 @@ use super::keys::Signed;
 use super::{KeysVersion, TokenError};
 use crate::clock::UnixTime;
 use crate::config::{self, ClaimMap, ClaimPath};
+use crate::identity::{Kept, KeptClaims, MAX_LIST};
 use crate::thumbprint::Thumbprint;
 
 /// Values in an `aud` array; real ones hold a handful.
@@ -40,6 +41,7 @@ pub struct VerifiedClaims {
     client: Option<Arc<str>>,
     issued_at: UnixTime,
     issuer_name: Arc<str>,
+    kept: Option<Arc<KeptClaims>>,
     keys: KeysVersion,
     scopes: Arc<[Arc<str>]>,
     subject: Arc<str>,
@@ -67,6 +69,11 @@ impl VerifiedClaims {
     /// The issuer's short name in the configuration.
     pub fn issuer_name(&self) -> &Arc<str> {
         &self.issuer_name
+    }
+
+    /// What it claims besides, as far as the configuration asks for it.
+    pub fn kept(&self) -> Option<&Arc<KeptClaims>> {
+        self.kept.as_ref()
     }
 
     /// The keys that it was verified with.
@@ -265,6 +272,21 @@ impl<'t> Claims<'t> {
         Ok(object.get(last))
     }
 
+    /// What is kept of a claim that is there.
+    fn kept(&self, path: &ClaimPath) -> Option<Kept> {
+        match self.at(path) {
+            Ok(None | Some(Json::Null)) => None,
+            Ok(Some(Json::Array(items))) if items.len() <= MAX_LIST => {
+                let texts: Option<_> = items.iter().map(canonical_text).collect();
+                Some(texts.map_or(Kept::Unreadable, Kept::List))
+            }
+            Ok(Some(Json::Bool(value))) => Some(Kept::Boolean(*value)),
+            Ok(Some(Json::Number(number))) => Some(number.as_i64().map_or(Kept::Unreadable, Kept::Number)),
+            Ok(Some(Json::Text(text))) if is_identifier(text) => Some(Kept::Text((&**text).into())),
+            _ => Some(Kept::Unreadable),
+        }
+    }
+
     /// A `NumericDate` that is a plain integer. RFC 7519 allows fractions; no issuer in use sends them,
     /// and parsers differ on them.
     fn seconds(&self, name: &str) -> Result<Option<u64>, TokenError> {
@@ -273,6 +295,16 @@ impl<'t> Claims<'t> {
 
     fn string(&self, name: &str) -> Result<Option<&str>, TokenError> {
         text(self.0.get(name))
+    }
+}
+
+/// The one text of a value in a list, where it has one.
+fn canonical_text(value: &Json<'_>) -> Option<Box<str>> {
+    match value {
+        Json::Bool(value) => Some(value.to_string().into()),
+        Json::Number(number) => number.as_i64().map(|number| number.to_string().into()),
+        Json::Text(text) => is_identifier(text).then(|| (&**text).into()),
+        Json::Array(_) | Json::Null | Json::Object(_) => None,
     }
 }
 
@@ -316,12 +348,19 @@ pub(super) struct Checked<'c> {
 }
 
 impl Checked<'_> {
-    pub fn verified(self, _: &Signed, terms: &Terms, keys: KeysVersion) -> VerifiedClaims {
+    pub fn verified(
+        self,
+        _: &Signed,
+        claims: &Claims<'_>,
+        terms: &Terms,
+        keys: KeysVersion,
+    ) -> VerifiedClaims {
         VerifiedClaims {
             certificate: self.certificate,
             client: self.client.map(Arc::from),
             issued_at: UnixTime(self.times.issued_at),
             issuer_name: Arc::clone(&terms.name),
+            kept: KeptClaims::read(&terms.claims.kept, |name| claims.kept(name)),
             keys,
             scopes: self.scopes.into_iter().map(Arc::from).collect(),
             subject: self.subject.into(),

@@ -32,6 +32,17 @@ pub enum PathPattern {
     Template(Template),
 }
 
+impl PathPattern {
+    /// The names of a template, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let template = match self {
+            Self::Template(template) => Some(template),
+            Self::Exact(_) | Self::Prefix(_) => None,
+        };
+        template.into_iter().flat_map(Template::names)
+    }
+}
+
 impl fmt::Display for PathPattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -97,6 +97,7 @@ fn claims(mut section: Section<'_>) -> ClaimMap {
     let default = ClaimMap::default();
     let claims = ClaimMap {
         client: section.list("client", values::claim).unwrap_or(default.client),
+        kept: default.kept,
         scopes: section.list("scopes", values::claim).unwrap_or(default.scopes),
         subject: section.or("subject", values::claim, default.subject),
         tenant: section.list("tenant", values::claim).unwrap_or(default.tenant),

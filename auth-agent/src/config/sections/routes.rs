@@ -1,7 +1,11 @@
 //! `[[route]]`
 
+mod access;
 mod clashes;
 mod headers;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use http::HeaderName;
 
@@ -10,7 +14,9 @@ use self::headers::Direction;
 use crate::config::defaults::{DAY, MILLISECOND};
 use crate::config::document::{Checked, Section, shown, wrong};
 use crate::config::values::{self, Match};
-use crate::config::{Auth, PathPattern, Retries, Rewrite, Route, RouteTimeouts, Sizes, Template, Timeouts};
+use crate::config::{
+    ClaimPath, PathPattern, Retries, Rewrite, Route, RouteTimeouts, Sizes, Template, Timeouts, route,
+};
 use crate::routes::RouteTable;
 
 /// More tries than this only multiply what an upstream in trouble has to bear.
@@ -35,6 +41,13 @@ pub(super) fn routes(sections: Vec<Section<'_>>, given: &Given<'_>) -> Vec<Route
     sections.into_iter().filter_map(|section| route(section, given, &mut clashes)).collect()
 }
 
+/// The claims that tokens are to be asked for.
+pub(super) fn kept_claims(routes: &[Route]) -> Arc<[ClaimPath]> {
+    let named = routes.iter().flat_map(|route| route.access.named_claims());
+    let sorted: BTreeSet<_> = named.filter(|claim| !claim.is_subject()).cloned().collect();
+    sorted.into_iter().collect()
+}
+
 /// Whether every path finds its route soon, whatever clients make up.
 pub(super) fn are_quick_to_find(routes: &[Route]) -> Checked<()> {
     match RouteTable::new(routes).template_steps() {
@@ -57,15 +70,7 @@ fn route(mut section: Section<'_>, given: &Given<'_>, clashes: &mut Clashes) -> 
     let auth =
         section.required("auth", values::auth, r#"auth = "required", or auth = "none" to let everyone in"#);
     let scopes = section.list("scopes", values::scope).unwrap_or_default();
-    if auth == Some(Auth::None) && !scopes.is_empty() {
-        section.check(
-            "scopes",
-            wrong(
-                "needed of nobody, as auth is \"none\"",
-                "write auth = \"required\", or take the scopes out",
-            ),
-        );
-    }
+    let access = access::access(&mut section, given.identity);
     let upstream = upstream(&mut section, given.upstreams);
     let rewrite = rewrite(&mut section, path.as_ref());
     let timeouts = timeouts(section.section("timeouts"), given.timeouts);
@@ -77,16 +82,23 @@ fn route(mut section: Section<'_>, given: &Given<'_>, clashes: &mut Clashes) -> 
         headers::changes(section.section("response_headers"), Direction::Response, given.identity);
     let upgrades = section.list("upgrades", values::upgrade).unwrap_or_else(|| vec!["websocket".to_owned()]);
     let (hosts, methods) = (hosts.unwrap_or_default(), methods.unwrap_or_default());
+    access::check(&mut section, auth, path.as_ref(), &access, &request_headers);
+    let name = section.optional("name", values::name);
     if let Some(path) = &path {
         clashes.check(&section, &hosts, path, &methods);
     }
+    clashes.check_name(&section, name.as_deref());
     section.finish();
+    let path = path?;
+    let label = name.map_or_else(|| route::label(&hosts, &path), Into::into);
     Some(Route {
+        access,
         auth: auth?,
         body_bytes,
         hosts,
+        label,
         methods,
-        path: path?,
+        path,
         request_headers,
         response_headers,
         retries,

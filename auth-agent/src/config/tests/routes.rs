@@ -32,6 +32,57 @@ fn a_route_says_what_it_says_and_has_the_defaults_of_all_for_the_rest() {
 }
 
 #[test]
+fn a_route_says_what_it_needs_beyond_a_credential_and_what_it_is_called() {
+    let example = parse(EXAMPLE).unwrap();
+    let files = &example.routes[2];
+    assert_eq!(files.label(), "files");
+    let nameless = parse(&EXAMPLE.replace("name = \"files\"\n", "")).unwrap();
+    let hosts = "files.example.com,*.files.example.com";
+    assert_eq!(nameless.routes[2].label(), format!("{hosts}/users/{{user_id}}/files/{{file...}}"));
+    let claim = |text| ClaimPath::parse(text).unwrap();
+    let rule = |name, values: &[&str]| ClaimRule {
+        claim: claim(name),
+        values: values.iter().map(|&value| value.to_owned()).collect(),
+    };
+    let bound = |part, name| Binding { claim: claim(name), part };
+    assert_eq!(
+        files.access,
+        Access {
+            bindings: vec![bound(Part::Path("user_id".into()), "sub")],
+            foreign: Foreign::NotFound,
+            unchecked: true,
+            unless_claims: vec![rule("role", &["support"])],
+            unless_scopes: vec!["files:admin".into()],
+            ..Access::default()
+        }
+    );
+    let text = minimal_required().replace(
+        "path = \"/\"",
+        "path = \"/\"\nname = \"all\"\nany_scopes = [\"a\", \"b\"]\n\
+         claims = { admin = true, level = [3, 0x10], \"/a/b\" = \"c\" }\n\
+         bind_query = { Account = \"accounts\" }\nbind_headers = { X-Account = \"/a/b\" }",
+    );
+    let all = &parse(&text).unwrap().routes[0];
+    assert_eq!(all.label(), "all");
+    assert_eq!(
+        all.access,
+        Access {
+            any_scopes: vec!["a".into(), "b".into()],
+            bindings: vec![
+                bound(Part::Query("Account".into()), "accounts"),
+                bound(Part::Header(HeaderName::from_static("x-account")), "/a/b"),
+            ],
+            claims: vec![rule("/a/b", &["c"]), rule("admin", &["true"]), rule("level", &["3", "16"])],
+            ..Access::default()
+        }
+    );
+}
+
+fn minimal_required() -> String {
+    MINIMAL.replace("auth = \"none\"", "auth = \"required\"")
+}
+
+#[test]
 fn hosts_are_one_spelling_and_upgrades_may_be_none() {
     let text = MINIMAL.replace(
         "path = \"/\"",
@@ -47,7 +98,9 @@ fn hosts_are_one_spelling_and_upgrades_may_be_none() {
 #[test]
 fn templates_that_overlap_too_much_are_refused_and_a_thousand_that_do_not_are_taken() {
     let route = |path: &str| {
-        format!("[[route]]\npath = \"{path}\"\nmatch = \"template\"\nauth = \"none\"\nupstream = \"app\"\n")
+        format!(
+            "[[route]]\npath = \"{path}\"\nmatch = \"template\"\nauth = \"none\"\nobject = \"unchecked\"\nupstream = \"app\"\n"
+        )
     };
     let overlapping: String = (0..511_u32)
         .map(|bits| {

@@ -111,10 +111,7 @@ fn segment(text: &str) -> Checked<Segment> {
         Some(name) => (name, true),
         None => (name, false),
     };
-    let is_name = (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-        && !name.starts_with(|first: char| first.is_ascii_digit());
-    match (is_name, rest) {
+    match (is_name(name), rest) {
         (true, false) => Ok(Segment::Parameter(name.to_owned())),
         (true, true) => Ok(Segment::Rest(name.to_owned())),
         (false, _) => wrong(
@@ -122,6 +119,20 @@ fn segment(text: &str) -> Checked<Segment> {
             format!("write up to {MAX_NAME_BYTES} lower-case letters, digits and _ between the braces"),
         ),
     }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && !text.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// What may stand between the braces of a template.
+pub(in crate::config) fn template_name(text: &str) -> Checked<String> {
+    if is_name(text) {
+        return Ok(text.to_owned());
+    }
+    wrong(format!("\"{}\" is no name of a template", shown(text)), "write one that stands in the path")
 }
 
 /// `"api.example.com"` or `"*.example.com"`

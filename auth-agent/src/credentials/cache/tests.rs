@@ -1,7 +1,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
-use crate::identity::Method;
+use crate::config::ClaimPath;
+use crate::identity::{Kept, KeptClaims, Method};
 use crate::token::tests::mint::{self, NOW};
 
 fn token(number: u64) -> TextHash {
@@ -14,6 +15,15 @@ fn accepted(keys: KeysVersion, scopes: usize) -> Accepted {
     let scopes = (0..scopes).map(|number| format!("scope-{number:04}").into()).collect();
     let facts = Facts { scopes, ..Facts::new(Method::Jwt, "8d0a4c1e-4111-4111-8111-111111111111") };
     Accepted { identity: Identity::verified(facts), keys, valid: NOW..UnixTime(NOW.0 + 60) }
+}
+
+/// The same with a claim of its own, a list of so many values.
+fn claiming(accepted: Accepted, values: usize) -> Accepted {
+    let names = [ClaimPath::parse("accounts").unwrap()].into();
+    let list = || Kept::List((0..values).map(|number| format!("account-{number}").into()).collect());
+    let claims = KeptClaims::read(&names, |_| Some(list())).filter(|_| values > 0);
+    let facts = Facts { claims, ..accepted.identity.facts().clone() };
+    Accepted { identity: Identity::verified(facts), ..accepted }
 }
 
 fn keys() -> KeysVersion {
@@ -30,11 +40,11 @@ fn cache(cache_bytes: u64) -> (Cache, Arc<TokenCounters>) {
 #[test]
 fn whatever_comes_in_the_memory_stays_within_its_bound() {
     const BYTES: u64 = 4 << 20;
-    for scopes in [0, 4, 200] {
+    for (scopes, claims) in [(0, 0), (4, 0), (200, 0), (4, 1), (0, 200)] {
         let (cache, counters) = cache(BYTES);
         let keys = keys();
         for number in 0..100_000 {
-            cache.accept(token(number), accepted(keys, scopes));
+            cache.accept(token(number), claiming(accepted(keys, scopes), claims));
             cache.refuse(token(number), Forged { guess: Guess(number), keys });
         }
         let (weight, entries) = (cache.accepted.weight(), cache.accepted.len());
@@ -58,6 +68,7 @@ fn heap(identity: &Identity) -> usize {
     16 + size_of::<Facts>()
         + BLOCK
         + list
+        + facts.claims.as_ref().map_or(0, |claims| claims.heap_bytes())
         + text(&facts.subject)
         + facts.scopes.iter().map(text).sum::<usize>()
 }

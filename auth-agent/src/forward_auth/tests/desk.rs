@@ -52,6 +52,7 @@ path = "/users/{id}"
 match = "template"
 methods = ["GET"]
 auth = "required"
+object = "unchecked"
 upstream = "app"
 "#;
 

@@ -1,11 +1,14 @@
 //! What a well signed token may claim.
 
+use std::sync::Arc;
+
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::mint::*;
 use crate::clock::UnixTime;
 use crate::config;
+use crate::identity::{Claim, Kept, KeptClaims, MAX_LIST};
 use crate::thumbprint::Thumbprint;
 use crate::token::TokenError;
 
@@ -296,6 +299,7 @@ fn an_issuer_s_claims_are_read_where_its_configuration_says() {
     let verifier = adjusted(&[Algorithm::ES256], &signer.pem, |issuer| {
         issuer.claims = config::ClaimMap {
             client: vec![path("appid")],
+            kept: [].into(),
             scopes: vec![path("/realm_access/roles"), path("https://a.example/roles")],
             subject: path("/user/id"),
             tenant: vec![path("tid"), path("/org~1unit")],
@@ -396,4 +400,61 @@ fn the_log_names_a_claim_once_and_never_its_value() {
     assert_eq!(text.lines().count(), 64, "{text}");
     assert!(!text.contains("bob@") && !text.contains("eve@"), "{text}");
     assert_eq!(verifier.sensitive(), 200);
+}
+
+#[test]
+fn the_claims_that_the_configuration_names_are_kept_in_their_canonical_form_and_no_others() {
+    let signer = Signer::of(Algorithm::ES256);
+    let path = |text: &str| config::ClaimPath::parse(text).unwrap();
+    let verifier = adjusted(&[Algorithm::ES256], &signer.pem, |issuer| {
+        issuer.claims.kept = [path("/a/b"), path("x")].into();
+    });
+    let list = |values: &[&str]| Kept::List(values.iter().map(|&value| value.into()).collect());
+    let many: Vec<_> = (0..MAX_LIST).collect();
+    let more: Vec<_> = (0..=MAX_LIST).collect();
+    for (members, name, expected) in [
+        (json!({}), "x", None),
+        (json!({"x": null}), "x", None),
+        (json!({"x": "alice"}), "x", Some(Kept::Text("alice".into()))),
+        (json!({"x": "é/%2F;+"}), "x", Some(Kept::Text("é/%2F;+".into()))),
+        (json!({"x": 1}), "x", Some(Kept::Number(1))),
+        (json!({"x": -1}), "x", Some(Kept::Number(-1))),
+        (json!({"x": i64::MAX}), "x", Some(Kept::Number(i64::MAX))),
+        (json!({"x": true}), "x", Some(Kept::Boolean(true))),
+        (json!({"x": ["a", 1, false]}), "x", Some(list(&["a", "1", "false"]))),
+        (json!({"x": []}), "x", Some(list(&[]))),
+        (
+            json!({"x": many.clone()}),
+            "x",
+            Some(Kept::List(many.iter().map(|n| n.to_string().into()).collect())),
+        ),
+        (json!({"a": {"b": "c"}}), "/a/b", Some(Kept::Text("c".into()))),
+        (json!({"a": {}}), "/a/b", None),
+        (json!({"a.b": "c", "/a/b": "d"}), "/a/b", None),
+        // What has no canonical form, or more than one.
+        (json!({"x": more}), "x", Some(Kept::Unreadable)),
+        (json!({"x": 1.0}), "x", Some(Kept::Unreadable)),
+        (json!({"x": 1.5}), "x", Some(Kept::Unreadable)),
+        (json!({"x": u64::MAX}), "x", Some(Kept::Unreadable)),
+        (json!({"x": ""}), "x", Some(Kept::Unreadable)),
+        (json!({"x": "alice "}), "x", Some(Kept::Unreadable)),
+        (json!({"x": "a\u{0}b"}), "x", Some(Kept::Unreadable)),
+        (json!({"x": "a".repeat(256)}), "x", Some(Kept::Unreadable)),
+        (json!({"x": {"y": 1}}), "x", Some(Kept::Unreadable)),
+        (json!({"x": ["a", ["b"]]}), "x", Some(Kept::Unreadable)),
+        (json!({"x": ["a", null]}), "x", Some(Kept::Unreadable)),
+        (json!({"x": ["a", 1.0]}), "x", Some(Kept::Unreadable)),
+        (json!({"a": "b"}), "/a/b", Some(Kept::Unreadable)),
+        (json!({"a": null}), "/a/b", Some(Kept::Unreadable)),
+    ] {
+        let verified = verify(&verifier, &signer.token(&claims_with(members.clone()))).unwrap();
+        let names: Arc<[_]> = [path("/a/b"), path("x")].into();
+        let all = KeptClaims::read(&names, |claim| expected.clone().filter(|_| *claim == path(name)));
+        // What is in the token beside the claim that is looked at is not part of it.
+        let claim = verified.kept().unwrap().claim(&path(name));
+        assert_eq!(claim, all.unwrap().claim(&path(name)), "{members}");
+        assert_eq!(verified.kept().unwrap().claim(&path("sub")), Claim::Unreadable, "{members}");
+    }
+    let (signer, verifier) = pair();
+    assert!(verify(&verifier, &signer.token(&claims_with(json!({"x": "alice"})))).unwrap().kept().is_none());
 }

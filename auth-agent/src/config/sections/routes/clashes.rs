@@ -10,9 +10,12 @@ use crate::config::{HostPattern, PathPattern, Segment, Template};
 /// A host, or any, and the shape of a path.
 type Place = (Option<HostPattern>, PathPattern);
 
-/// What earlier routes are for, each with its line.
+/// What earlier routes are for and what they are called, each with its line.
 #[derive(Default)]
-pub(super) struct Clashes(HashMap<Place, Vec<(Vec<Method>, usize)>>);
+pub(super) struct Clashes {
+    names: HashMap<String, usize>,
+    places: HashMap<Place, Vec<(Vec<Method>, usize)>>,
+}
 
 impl Clashes {
     /// Notes a route that has a host, a path and a method in common with an earlier one. One without methods and one
@@ -27,7 +30,7 @@ impl Clashes {
         let any = hosts.is_empty().then_some(None);
         let mut told = false;
         for host in hosts.iter().cloned().map(Some).chain(any) {
-            let others = self.0.entry((host, shape(path))).or_default();
+            let others = self.places.entry((host, shape(path))).or_default();
             let same = |other: &[Method]| match (other, methods) {
                 ([], []) => true,
                 (other, methods) => other.iter().any(|method| methods.contains(method)),
@@ -38,6 +41,20 @@ impl Clashes {
                 told = true;
             }
             others.push((methods.to_vec(), section.line("path")));
+        }
+    }
+
+    /// Notes a name that an earlier route has, too.
+    pub fn check_name(&mut self, section: &Section<'_>, name: Option<&str>) {
+        let Some(name) = name else { return };
+        match self.names.get(name) {
+            Some(line) => {
+                let what = format!("the route of line {line} has this name too");
+                section.check("name", wrong(what, "write another one, or none"));
+            }
+            None => {
+                self.names.insert(name.to_owned(), section.line("name"));
+            }
         }
     }
 }

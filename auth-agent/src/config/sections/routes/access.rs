@@ -1,0 +1,131 @@
+//! Who may use a route, and which of its objects.
+
+use http::HeaderName;
+use toml::de::DeValue;
+
+use crate::config::document::{Checked, Section, shown, wrong};
+use crate::config::{Access, Auth, Binding, Foreign, HeaderChanges, Part, PathPattern, values};
+
+/// Fields that ask something of a credential: of no use where nobody needs one.
+const OF_CREDENTIALS: [&str; 8] =
+    ["scopes", "any_scopes", "claims", "bind", "bind_query", "bind_headers", "unless_scope", "unless_claims"];
+
+/// What the fields of a route say about access.
+pub(super) fn access(section: &mut Section<'_>, identity: &[&HeaderName]) -> Access {
+    let any_scopes = section.list("any_scopes", values::scope);
+    let path = |name: &str, claim: &DeValue<'_>| bound(values::template_name(name)?, claim, Part::Path);
+    let query = |name: &str, claim: &DeValue<'_>| bound(values::query_name(name)?, claim, Part::Query);
+    let header = |name: &str, claim: &DeValue<'_>| {
+        let name = values::header(&DeValue::String(name.into()))?;
+        if identity.contains(&&name) {
+            return wrong(format!("{name} is not the client's to send"), "bind another header field");
+        }
+        bound(name, claim, Part::Header)
+    };
+    let mut bindings = section.entries("bind", path);
+    bindings.extend(section.entries("bind_query", query));
+    bindings.extend(section.entries("bind_headers", header));
+    Access {
+        any_scopes: any_scopes.unwrap_or_default(),
+        bindings,
+        claims: section.entries("claims", values::claim_rule),
+        foreign: section.or("foreign", values::foreign, Foreign::default()),
+        unchecked: section.optional("object", values::unchecked).is_some(),
+        unless_claims: section.entries("unless_claims", values::claim_rule),
+        unless_scopes: section.list("unless_scope", values::scope).unwrap_or_default(),
+    }
+}
+
+fn bound<T>(name: T, claim: &DeValue<'_>, part: impl Fn(T) -> Part) -> Checked<Binding> {
+    Ok(Binding { claim: values::claim(claim)?, part: part(name) })
+}
+
+/// What must hold between these fields and the others of the route.
+pub(super) fn check(
+    section: &mut Section<'_>,
+    auth: Option<Auth>,
+    path: Option<&PathPattern>,
+    access: &Access,
+    request_headers: &HeaderChanges,
+) {
+    if auth == Some(Auth::None) {
+        for field in OF_CREDENTIALS {
+            let is_there = section.has(field) && !section.is_empty(field);
+            let cure = format!("write auth = \"required\", or take {field} out");
+            let needless =
+                if is_there { wrong("needed of nobody, as auth is \"none\"", cure) } else { Ok(()) };
+            section.check(field, needless);
+        }
+    }
+    section.check("bind", stand_in(path, access));
+    section.check("bind_headers", are_left_alone(access, request_headers));
+    section.check("path", are_decided(auth, path, access));
+    if access.bindings.is_empty() {
+        for field in ["unless_scope", "unless_claims", "foreign"] {
+            let useless = section.has(field) && auth != Some(Auth::None);
+            let cure = format!("write bind = {{ name = \"claim\" }}, or take {field} out");
+            section
+                .check(field, if useless { wrong("nothing is bound to a claim here", cure) } else { Ok(()) });
+        }
+    }
+}
+
+/// Whether every name that is bound stands in the path.
+fn stand_in(path: Option<&PathPattern>, access: &Access) -> Checked<()> {
+    let Some(path) = path else { return Ok(()) };
+    let names: Vec<_> = path.names().collect();
+    let strange = access.bindings.iter().find_map(|binding| match &binding.part {
+        Part::Path(name) if !names.contains(&name.as_str()) => Some(name),
+        _ => None,
+    });
+    match strange {
+        None => Ok(()),
+        Some(name) => wrong(
+            format!("there is no {{{}}} in the path", shown(name)),
+            "bind names of a path with match = \"template\"; parameters of the query belong into bind_query",
+        ),
+    }
+}
+
+/// What was compared is what the upstream gets.
+fn are_left_alone(access: &Access, changes: &HeaderChanges) -> Checked<()> {
+    let changed =
+        |name: &HeaderName| changes.remove.contains(name) || changes.set.iter().any(|(set, _)| set == name);
+    let strange = access.bindings.iter().find_map(|binding| match &binding.part {
+        Part::Header(name) if changed(name) => Some(name),
+        _ => None,
+    });
+    match strange {
+        None => Ok(()),
+        Some(name) => wrong(
+            format!("{name} is changed by request_headers, after it was compared"),
+            "take it out of one of the two",
+        ),
+    }
+}
+
+/// Whether something decides about every object that the path names: so that none is open by forgetting.
+fn are_decided(auth: Option<Auth>, path: Option<&PathPattern>, access: &Access) -> Checked<()> {
+    let (Some(auth), Some(path)) = (auth, path) else { return Ok(()) };
+    let open = path.names().find(|name| !access.binds(name));
+    match (open, auth) {
+        (Some(_), _) if access.unchecked => Ok(()),
+        (Some(name), Auth::None) => wrong(
+            format!("{{{name}}} names an object, and auth = \"none\" gives it to anyone"),
+            "write object = \"unchecked\" if that is meant, or auth = \"required\"",
+        ),
+        (Some(name), Auth::Required) => wrong(
+            format!("nothing says whose {{{name}}} is"),
+            format!(
+                "write bind = {{ {name} = \"sub\" }} with the claim that says so, or object = \"unchecked\" if whoever \
+                 may use the route may have any"
+            ),
+        ),
+        (None, _) if access.unchecked => wrong_unchecked(),
+        (None, _) => Ok(()),
+    }
+}
+
+fn wrong_unchecked() -> Checked<()> {
+    wrong("object = \"unchecked\", and every name in the path is bound or there is none", "take it out")
+}

@@ -1,0 +1,128 @@
+//! Whose object a request names: its parts that are bound to claims, compared with them.
+//!
+//! A part is compared as what it stands for once it is decoded, byte by byte. What does not stand for one thing alone is
+//! refused, whoever asks; then comes whether the credential may use all objects; then whether each part is among what its
+//! claim says. All of that takes the same time for a foreign object as for one that does not exist: nothing here knows
+//! which ones exist.
+
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::query::{self, Ambiguous};
+use crate::config::{Access, Binding, ClaimRule, Part};
+use crate::headers::is_spelling_of;
+use crate::identity::Identity;
+use crate::refusal::Refusal;
+use crate::routes::Captures;
+
+/// Where a request may name objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// What the path holds for the route's names.
+    pub captures: &'a Captures<'a, 'a>,
+    /// Header fields, as they came.
+    pub headers: &'a HeaderMap,
+    /// The query, as it came.
+    pub query: Option<&'a str>,
+}
+
+/// Whether every object that the request names is one of `identity`'s. `false`: one is someone else's, or not named.
+///
+/// # Errors
+/// Servers could take the request for one for another object.
+pub(super) fn is_own(access: &Access, identity: &Identity, asked: &Asked<'_>) -> Result<bool, Refusal> {
+    if access.bindings.is_empty() {
+        return Ok(true);
+    }
+    let mut own = true;
+    for binding in &access.bindings {
+        let part = part(&binding.part, asked).map_err(|Ambiguous| Refusal::ObjectAmbiguous)?;
+        own &= part.is_some_and(|part| is_bound(binding, identity, &part));
+    }
+    refuse_forms(access, asked)?;
+    Ok(own || has_all(access, identity))
+}
+
+fn is_bound(binding: &Binding, identity: &Identity, part: &str) -> bool {
+    identity.claim(&binding.claim).has(part)
+}
+
+/// Whether all objects count as this one's own.
+fn has_all(access: &Access, identity: &Identity) -> bool {
+    has_scope(identity, &access.unless_scopes)
+        || access.unless_claims.iter().any(|rule| holds(rule, identity))
+}
+
+/// Whether a credential has one of these scopes.
+pub(super) fn has_scope(identity: &Identity, scopes: &[String]) -> bool {
+    scopes.iter().any(|scope| identity.scopes().iter().any(|held| **held == **scope))
+}
+
+/// Whether a claim is as a route wants it.
+pub(super) fn holds(rule: &ClaimRule, identity: &Identity) -> bool {
+    let claim = identity.claim(&rule.claim);
+    rule.values.iter().any(|value| claim.has(value))
+}
+
+/// What names one of the request's objects; `None`: nothing does.
+fn part<'a>(part: &Part, asked: &Asked<'a>) -> Result<Option<Cow<'a, str>>, Ambiguous> {
+    match part {
+        Part::Header(name) => field(asked.headers, name).map(|value| value.map(Cow::Borrowed)),
+        Part::Path(name) => asked.captures.value(name).map(segment).transpose(),
+        Part::Query(name) => asked.query.map_or(Ok(None), |query| query::value(query, name)),
+    }
+}
+
+/// A canonical segment, decoded once. A raw plus is a space to some servers.
+fn segment(text: &str) -> Result<Cow<'_, str>, Ambiguous> {
+    if text.contains('+') { Err(Ambiguous) } else { query::text(text).ok_or(Ambiguous) }
+}
+
+/// The one field of that name, in whatever spelling some server may take for it.
+fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Ambiguous> {
+    let folded = name.as_str();
+    let another = |present: &HeaderName| present != name && is_spelling_of(present.as_str(), folded);
+    if headers.keys().any(another) || is_nominated(headers, name) {
+        return Err(Ambiguous);
+    }
+    let mut fields = headers.get_all(name).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => str::from_utf8(value.as_bytes()).map(Some).map_err(|_| Ambiguous),
+        (Some(_), Some(_)) => Err(Ambiguous),
+    }
+}
+
+/// Whether the field would not reach the upstream (RFC 9110, 7.6.1).
+fn is_nominated(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
+        let names = value.as_bytes().split(|byte| *byte == b',');
+        names
+            .map(<[u8]>::trim_ascii)
+            .any(|nominated| nominated.eq_ignore_ascii_case(name.as_str().as_bytes()))
+    })
+}
+
+/// Some servers take a parameter from a form in the body as well as from the query, and the body's first.
+fn refuse_forms(access: &Access, asked: &Asked<'_>) -> Result<(), Refusal> {
+    let in_query = |binding: &Binding| matches!(binding.part, Part::Query(_));
+    let is_form = |value: &HeaderValue| {
+        value.to_str().map_or(true, |value| value.to_ascii_lowercase().contains("form"))
+    };
+    let forms = || asked.headers.get_all(CONTENT_TYPE).iter().any(is_form);
+    if access.bindings.iter().any(in_query) && forms() { Err(Refusal::ObjectAmbiguous) } else { Ok(()) }
+}
+
+/// What tells this object from others of the route, for counting them.
+pub(super) fn hash(label: &str, access: &Access, asked: &Asked<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    label.hash(&mut hasher);
+    asked.captures.iter().for_each(|capture| capture.hash(&mut hasher));
+    for binding in access.bindings.iter().filter(|binding| !matches!(binding.part, Part::Path(_))) {
+        part(&binding.part, asked).ok().flatten().hash(&mut hasher);
+    }
+    hasher.finish()
+}
