@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use tests::agent::until;
-use tests::client::{Client, PATIENCE, inside};
+use tests::client::{Client, PATIENCE, Session, inside};
 use tests::frames::{Ip, SYN, tcp};
 use tests::issuer::Issuer;
 use tests::privilege;
@@ -200,6 +200,148 @@ fn who_speaks_no_tls_is_banned_and_spoofed_packets_ban_nobody() {
     serves(&stage, &innocent);
     let status = stage.setup.json(&["status"]).unwrap();
     assert_eq!((bans(&stage).len(), status["ladder"]["offences"]["protocol"].as_u64() >= Some(3)), (1, true));
+}
+
+/// Mail belongs to whom it is addressed to.
+const MAIL: &str = r#"
+[[route]]
+match = "template"
+path = "/mail/{user_id}"
+upstream = "echo"
+auth = "required"
+bind = { user_id = "sub" }
+foreign = 404
+[limits.enumeration]
+objects = 5
+per = "1h"
+end_after = 3
+[limits.auth_failures]
+rate = "10/h"
+drop_after = 1000
+[ladder]
+rate = "1/h"
+burst = 30
+first = "1h"
+longest = "1h"
+known_factor = 1
+prices = { auth_failure = 0, drop = 0, enumeration = 7, forged = 0, limit = 0, protocol = 0 }
+"#;
+
+#[test]
+fn who_walks_through_the_mail_of_others_is_slowed_then_cut_off_then_banned_and_its_neighbours_are_not() {
+    if !privilege::kernel_usable("enumeration on the wire") {
+        return;
+    }
+    let stage = Stage::new(MAIL).unwrap();
+    let [client, elsewhere] = [3, 4].map(|number| stage.client(number).unwrap());
+    let token = |subject: &str| format!("Bearer {}", stage.setup.issuer.token(subject, "", 600).unwrap());
+    let [mallory, alice] = ["mallory", "alice"].map(token);
+    let ask = async |session: &mut Session, client: &Client, who: &str, id: &str| {
+        let answer = session.get(client, &format!("/mail/{id}"), &[("authorization", who)]).await?;
+        anyhow::Ok(format!("{} {}", answer.status.as_u16(), answer.reason()))
+    };
+    let alone = |client: &Client, who: &str, id: &str| {
+        inside(&stage.crowd, async || ask(&mut client.connect().await?, client, who, id).await)
+    };
+    let (mine, foreign, slowed) = ("200 ", "404 route-not-found", "429 enumeration-limit");
+    inside(&stage.crowd, async || {
+        let mut session = client.connect().await?;
+        // The same one counts once.
+        for id in ["1", "2", "3", "3", "3", "4", "5"] {
+            assert_eq!(ask(&mut session, &client, &mallory, id).await?, foreign, "{id}");
+        }
+        // Its own is refused, too: what is asked for is not even looked at.
+        for id in ["mallory", "6"] {
+            assert_eq!(ask(&mut session, &client, &mallory, id).await?, slowed, "{id}");
+        }
+        // A neighbour on the same address asks for what is its own, and for what is not.
+        let mut neighbour = client.connect().await?;
+        assert_eq!(ask(&mut neighbour, &client, &alice, "alice").await?, mine);
+        assert_eq!(ask(&mut neighbour, &client, &alice, "1").await?, foreign);
+        // One 429 more than it should have needed, and the connection ends.
+        let last = ask(&mut session, &client, &mallory, "7").await;
+        assert!(last.is_err() || last.is_ok_and(|answer| answer == slowed));
+        let cut = until_cut(&mut session, &client, &mallory).await;
+        assert_eq!(ask(&mut neighbour, &client, &alice, "alice").await?, mine);
+        cut
+    })
+    .unwrap();
+    let status = stage.setup.json(&["status"]).unwrap();
+    assert_eq!(status["filter"]["flows"]["revoked"], 1, "{}", status["filter"]["flows"]);
+    assert_eq!(status["http"]["closed"]["offence"], 1, "{}", status["http"]["closed"]);
+    let ladder = &status["ladder"];
+    // With the fifth object and with the connection, its source was charged.
+    assert_eq!(
+        [&ladder["foreign_objects"], &ladder["slowed"], &ladder["offences"]["enumeration"]],
+        [6, 1, 2],
+        "{ladder}"
+    );
+    let shown = stage.setup.json(&["source", "show", "10.77.0.3"]).unwrap();
+    assert_eq!(shown["debts"]["auth_failures"]["debt_events"], 1, "{shown}");
+    let slow = stage.setup.json(&["offenders"]).unwrap();
+    assert_eq!(slow["slowed"][0]["subject"], "mallory", "{slow}");
+    let metrics = String::from_utf8(stage.setup.cli(&["metrics"]).unwrap().stdout).unwrap();
+    assert!(metrics.contains("auth_agent_offences_total{offence=\"enumeration\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("auth_agent_foreign_objects_total 6\n"), "{metrics}");
+
+    // It is slowed from wherever it comes; who goes on coming back has its source banned in the end.
+    assert_eq!(alone(&elsewhere, &mallory, "8").unwrap(), slowed);
+    assert_eq!(bans(&stage), []);
+    until("its source is banned", || {
+        let _ = inside(&stage.crowd, async || {
+            let mut session = client.connect().await?;
+            until_cut(&mut session, &client, &mallory).await
+        });
+        Ok(!bans(&stage).is_empty())
+    })
+    .unwrap();
+    assert_eq!(bans(&stage), [("10.77.0.3/32".to_owned(), "enumeration".to_owned(), 1, 3_600)]);
+    assert_eq!(alone(&elsewhere, &alice, "alice").unwrap(), mine);
+}
+
+/// Goes on until the connection ends.
+async fn until_cut(session: &mut Session, client: &Client, token: &str) -> Result<()> {
+    for number in 0..100 {
+        if session.get(client, &format!("/mail/more-{number}"), &[("authorization", token)]).await.is_err() {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the connection goes on")
+}
+
+const BEHIND_A_PROXY: &str = "[proxies]\ntrusted = [\"10.77.0.5\"]\n";
+
+#[test]
+fn a_client_behind_a_proxy_is_banned_by_its_own_address_and_the_proxy_never() {
+    if !privilege::kernel_usable("the ladder behind a proxy") {
+        return;
+    }
+    let stage = Stage::new(&format!("{LADDER}{BEHIND_A_PROXY}")).unwrap();
+    let proxy = stage.client(5).unwrap();
+    let ask = |client: &str| {
+        let answer = proxy.get_from(&stage.crowd, "/open", &[("x-forwarded-for", client)]).unwrap();
+        format!("{} {}", answer.status.as_u16(), answer.reason())
+    };
+    until("it is banned", || {
+        ask("203.0.113.9");
+        Ok(!bans(&stage).is_empty())
+    })
+    .unwrap();
+    assert_eq!(bans(&stage)[0].0, "203.0.113.9/32");
+    // It is still over its limits, and a ban made by hand counts as well.
+    assert!(["403 source-banned", "429 request-limit"].contains(&&*ask("203.0.113.9")));
+    stage.setup.json(&["ban", "add", "203.0.113.64/26"]).unwrap();
+    assert_eq!(ask("203.0.113.77"), "403 source-banned");
+    assert_eq!(ask("203.0.113.10"), "200 ");
+    // Whatever it says itself.
+    inside(&stage.crowd, async || {
+        for _ in 0..10 {
+            assert!(babble(proxy.source()).await?);
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(ask("203.0.113.11"), "200 ");
 }
 
 /// Sends packets as they are.
