@@ -52,6 +52,7 @@ use self::succession::Standing;
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
 use crate::authorization_server::{SigningKeys, TokenIssuer};
+use crate::ban_list::BanList;
 use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
 use crate::config::Config;
@@ -78,6 +79,8 @@ pub struct Parts {
     pub acme: Option<Arc<Acme>>,
     /// Who passes every limit and ban.
     pub allowlist: Arc<Allowlist>,
+    /// Who is banned, for the request path.
+    pub bans: Arc<BanList>,
     /// The limits that the configuration states.
     pub classes: Classes,
     /// The public connections.
@@ -112,6 +115,7 @@ pub struct Parts {
 pub struct Control {
     acme: Option<Arc<Acme>>,
     allowlist: Arc<Allowlist>,
+    bans: Arc<BanList>,
     changing: Mutex<()>,
     classes: ArcSwap<Classes>,
     connections: Arc<Connections>,
@@ -143,6 +147,7 @@ impl Control {
         let Parts {
             acme,
             allowlist,
+            bans,
             classes,
             connections,
             counters,
@@ -162,6 +167,7 @@ impl Control {
         Self {
             acme,
             allowlist,
+            bans,
             changing,
             classes: ArcSwap::from_pointee(classes),
             connections,
@@ -281,6 +287,7 @@ impl Control {
         self.allowlist.set_added(allowed.iter().copied());
         let allow = allowed.into_iter().map(|network| Rule { action: Action::Allow, network });
         let bans = self.store.bans(now)?;
+        self.bans.set(&bans.iter().map(|ban| ban.network).collect::<Vec<_>>());
         let bans =
             bans.iter().map(|ban| Rule { action: Action::Ban { until: ban.until }, network: ban.network });
         let limits = self.limits(self.store.limits()?);

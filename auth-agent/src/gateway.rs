@@ -174,6 +174,9 @@ impl Gateway {
             }
             Err(refused) => {
                 unread.linger(refused.refusal);
+                if matches!(refused.refusal, Refusal::EnumerationLimit { .. }) {
+                    self.debts.goes_on(&peer.connection, now.monotonic);
+                }
                 self.refuse(source, &method, uri.path(), refused)
             }
         }
@@ -220,7 +223,12 @@ impl Gateway {
         request: &Parts,
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
-        let admitted = judge.admit(client.unwrap_or(peer.source), now)?;
+        let charged = client.unwrap_or(peer.source);
+        let admitted = if charged == peer.connection.peer.ip() {
+            judge.admit(charged, now)
+        } else {
+            judge.admit_behind_proxy(charged, now)
+        }?;
         if let Some(certificate) = peer.connection.certificate() {
             // What the handshake accepted may have ended since.
             certificate.check(now.unix)?;
@@ -322,7 +330,7 @@ async fn unforwarded<'j>(
     (source, trail): (IpAddr, &Trail),
     now: Now,
 ) -> Result<Permit<'j>, Refused<'j>> {
-    let admitted = judge.admit(source, now)?;
+    let admitted = judge.admit_behind_proxy(source, now)?;
     let canonical = judge.canonical(request, None)?;
     let (headers, method) = (&request.headers, &request.method);
     let case = Case { canonical: &canonical, headers, method, now, open: None, source, trail };
@@ -378,7 +386,7 @@ fn answered(method: &Method, mut response: Response<Full<Bytes>>) -> Response<Fu
 fn cut_off(why: End) -> Refusal {
     match why {
         End::Expired => Refusal::CredentialExpired,
-        End::Banned | End::Operator | End::Revoked => Refusal::CredentialRevoked,
+        End::Banned | End::Offence | End::Operator | End::Revoked => Refusal::CredentialRevoked,
     }
 }
 

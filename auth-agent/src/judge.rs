@@ -95,6 +95,14 @@ impl Judge {
         limits::admit(&*self.debts, source, now.monotonic)
     }
 
+    /// The same for a client behind a trusted proxy.
+    ///
+    /// # Errors
+    /// The client is over a budget, or banned.
+    pub fn admit_behind_proxy(&self, client: IpAddr, now: Now) -> Result<Admitted, Refusal> {
+        limits::admit_behind_proxy(&*self.debts, client, now.monotonic)
+    }
+
     /// The one form of a request that came over a connection made for `server_name`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub mod allowlist;
 pub mod api_key;
 pub mod authenticate;
 pub mod authorization_server;
+pub mod ban_list;
 pub mod classes;
 pub mod cli;
 pub mod client_address;

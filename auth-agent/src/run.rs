@@ -22,6 +22,7 @@ use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
 use crate::authenticate::Verify;
 use crate::authorization_server::{AuthorizationServer, Sealer, SigningKeys, TokenIssuer};
+use crate::ban_list::BanList;
 use crate::classes::Classes;
 use crate::clock::{Now, Steadiness, UnixTime};
 use crate::config::Config;
@@ -181,12 +182,14 @@ async fn serve(start: Start) -> Result<()> {
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
     let acme = Arc::new(Acme::new(server.tls().challenges(), vault));
+    let bans = Arc::<BanList>::default();
     let enumeration = Arc::new(Enumeration::new(config.limits.enumeration));
     let (ladder, steps) = Ladder::new(&config);
     let ladder = Arc::new(ladder);
     let parts = control::Parts {
         acme: Some(Arc::clone(&acme)),
         allowlist: Arc::clone(&allowlist),
+        bans: Arc::clone(&bans),
         classes: Classes::new(&config),
         connections: server.connections(),
         counters: Arc::clone(&counters),
@@ -218,6 +221,7 @@ async fn serve(start: Start) -> Result<()> {
     let guesses = Arc::new(Guesses::new(&config.limits.credential_failures));
     let debts = Arc::new(Debts {
         allowlist: Arc::clone(&allowlist),
+        bans,
         enumeration: Arc::clone(&enumeration),
         filter: Arc::clone(&filter),
         guesses: Arc::clone(&guesses),

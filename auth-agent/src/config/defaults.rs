@@ -97,7 +97,7 @@ impl Default for Limits {
 
 impl Default for EnumerationLimit {
     fn default() -> Self {
-        Self { objects: nonzero(20), per: 10 * MINUTE, source_factor: nonzero(10) }
+        Self { end_after: nonzero(20), objects: nonzero(20), per: 10 * MINUTE, source_factor: nonzero(10) }
     }
 }
 

@@ -229,6 +229,7 @@ impl Desk {
         let parts = Parts {
             acme: None,
             allowlist: Arc::new(Allowlist::new(allow)),
+            bans: Arc::default(),
             classes: Classes::new(&config),
             connections: Arc::clone(&connections),
             counters: Arc::default(),
