@@ -18,6 +18,7 @@ mod network_list;
 mod own_issuer;
 mod pcap;
 mod pending;
+mod policy;
 mod render;
 mod revocation;
 mod service;
