@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod forward_auth;
 mod internal_token;
+mod ladder;
 mod listener;
 mod overrides;
 mod proxies;
@@ -37,6 +38,7 @@ use crate::https_url::HttpsUrl;
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::forward_auth::{ForwardAuth, LocalAddress};
 pub use self::internal_token::{IdentityForm, InternalToken, LONGEST_INTERNAL_TOKEN};
+pub use self::ladder::{Ladder, Prices};
 pub use self::listener::{
     Acme, CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
     UnknownName,
@@ -85,6 +87,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// The XDP filter.
     pub kernel: Kernel,
+    /// Bans of sources that go on whatever they are told.
+    pub ladder: Ladder,
     /// Budgets per source address.
     pub limits: Limits,
     /// Public TLS listeners; at least one.

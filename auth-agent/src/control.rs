@@ -14,6 +14,7 @@ mod follow;
 mod issuer;
 mod issuers;
 mod keys;
+mod ladder;
 mod limits;
 pub mod messages;
 mod metrics;
@@ -57,8 +58,10 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
+use crate::enumeration::Enumeration;
 use crate::handover::{Channel, Upgrader};
 use crate::issuers::Issuers;
+use crate::ladder::Ladder;
 use crate::reload::Reloader;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
@@ -83,6 +86,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The kernel half.
     pub edge: Arc<dyn Edge>,
+    /// Who asks for what is not theirs.
+    pub enumeration: Arc<Enumeration>,
     /// What internal tokens are signed with, where there are any.
     pub internal_keys: Option<Arc<SigningKeys>>,
     /// The built-in issuer, where there is one.
@@ -91,6 +96,8 @@ pub struct Parts {
     pub issuers: Arc<Issuers>,
     /// API keys, for the request path.
     pub keys: Arc<KeyRing>,
+    /// Who goes on whatever they are told.
+    pub ladder: Arc<Ladder>,
     /// What is revoked, for the request path.
     pub revocations: Arc<Revocations>,
     /// What survives.
@@ -110,10 +117,12 @@ pub struct Control {
     connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
+    enumeration: Arc<Enumeration>,
     internal_keys: Option<Arc<SigningKeys>>,
     issuer: Option<Arc<TokenIssuer>>,
     issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
+    ladder: Arc<Ladder>,
     /// While it still has connections.
     predecessor: ArcSwapOption<Channel>,
     revocations: Arc<Revocations>,
@@ -138,10 +147,12 @@ impl Control {
             connections,
             counters,
             edge,
+            enumeration,
             internal_keys,
             issuer,
             issuers,
             keys,
+            ladder,
             revocations,
             store,
             tls,
@@ -156,10 +167,12 @@ impl Control {
             connections,
             counters,
             edge,
+            enumeration,
             internal_keys,
             issuer,
             issuers,
             keys,
+            ladder,
             predecessor,
             revocations,
             rules_error,
@@ -359,6 +372,7 @@ fn parts(control: Arc<Control>) -> Router {
         .route("/v1/keys/{id}/rotate", post(keys::rotate))
         .route("/v1/limits", get(limits::list).post(limits::set))
         .route("/v1/limits/{network}", get(limits::of).delete(limits::remove))
+        .route("/v1/offenders", get(ladder::list))
         .route("/v1/pending", get(confirm::list))
         .route("/v1/pending/{id}/confirm", post(confirm::confirm))
         .route(

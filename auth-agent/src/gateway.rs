@@ -16,16 +16,17 @@ use tracing::{debug, info};
 use crate::authenticate::{Denied, Verify};
 use crate::authorization_server::{Answered, AuthorizationServer, Endpoint, SigningKeys};
 pub use crate::clock::Now;
-use crate::clock::UnixTime;
+use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
+use crate::ladder::Offence;
 use crate::limits::{self, SourceDebts};
 use crate::policy::Permit;
-use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError};
+use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
 
@@ -123,7 +124,8 @@ impl Gateway {
         now: Now,
     ) -> Response<AnswerBody> {
         counters::count(&self.counters.requests);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        unfold(&mut parts);
         let current = self.current.load_full();
         let Current { judge, proxy, .. } = &*current;
         let body = proxy.body(body).noted_by(&peer.connection);
@@ -225,7 +227,12 @@ impl Gateway {
         let own = self.authorization_server.as_ref();
         if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
         {
-            return Ok(Judged::Own(server, endpoint));
+            // It answers requests, and a stream that is to become a WebSocket is none.
+            return if is_extended(request) {
+                Err(Refusal::UpgradeNotAllowed.into())
+            } else {
+                Ok(Judged::Own(server, endpoint))
+            };
         }
         let (headers, method) = (&request.headers, &request.method);
         let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source };
@@ -277,6 +284,9 @@ impl Gateway {
     fn note(&self, source: IpAddr, method: &Method, path: &str, refusal: Refusal) {
         let (reason, status) = (refusal.name(), refusal.status());
         self.counters.refusals.count(reason);
+        if let Some(offence) = Offence::of(&refusal) {
+            self.debts.offend(source, offence, Monotonic::now());
+        }
         // Debug formatting escapes what could forge a log line; the query may hold a secret and is left out.
         let path = &path[..path.floor_char_boundary(MAX_LOGGED_PATH_BYTES)];
         if refusal.is_notable() {
@@ -284,6 +294,11 @@ impl Gateway {
         } else {
             debug!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
         }
+    }
+
+    /// Holds it against `source` that it ended its connection with an offence.
+    pub fn offended(&self, source: IpAddr, offence: Offence) {
+        self.debts.offend(source, offence, Monotonic::now());
     }
 
     /// Whether the credential behind an identity was over at `then`.

@@ -32,6 +32,7 @@ pub mod internal_token;
 pub mod issuers;
 pub mod judge;
 pub mod kernel;
+pub mod ladder;
 pub mod limits;
 pub mod lints;
 pub mod network;

@@ -8,6 +8,7 @@ use auth_common::gcra;
 use crate::authenticate::Guess;
 use crate::clock::Monotonic;
 use crate::identity::Identity;
+use crate::ladder::Offence;
 use crate::refusal::Refusal;
 
 /// What a charge against a budget came to.
@@ -49,6 +50,8 @@ pub trait SourceDebts: Send + Sync {
     /// Charges an object, as a hash of what names it, that belongs to another. It counts once, however often it is asked
     /// for. Over: the answer is [`Refusal::EnumerationLimit`].
     fn foreign_object(&self, source: IpAddr, identity: &Identity, object: u64, now: Monotonic) -> Charge;
+    /// Holds an offence against a source, which may be banned for it.
+    fn offend(&self, source: IpAddr, offence: Offence, now: Monotonic);
     /// Charges a request.
     fn charge_request(&self, source: IpAddr, now: Monotonic) -> Charge;
 }
@@ -116,6 +119,8 @@ pub(crate) mod tests {
         pub foreign_budget: usize,
         /// By subject.
         pub foreign: Mutex<HashMap<String, HashSet<u64>>>,
+        /// In order.
+        pub offences: Mutex<Vec<(IpAddr, Offence)>>,
         pub guess_budget: u32,
         pub guesses: Mutex<HashMap<u64, u32>>,
     }
@@ -137,6 +142,7 @@ pub(crate) mod tests {
                 charged: Mutex::default(),
                 foreign_budget: usize::MAX,
                 foreign: Mutex::default(),
+                offences: Mutex::default(),
                 guess_budget: u32::MAX,
                 guesses: Mutex::default(),
             }
@@ -194,6 +200,10 @@ pub(crate) mod tests {
             }
             objects.insert(object);
             Charge::Within
+        }
+
+        fn offend(&self, source: IpAddr, offence: Offence, _: Monotonic) {
+            self.offences.lock().unwrap().push((source, offence));
         }
 
         fn charge_request(&self, source: IpAddr, _: Monotonic) -> Charge {

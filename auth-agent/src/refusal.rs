@@ -133,10 +133,14 @@ pub enum Refusal {
         /// Until it is worth another try.
         retry_after: Duration,
     },
+    /// A stream of HTTP/2 is to become a WebSocket, and the route does not list that.
+    UpgradeNotAllowed,
     /// The upstream can't be reached.
     UpstreamUnreachable,
     /// The upstream's answer can't be understood or broke off.
     UpstreamInvalid,
+    /// A stream of HTTP/2 is to become a WebSocket, and the upstream did not agree to that.
+    UpstreamNoUpgrade,
     /// The upstream did not answer within `timeouts.response`.
     UpstreamTimeout,
     /// The request target is longer than `sizes.uri_bytes`.
@@ -190,10 +194,12 @@ impl Refusal {
             Self::Token(error) => error.name(),
             Self::TokenForeign => "token-foreign",
             Self::TokenUnbound => "token-unbound",
+            Self::UpgradeNotAllowed => "upgrade-not-allowed",
             Self::UpstreamDown { .. } => "upstream-down",
             Self::UpstreamFull { .. } => "upstream-full",
             Self::UpstreamUnreachable => "upstream-unreachable",
             Self::UpstreamInvalid => "upstream-invalid",
+            Self::UpstreamNoUpgrade => "upstream-no-upgrade",
             Self::UpstreamTimeout => "upstream-timeout",
             Self::UriTooLong => "uri-too-long",
         }
@@ -247,7 +253,11 @@ impl Refusal {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ObjectForeign { hidden: true } | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamDown { .. } | Self::UpstreamFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamInvalid | Self::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
+            // RFC 9220, 3.
+            Self::UpgradeNotAllowed => StatusCode::NOT_IMPLEMENTED,
+            Self::UpstreamInvalid | Self::UpstreamNoUpgrade | Self::UpstreamUnreachable => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
         }
@@ -330,10 +340,12 @@ impl Refusal {
             Self::TokenUnbound => {
                 "the token is bound to a client certificate that this connection does not have"
             }
+            Self::UpgradeNotAllowed => "websockets are not allowed here",
             Self::UpstreamDown { .. } => "the upstream is down, try again later",
             Self::UpstreamFull { .. } => "the upstream has as many requests as it takes, try again later",
             Self::UpstreamUnreachable => "the upstream can't be reached",
             Self::UpstreamInvalid => "the upstream's answer broke off or can't be understood",
+            Self::UpstreamNoUpgrade => "the upstream did not agree to a websocket",
             Self::UpstreamTimeout => "the upstream did not answer in time",
             Self::UriTooLong => "the request target is too long",
         }

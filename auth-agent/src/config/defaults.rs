@@ -10,8 +10,8 @@ use http::HeaderName;
 use super::upstream::{Address, Balance, Ejection, Protocol, Upstream, UpstreamTls};
 use super::{
     ApiKeys, ByteRate, Control, EnumerationLimit, Forwarding, HttpLimit, IdentityForm, IdentityHeaders,
-    Kernel, Limits, PlaintextAnswer, Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store,
-    Timeouts, Tokens, WhenAgentGone, XdpMode,
+    Kernel, Ladder, Limits, PlaintextAnswer, Prices, Proxies, Rate, Retries, RouteTimeouts, Sizes,
+    SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -63,6 +63,21 @@ impl Default for Kernel {
             replace: false,
             sources: nonzero(1 << 19),
             when_agent_gone: WhenAgentGone::Filter,
+        }
+    }
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        Self {
+            factor: nonzero(4),
+            first: 10 * MINUTE,
+            forget_after: 7 * DAY,
+            known_factor: nonzero(4),
+            longest: DAY,
+            on: true,
+            prices: Prices { auth_failure: 1, drop: 20, enumeration: 5, forged: 5, limit: 1, protocol: 5 },
+            rate: rate(500, HOUR, 500),
         }
     }
 }

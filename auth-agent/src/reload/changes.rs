@@ -19,7 +19,7 @@ pub struct Change {
 }
 
 /// What running agents can change. Everything else is set up once, at the start.
-const CHANGEABLE: [&str; 15] = [
+const CHANGEABLE: [&str; 16] = [
     "acme",
     "api_keys",
     "class",
@@ -28,6 +28,7 @@ const CHANGEABLE: [&str; 15] = [
     "kernel.allow",
     "kernel.guarded_ports",
     "kernel.plaintext_ports",
+    "ladder",
     "limits",
     "listener",
     "proxies",

@@ -8,6 +8,7 @@ mod bench;
 mod clients;
 mod clock;
 mod confirm;
+mod dev;
 mod devices;
 mod differential;
 mod doctor;

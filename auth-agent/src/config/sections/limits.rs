@@ -155,7 +155,7 @@ fn http_limit(mut section: Section<'_>, default: HttpLimit) -> HttpLimit {
 }
 
 /// A rate that is set sets its burst too, unless that is set as well.
-fn rate(section: &mut Section<'_>, default: Rate) -> Rate {
+pub(super) fn rate(section: &mut Section<'_>, default: Rate) -> Rate {
     let rate = section.or("rate", values::rate, default);
     let rate = Rate { burst: section.or("burst", values::count(1..=u32::MAX), rate.burst), ..rate };
     section.check("burst", is_payable(rate.burst, rate));
