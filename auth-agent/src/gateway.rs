@@ -20,6 +20,7 @@ use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
+use crate::explain::Trail;
 use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
@@ -137,7 +138,8 @@ impl Gateway {
             Ok(peer.source)
         };
         let source = client.unwrap_or(peer.source);
-        let outcome = match self.judge(judge, peer, (open, client), &parts, now).await {
+        let trail = Trail::default();
+        let outcome = match self.judge(judge, peer, (open, client, &trail), &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
                 // A form takes its time, and others of the source may have failed meanwhile.
                 let ready = || {
@@ -188,7 +190,8 @@ impl Gateway {
     ) -> Result<HeaderMap, Response<Full<Bytes>>> {
         counters::count(&self.counters.requests);
         let current = self.current.load_full();
-        match unforwarded(&current.judge, request, source, now).await {
+        let trail = Trail::default();
+        match unforwarded(&current.judge, request, (source, &trail), now).await {
             Ok(permit) => {
                 counters::count(&self.counters.permitted);
                 Ok(current.rules.identity(&permit, complete))
@@ -213,7 +216,7 @@ impl Gateway {
         &'g self,
         judge: &'g Judge,
         peer: &Peer,
-        (open, client): (&OpenRequest, Result<IpAddr, Refusal>),
+        (open, client, trail): (&OpenRequest, Result<IpAddr, Refusal>, &Trail),
         request: &Parts,
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
@@ -235,7 +238,7 @@ impl Gateway {
             };
         }
         let (headers, method) = (&request.headers, &request.method);
-        let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source };
+        let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source, trail };
         let (permit, rewritten) = judge.permit(admitted, &case).await?;
         if let Some(path) = rewritten {
             canonical.rewrite(path)?;
@@ -316,13 +319,13 @@ impl Gateway {
 async fn unforwarded<'j>(
     judge: &'j Judge,
     request: &Parts,
-    source: IpAddr,
+    (source, trail): (IpAddr, &Trail),
     now: Now,
 ) -> Result<Permit<'j>, Refused<'j>> {
     let admitted = judge.admit(source, now)?;
     let canonical = judge.canonical(request, None)?;
     let (headers, method) = (&request.headers, &request.method);
-    let case = Case { canonical: &canonical, headers, method, now, open: None, source };
+    let case = Case { canonical: &canonical, headers, method, now, open: None, source, trail };
     let (permit, _) = judge.permit(admitted, &case).await?;
     Ok(permit)
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-use crate::api_key::has_browser_marks;
+use crate::api_key::{ApiKey, has_browser_marks};
 use crate::authenticate::{self, Denied, Verify};
 use crate::authorization_server::SigningKeys;
 use crate::client_address::TrustedProxies;
@@ -16,6 +16,7 @@ use crate::clock::{Monotonic, Now};
 use crate::config::{Auth, Config, Route};
 use crate::connections::OpenRequest;
 use crate::credential::{self, Credential};
+use crate::explain::{Presented, Trail};
 use crate::identity::{Identity, Method as By};
 use crate::internal_token::InternalTokens;
 use crate::issuers::MissingKey;
@@ -54,6 +55,8 @@ pub struct Case<'c> {
     pub open: Option<&'c OpenRequest>,
     /// The client's address.
     pub source: IpAddr,
+    /// Where to note what is found out.
+    pub trail: &'c Trail,
 }
 
 impl Judge {
@@ -111,6 +114,7 @@ impl Judge {
     ) -> Result<(Permit<'_>, Option<String>), Refused<'_>> {
         let matched = policy::route(&self.routes, case.method, case.canonical)?;
         let (route, rewritten) = (matched.route, matched.rewritten(case.canonical.path()));
+        case.trail.route(&route.label);
         let identity = self.identify(case, route).await?;
         let mut permit = self.authorize(admitted, case, &matched, identity)?;
         if let Some(tokens) = self.tokens.get() {
@@ -177,7 +181,9 @@ impl Judge {
         let outcome = self.authenticate(case).await.and_then(|identity| {
             // In this order: what is revoked after the look finds the request among those to be cut off.
             case.open.inspect(|open| open.identified(&identity));
-            self.verify.unrevoked(&identity, case.now.unix)?;
+            let unrevoked = self.verify.unrevoked(&identity, case.now.unix);
+            case.trail.identified(&identity, unrevoked.is_err());
+            unrevoked?;
             case.open.inspect(|open| open.accepted(&identity));
             Ok(identity)
         });
@@ -225,15 +231,17 @@ impl Judge {
             }
             credential => credential?,
         };
+        case.trail.credential(credential.method());
         self.refuse_browser(case.headers, &credential)?;
         let judge = |now: Now| {
-            authenticate::authenticate(&*self.verify, &credential, case.source, now)
+            authenticate::authenticate(&*self.verify, &credential, case.source, (now, case.trail))
                 .and_then(|identity| authenticate::bound(identity, certificate))
         };
         let denied = match judge(case.now) {
             Ok(identity) => return Ok(identity),
             Err(denied) => denied,
         };
+        note_api_key(case.trail, &credential);
         let hope = |denied: &Denied, now: Now| {
             authenticate::missing_key(&*self.verify, &credential, &denied.refusal, now.monotonic)
         };
@@ -247,5 +255,14 @@ impl Judge {
             MissingKey::Absent => denied,
             MissingKey::Coming(_) | MissingKey::NotNow => UNKNOWN_NOW.into(),
         })
+    }
+}
+
+/// Notes which API key was refused. Its id is no secret.
+fn note_api_key(trail: &Trail, credential: &Credential<'_>) {
+    if credential.method() == By::ApiKey
+        && let Ok(key) = ApiKey::parse(credential.text())
+    {
+        trail.presented(Presented::new(None, Some(&key.id().to_string())));
     }
 }

@@ -21,6 +21,7 @@ mod duration;
 pub mod edge;
 pub mod enumeration;
 pub mod events;
+pub mod explain;
 pub mod forward_auth;
 pub mod gateway;
 pub mod guesses;

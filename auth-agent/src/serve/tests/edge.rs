@@ -33,6 +33,7 @@ use crate::config::Upstream as Group;
 use crate::config::*;
 use crate::connections::Connections;
 use crate::counters::{Counters, Snapshot};
+use crate::explain::Trail;
 use crate::gateway::Gateway;
 use crate::identity::tests::someone;
 use crate::identity::{Facts, Identity, Method as By};
@@ -89,7 +90,7 @@ impl Verify for FakeVerify {
         if self.revocations.is_revoked(identity, now) { Err(Refusal::CredentialRevoked) } else { Ok(()) }
     }
 
-    fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Denied> {
+    fn token(&self, token: &str, _: UnixTime, _: &Trail) -> Result<Arc<Identity>, Denied> {
         if let Some(subject) = token.strip_prefix("good-") {
             let expires = (subject == "short").then_some(UnixTime(SHORT_UNTIL));
             return Ok(Identity::verified(Facts { expires, ..Facts::new(By::Jwt, subject) }));
