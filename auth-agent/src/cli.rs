@@ -19,6 +19,7 @@ mod offenders;
 mod own_issuer;
 mod pcap;
 mod pending;
+mod policy;
 mod render;
 mod revocation;
 mod service;

@@ -131,6 +131,23 @@ impl Judge {
         Ok((permit, rewritten))
     }
 
+    /// What would come of the request if `identity` had sent it: its route, and why it is refused.
+    pub fn decision(
+        &self,
+        case: &Case<'_>,
+        identity: Option<Arc<Identity>>,
+    ) -> (Option<&Route>, Result<(), Refusal>) {
+        let matched = match policy::route(&self.routes, case.method, case.canonical) {
+            Ok(matched) => matched,
+            Err(refused) => return (None, Err(refused.refusal)),
+        };
+        let identity = identity.filter(|_| matched.route.auth == Auth::Required);
+        let decided = self.admit(case.source, case.now).and_then(|admitted| {
+            self.authorize(admitted, case, &matched, identity).map(drop).map_err(|refused| refused.refusal)
+        });
+        (Some(matched.route), decided)
+    }
+
     /// Leave to use the route and the object that is asked for; foreign ones are charged.
     fn authorize<'j>(
         &'j self,

@@ -14,6 +14,7 @@
 //! `x5c`) is refused; a mere reference to one (`jku`, `x5u`, `x5t`, `x5t#S256`) is ignored, since real
 //! issuers put them into good tokens (UAA and XSUAA send `jku`, Entra ID sends `x5t`).
 
+mod claimed;
 mod claims;
 mod error;
 mod glance;
@@ -35,6 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 
+pub use claimed::claimed;
 pub use claims::VerifiedClaims;
 pub(crate) use claims::is_identifier;
 pub use error::TokenError;

@@ -2,6 +2,7 @@
 
 mod issuer;
 mod keys;
+mod policy;
 mod revocation;
 
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 
 pub(super) use self::issuer::{IssueToken, SigningKeyVerb};
 pub(super) use self::keys::{CreateKey, KeyVerb, RotateKey};
+pub(super) use self::policy::{PolicyExample, PolicyVerb};
 pub(super) use self::revocation::{OfIssuer, RevocationVerb, RevokeOptions, RevokeVerb};
 use crate::duration;
 use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
@@ -128,6 +130,9 @@ pub(super) enum Verb {
     /// Check the configuration, or print an example; needs no running agent
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Look for holes in the routes, and try out who may do what; needs no running agent
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// Look at this host for what keeps the filter or the agent from working; needs no running agent
     ///
     /// Changes nothing. Exits 1 where there is a problem. Without root it says what it could not see.

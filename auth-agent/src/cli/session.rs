@@ -20,7 +20,7 @@ use super::args::{
 use super::client::{self, ClientError, call, call_within};
 use super::{
     Failure, check, configuration, connections, events, issuer, keys, limit, network_list, offenders,
-    own_issuer, pending, render, revocation, service, tokens, upstream,
+    own_issuer, pending, policy, render, revocation, service, tokens, upstream,
 };
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
@@ -138,6 +138,7 @@ impl Session<'_> {
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Diff) => self.get("/v1/config/diff", configuration::diff),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
+            Verb::Policy(verb) => policy::run(self, &verb),
             Verb::Service { sockets } => self.service(sockets),
             Verb::Doctor { interfaces } => self.doctor(interfaces),
             Verb::Detach { pin_directory } => self.detach(pin_directory),

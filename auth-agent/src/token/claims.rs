@@ -143,6 +143,11 @@ impl<'t> Claims<'t> {
         Ok(Self(Object::parse(text)?))
     }
 
+    /// Those of an object that was read already.
+    pub fn of(object: Object<'t>) -> Self {
+        Self(object)
+    }
+
     /// Everything that needs no signature. What comes of it is not to be believed yet.
     pub fn check(&self, terms: &Terms, now: UnixTime) -> Result<Checked<'_>, TokenError> {
         self.check_purpose()?;
@@ -279,7 +284,7 @@ impl<'t> Claims<'t> {
     }
 
     /// What is kept of a claim that is there.
-    fn kept(&self, path: &ClaimPath) -> Option<Kept> {
+    pub fn kept(&self, path: &ClaimPath) -> Option<Kept> {
         match self.at(path) {
             Ok(None | Some(Json::Null)) => None,
             Ok(Some(Json::Array(items))) if items.len() <= MAX_LIST => {
