@@ -18,9 +18,12 @@ pub use self::table::{Expected, Table, TableError};
 use crate::authenticate::{Denied, Guess, Verify};
 use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::Config;
+use crate::connections::Connection;
+use crate::explain::Trail;
 use crate::identity::Identity;
 use crate::issuers::MissingKey;
 use crate::judge::{Case, Judge};
+use crate::ladder::Offence;
 use crate::limits::{Charge, SourceDebts};
 use crate::refusal::Refusal;
 
@@ -73,7 +76,8 @@ fn judged(judge: &Judge, request: &Parts, test: &Test, identity: Option<Arc<Iden
         Err(refusal) => return Expected { decision: refusal.name().to_owned(), route: None },
     };
     let (headers, method, source) = (&request.headers, &request.method, test.source());
-    let case = Case { canonical: &canonical, headers, method, now, open: None, source };
+    let trail = Trail::default();
+    let case = Case { canonical: &canonical, headers, method, now, open: None, source, trail: &trail };
     let (route, decided) = judge.decision(&case, identity);
     let decision = decided.map_or_else(|refusal| refusal.name(), |()| table::ALLOW);
     Expected { decision: decision.to_owned(), route: route.map(|route| route.label().to_owned()) }
@@ -95,7 +99,7 @@ impl Verify for Nobody {
         Ok(())
     }
 
-    fn token(&self, _: &str, _: UnixTime) -> Result<Arc<Identity>, Denied> {
+    fn token(&self, _: &str, _: UnixTime, _: &Trail) -> Result<Arc<Identity>, Denied> {
         Err(Refusal::CredentialMissing.into())
     }
 }
@@ -126,4 +130,12 @@ impl SourceDebts for Nobody {
     fn foreign_object(&self, _: IpAddr, _: &Identity, _: u64, _: Monotonic) -> Charge {
         Charge::Within
     }
+
+    fn goes_on(&self, _: &Connection, _: Monotonic) {}
+
+    fn is_banned(&self, _: IpAddr) -> bool {
+        false
+    }
+
+    fn offend(&self, _: IpAddr, _: Offence, _: Monotonic) {}
 }

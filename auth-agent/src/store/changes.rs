@@ -21,7 +21,7 @@ pub struct Change {
     /// From when on it has no effect.
     pub expires: Option<UnixTime>,
     /// `allow.add`, `allow.remove`, `ban.add`, `ban.automatic` (nobody made it), `ban.import`, `ban.remove`, `change.confirm`,
-    /// `change.undo`, `key.create`, `key.import`, `key.revoke`, `key.rotate`,
+    /// `change.undo`, `connection.end` (for an offence), `key.create`, `key.import`, `key.revoke`, `key.rotate`,
     /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`,
     /// `signing-key.put`, `signing-key.remove`, `source.drop` (at the network card, for what it owes), `token.issue`, `token.revoke`.
     pub kind: String,
@@ -46,6 +46,7 @@ pub(super) enum Kind {
     BanRemove,
     ChangeConfirm,
     ChangeUndo,
+    ConnectionEnd,
     KeyCreate,
     KeyImport,
     KeyRevoke,
@@ -72,6 +73,7 @@ impl Kind {
             Self::BanRemove => "ban.remove",
             Self::ChangeConfirm => "change.confirm",
             Self::ChangeUndo => "change.undo",
+            Self::ConnectionEnd => "connection.end",
             Self::KeyCreate => "key.create",
             Self::KeyImport => "key.import",
             Self::KeyRevoke => "key.revoke",
