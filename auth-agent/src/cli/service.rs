@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn the_units_name_the_program_the_configuration_and_its_listeners() {
-        let text = format!("{MINIMAL}\n[timeouts]\ndrain = \"45s\"\n[sizes]\nconnections = 1000\nworkers = 2\n");
+        let text =
+            format!("{MINIMAL}\n[timeouts]\ndrain = \"45s\"\n[sizes]\nconnections = 1000\nworkers = 2\n");
         let config = Config::parse(&text, Path::new("/etc/auth-agent/config.toml")).unwrap();
         let (binary, path) = (Path::new("/opt/auth 1/auth-agent"), Path::new("/etc/100%/config.toml"));
         let units = Units::new(binary, path, &config);

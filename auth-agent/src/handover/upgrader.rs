@@ -426,11 +426,7 @@ fn end(mut child: Child) -> Option<ExitStatus> {
 }
 
 /// Where the new agent changed the schema, something has changed.
-fn with_schema(
-    error: UpgradeError,
-    newer: Result<Option<i64>, StoreError>,
-    copy: PathBuf,
-) -> UpgradeError {
+fn with_schema(error: UpgradeError, newer: Result<Option<i64>, StoreError>, copy: PathBuf) -> UpgradeError {
     let Ok(Some(schema)) = newer else { return error };
     let error = error.to_string();
     let error = error.strip_prefix("nothing has changed: ").unwrap_or(&error).to_owned();

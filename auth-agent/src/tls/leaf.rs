@@ -99,9 +99,9 @@ pub(super) fn ends_above(
     let (mut ends, mut issuer) = (Vec::new(), leaf.issuer().as_raw());
     // No way is longer than there are certificates.
     for _ in 0..others.len() {
-        let named = others.iter().filter(|other| {
-            other.subject().as_raw() == issuer && other.issuer().as_raw() != issuer
-        });
+        let named = others
+            .iter()
+            .filter(|other| other.subject().as_raw() == issuer && other.issuer().as_raw() != issuer);
         let Some(next) = named.max_by_key(|other| validity(other).not_after) else { break };
         ends.push(validity(next).not_after);
         issuer = next.issuer().as_raw();

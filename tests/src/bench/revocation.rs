@@ -17,7 +17,6 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-
 use super::machine;
 use super::spread::Spread;
 use crate::client::{Client, Session, inside};

@@ -103,9 +103,7 @@ fn verify(stage: &Stage, at: &[&str], path: &str, bearer: &str) -> (String, Stri
     let mut curl: Command = stage.edge.command("curl");
     curl.args(["--silent", "--max-time", "20", "--output", "/dev/null"]);
     curl.args(["--write-out", "%{http_code} %header{x-auth-subject}"]);
-    for field in
-        ["x-original-method: GET", "x-original-host: localhost", "x-real-ip: 198.51.100.7", bearer]
-    {
+    for field in ["x-original-method: GET", "x-original-host: localhost", "x-real-ip: 198.51.100.7", bearer] {
         curl.args(["--header", field]);
     }
     let output = curl.args(["--header", &format!("x-original-uri: {path}")]).args(at).output().unwrap();

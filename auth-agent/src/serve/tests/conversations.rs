@@ -51,7 +51,8 @@ async fn events_come_one_by_one_and_without_end() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         let (send, mut sent) = mpsc::unbounded_channel::<u32>();
         let address = upstream(async move |mut stream: TcpStream, _| {
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
             stream.write_all(head.as_bytes()).await?;
             while let Some(number) = sent.recv().await {
                 let event = format!("data: {number:04}\n\n");

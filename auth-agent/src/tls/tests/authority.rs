@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationList, CertificateRevocationListParams,
-    CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams,
-    SanType, SignatureAlgorithm, date_time_ymd,
+    CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType,
+    SignatureAlgorithm, date_time_ymd,
 };
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
