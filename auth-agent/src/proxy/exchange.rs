@@ -342,6 +342,7 @@ impl Exchange<'_> {
         request.headers_mut().insert(HOST, self.canonical.host().clone());
         if let Some(offer) = self.offer {
             offer.fold(request);
+            offer.pass_on(request.headers_mut());
         }
     }
 
@@ -372,6 +373,7 @@ impl Exchange<'_> {
         request: &mut Request<RequestBody>,
     ) -> Result<(), Failed> {
         let Some(offer) = self.offer.filter(|offer| offer.is_for_websocket()) else { return Ok(()) };
+        offer.fold(request);
         if place.takes_websockets().await {
             offer.extend(request);
         } else if offer.is_stream() {
