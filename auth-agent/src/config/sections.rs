@@ -9,6 +9,7 @@ mod internal_token;
 mod issuers;
 pub(super) mod limits;
 mod listeners;
+pub(super) mod request_limits;
 mod routes;
 mod upstreams;
 
@@ -55,7 +56,8 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         root.check("upstream", wrong(what, "write [internal_token], or identity = \"headers\""));
     }
     let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
-    let routes = routes::routes(route_sections, &given);
+    let mut routes = routes::routes(route_sections, &given);
+    let request_limits = request_limits::request_limits(&mut root, &mut routes);
     let kept = routes::kept_claims(&routes);
     issuers.iter_mut().for_each(|issuer| issuer.claims.kept = Arc::clone(&kept));
     root.check("route", routes::are_quick_to_find(&routes));
@@ -74,6 +76,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         limits,
         listeners,
         proxies,
+        request_limits,
         routes,
         sizes,
         store,
