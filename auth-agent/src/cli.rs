@@ -15,6 +15,7 @@ mod keys;
 mod limit;
 mod line_list;
 mod network_list;
+mod offenders;
 mod own_issuer;
 mod pcap;
 mod pending;

@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod forward_auth;
 mod internal_token;
+mod ladder;
 mod listener;
 mod overrides;
 mod proxies;
@@ -38,6 +39,7 @@ use crate::https_url::HttpsUrl;
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::forward_auth::{ForwardAuth, LocalAddress};
 pub use self::internal_token::{IdentityForm, InternalToken, LONGEST_INTERNAL_TOKEN};
+pub use self::ladder::{Ladder, Prices};
 pub use self::listener::{
     Acme, CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
     UnknownName,
@@ -90,6 +92,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// The XDP filter.
     pub kernel: Kernel,
+    /// Bans of sources that go on whatever they are told.
+    pub ladder: Ladder,
     /// Budgets per source address.
     pub limits: Limits,
     /// Public TLS listeners; at least one.
@@ -390,6 +394,8 @@ pub struct Limits {
 /// How many of the objects that are not its own a principal may ask for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EnumerationLimit {
+    /// Requests that are refused for it on one connection before that is ended.
+    pub end_after: NonZeroU32,
     /// Distinct ones in `per`; at most [`MOST_OBJECTS`].
     pub objects: NonZeroU32,
     /// In so much time.

@@ -14,6 +14,7 @@ mod follow;
 mod issuer;
 mod issuers;
 mod keys;
+mod ladder;
 mod limits;
 pub mod messages;
 mod metrics;
@@ -51,14 +52,17 @@ use self::succession::Standing;
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
 use crate::authorization_server::{SigningKeys, TokenIssuer};
+use crate::ban_list::BanList;
 use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
+use crate::enumeration::Enumeration;
 use crate::handover::{Channel, Upgrader};
 use crate::issuers::Issuers;
+use crate::ladder::Ladder;
 use crate::reload::Reloader;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
@@ -75,6 +79,8 @@ pub struct Parts {
     pub acme: Option<Arc<Acme>>,
     /// Who passes every limit and ban.
     pub allowlist: Arc<Allowlist>,
+    /// Who is banned, for the request path.
+    pub bans: Arc<BanList>,
     /// The limits that the configuration states.
     pub classes: Classes,
     /// The public connections.
@@ -83,6 +89,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The kernel half.
     pub edge: Arc<dyn Edge>,
+    /// Who asks for what is not theirs.
+    pub enumeration: Arc<Enumeration>,
     /// What internal tokens are signed with, where there are any.
     pub internal_keys: Option<Arc<SigningKeys>>,
     /// The built-in issuer, where there is one.
@@ -91,6 +99,8 @@ pub struct Parts {
     pub issuers: Arc<Issuers>,
     /// API keys, for the request path.
     pub keys: Arc<KeyRing>,
+    /// Who goes on whatever they are told.
+    pub ladder: Arc<Ladder>,
     /// What is revoked, for the request path.
     pub revocations: Arc<Revocations>,
     /// What survives.
@@ -105,15 +115,18 @@ pub struct Parts {
 pub struct Control {
     acme: Option<Arc<Acme>>,
     allowlist: Arc<Allowlist>,
+    bans: Arc<BanList>,
     changing: Mutex<()>,
     classes: ArcSwap<Classes>,
     connections: Arc<Connections>,
     counters: Arc<Counters>,
     edge: Arc<dyn Edge>,
+    enumeration: Arc<Enumeration>,
     internal_keys: Option<Arc<SigningKeys>>,
     issuer: Option<Arc<TokenIssuer>>,
     issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
+    ladder: Arc<Ladder>,
     /// While it still has connections.
     predecessor: ArcSwapOption<Channel>,
     revocations: Arc<Revocations>,
@@ -134,14 +147,17 @@ impl Control {
         let Parts {
             acme,
             allowlist,
+            bans,
             classes,
             connections,
             counters,
             edge,
+            enumeration,
             internal_keys,
             issuer,
             issuers,
             keys,
+            ladder,
             revocations,
             store,
             tls,
@@ -151,15 +167,18 @@ impl Control {
         Self {
             acme,
             allowlist,
+            bans,
             changing,
             classes: ArcSwap::from_pointee(classes),
             connections,
             counters,
             edge,
+            enumeration,
             internal_keys,
             issuer,
             issuers,
             keys,
+            ladder,
             predecessor,
             revocations,
             rules_error,
@@ -268,6 +287,7 @@ impl Control {
         self.allowlist.set_added(allowed.iter().copied());
         let allow = allowed.into_iter().map(|network| Rule { action: Action::Allow, network });
         let bans = self.store.bans(now)?;
+        self.bans.set(&bans.iter().map(|ban| ban.network).collect::<Vec<_>>());
         let bans =
             bans.iter().map(|ban| Rule { action: Action::Ban { until: ban.until }, network: ban.network });
         let limits = self.limits(self.store.limits()?);
@@ -359,6 +379,7 @@ fn parts(control: Arc<Control>) -> Router {
         .route("/v1/keys/{id}/rotate", post(keys::rotate))
         .route("/v1/limits", get(limits::list).post(limits::set))
         .route("/v1/limits/{network}", get(limits::of).delete(limits::remove))
+        .route("/v1/offenders", get(ladder::list))
         .route("/v1/pending", get(confirm::list))
         .route("/v1/pending/{id}/confirm", post(confirm::confirm))
         .route(

@@ -5,16 +5,20 @@
 //! keep the law of [`crate::debt_table`]; of principals that share a line for want of one of their own, nobody is slowed
 //! but where it asks for an object of others.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use auth_common::gcra::{self, Limit};
+use serde::{Deserialize, Serialize};
 
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, UnixTime};
 use crate::config::{EnumerationLimit, MOST_OBJECTS};
 use crate::debt_table::{Owing, Table, Whose};
 use crate::identity::Identity;
@@ -25,11 +29,31 @@ const PRINCIPAL_GROUPS: usize = 1 << 10;
 /// Groups of sources: half a MiB.
 const SOURCE_GROUPS: usize = 1 << 12;
 
+/// Principals that are remembered once they were slowed.
+const REMEMBERED: usize = 100;
+
+/// A principal that was slowed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Slowed {
+    /// The name of the issuer in the configuration, where it has one.
+    pub issuer: Option<String>,
+    /// `api-key`, `certificate` or `jwt`.
+    pub method: String,
+    /// Where its last request came from.
+    pub source: IpAddr,
+    /// Its name.
+    pub subject: String,
+    /// When it was last slowed.
+    pub when: UnixTime,
+}
+
 /// What is known of those who ask for what is not theirs.
 pub struct Enumeration {
     limits: ArcSwapOption<Limits>,
     objects: AtomicU64,
     principals: Table<Principal>,
+    /// The latest last. Nobody waits for it on the request path.
+    remembered: Mutex<VecDeque<Slowed>>,
     /// Nobody outside can choose who has whose hash.
     secret: RandomState,
     slowed: AtomicU64,
@@ -40,6 +64,7 @@ pub struct Enumeration {
 
 #[derive(Clone, Copy, Debug)]
 struct Limits {
+    end_after: u64,
     principal: Limit,
     source: Limit,
 }
@@ -70,6 +95,7 @@ impl Enumeration {
             limits: ArcSwapOption::empty(),
             objects: AtomicU64::new(0),
             principals: Table::new(PRINCIPAL_GROUPS),
+            remembered: Mutex::default(),
             secret: RandomState::new(),
             slowed: AtomicU64::new(0),
             slowed_until: AtomicU64::new(0),
@@ -122,9 +148,42 @@ impl Enumeration {
         }
     }
 
+    /// Whether a connection is to end with this one of its refusals.
+    pub fn ends(&self, refusals: u64) -> bool {
+        self.limits.load().as_ref().is_some_and(|limits| refusals == limits.end_after)
+    }
+
     /// Distinct objects that counted, and how often a principal was slowed.
     pub fn counts(&self) -> (u64, u64) {
         (self.objects.load(Relaxed), self.slowed.load(Relaxed))
+    }
+
+    /// Remembers, for people, that a principal at `source` was slowed; not where two are at the same moment.
+    pub fn remember(&self, source: IpAddr, identity: &Identity, when: UnixTime) {
+        let Ok(mut remembered) = self.remembered.try_lock() else { return };
+        let facts = identity.facts();
+        let slowed = Slowed {
+            issuer: facts.issuer.as_deref().map(str::to_owned),
+            method: facts.method.name().to_owned(),
+            source,
+            subject: facts.subject.to_string(),
+            when,
+        };
+        let is_same = |other: &Slowed| {
+            (&other.issuer, &other.method, &other.subject)
+                == (&slowed.issuer, &slowed.method, &slowed.subject)
+        };
+        remembered.retain(|other| !is_same(other));
+        if remembered.len() == REMEMBERED {
+            remembered.pop_front();
+        }
+        remembered.push_back(slowed);
+    }
+
+    /// Principals that were slowed, the latest first.
+    pub fn slowed(&self) -> Vec<Slowed> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.iter().rev().cloned().collect()
     }
 
     /// Of 64 bits: of a billion principals, a given one shares its own with another once in 10^10 times.
@@ -138,7 +197,8 @@ impl From<EnumerationLimit> for Limits {
     fn from(limit: EnumerationLimit) -> Self {
         let objects = limit.objects.get();
         let principal = Limit::new(objects, limit.per.as_nanos() as u64, objects);
-        Self { principal, source: principal.times(limit.source_factor.get()) }
+        let end_after = limit.end_after.get().into();
+        Self { end_after, principal, source: principal.times(limit.source_factor.get()) }
     }
 }
 

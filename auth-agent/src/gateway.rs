@@ -16,16 +16,17 @@ use tracing::{debug, info};
 use crate::authenticate::{Denied, Verify};
 use crate::authorization_server::{Answered, AuthorizationServer, Endpoint, SigningKeys};
 pub use crate::clock::Now;
-use crate::clock::UnixTime;
+use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
-use crate::limits::{self, SourceDebts};
+use crate::ladder::Offence;
+use crate::limits::{self, Limiter, SourceDebts, Standing};
 use crate::policy::Permit;
-use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError};
+use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
 
@@ -52,6 +53,7 @@ pub struct Gateway {
     current: ArcSwap<Current>,
     debts: Arc<dyn SourceDebts>,
     internal_keys: Option<Arc<SigningKeys>>,
+    limiter: Option<Arc<Limiter>>,
     verify: Arc<dyn Verify>,
 }
 
@@ -78,7 +80,15 @@ impl Gateway {
         let _ = counters.upstreams.set(proxy.board());
         let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
         let current = ArcSwap::from_pointee(Current { judge, proxy, rules });
-        Ok(Self { authorization_server: None, counters, current, debts, internal_keys: None, verify })
+        Ok(Self {
+            authorization_server: None,
+            counters,
+            current,
+            debts,
+            internal_keys: None,
+            limiter: None,
+            verify,
+        })
     }
 
     /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
@@ -92,12 +102,18 @@ impl Gateway {
         if let Some(keys) = &self.internal_keys {
             judge.sign_with(keys);
         }
+        if let Some(limiter) = &self.limiter {
+            judge.limit_with(limiter);
+        }
         Ok(Current { judge, proxy, rules })
     }
 
     /// Goes by another configuration from the next request on.
     pub fn change(&self, current: Current) {
         current.proxy.show();
+        if let (Some(limiter), Some(plan)) = (&self.limiter, current.judge.plan()) {
+            limiter.adopt(Arc::clone(plan));
+        }
         self.current.store(Arc::new(current));
     }
 
@@ -105,6 +121,17 @@ impl Gateway {
     #[must_use]
     pub fn with_authorization_server(self, server: AuthorizationServer) -> Self {
         Self { authorization_server: Some(server), ..self }
+    }
+
+    /// With the limits and quotas of the configuration, and of those that come after it.
+    #[must_use]
+    pub fn with_limits(self, limiter: Arc<Limiter>) -> Self {
+        let current = self.current.load_full();
+        current.judge.limit_with(&limiter);
+        if let Some(plan) = current.judge.plan() {
+            limiter.adopt(Arc::clone(plan));
+        }
+        Self { limiter: Some(limiter), ..self }
     }
 
     /// With tokens for upstreams, signed with these keys, where the configuration wants some.
@@ -123,7 +150,8 @@ impl Gateway {
         now: Now,
     ) -> Response<AnswerBody> {
         counters::count(&self.counters.requests);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        unfold(&mut parts);
         let current = self.current.load_full();
         let Current { judge, proxy, .. } = &*current;
         let body = proxy.body(body).noted_by(&peer.connection);
@@ -135,7 +163,8 @@ impl Gateway {
             Ok(peer.source)
         };
         let source = client.unwrap_or(peer.source);
-        let outcome = match self.judge(judge, peer, (open, client), &parts, now).await {
+        let standing = Standing::default();
+        let outcome = match self.judge(judge, peer, (open, client, &standing), &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
                 // A form takes its time, and others of the source may have failed meanwhile.
                 let ready = || {
@@ -163,16 +192,21 @@ impl Gateway {
             }
             Err(refused) => Err(refused),
         };
-        match outcome {
+        let mut response = match outcome {
             Ok(response) => {
                 counters::count(&self.counters.forwarded);
-                response.map(Either::Right)
+                response.map(|body| Either::Right(body.metered(standing.take_meter())))
             }
             Err(refused) => {
                 unread.linger(refused.refusal);
+                if matches!(refused.refusal, Refusal::EnumerationLimit { .. }) {
+                    self.debts.goes_on(&peer.connection, now.monotonic);
+                }
                 self.refuse(source, &method, uri.path(), refused)
             }
-        }
+        };
+        standing.tell(response.headers_mut());
+        response
     }
 
     /// Judges a request that another proxy forwards, as the client at `source` sent it: what to tell the upstream of who
@@ -186,14 +220,19 @@ impl Gateway {
     ) -> Result<HeaderMap, Response<Full<Bytes>>> {
         counters::count(&self.counters.requests);
         let current = self.current.load_full();
-        match unforwarded(&current.judge, request, source, now).await {
+        let standing = Standing::default();
+        match unforwarded(&current.judge, request, source, (now, &standing)).await {
             Ok(permit) => {
                 counters::count(&self.counters.permitted);
-                Ok(current.rules.identity(&permit, complete))
+                let mut identity = current.rules.identity(&permit, complete);
+                standing.tell(&mut identity);
+                Ok(identity)
             }
             Err(refused) => {
                 self.note(source, &request.method, request.uri.path(), refused.refusal);
-                Err(respond(refused))
+                let mut response = respond(refused);
+                standing.tell(response.headers_mut());
+                Err(response)
             }
         }
     }
@@ -211,11 +250,16 @@ impl Gateway {
         &'g self,
         judge: &'g Judge,
         peer: &Peer,
-        (open, client): (&OpenRequest, Result<IpAddr, Refusal>),
+        (open, client, standing): (&OpenRequest, Result<IpAddr, Refusal>, &Standing),
         request: &Parts,
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
-        let admitted = judge.admit(client.unwrap_or(peer.source), now)?;
+        let charged = client.unwrap_or(peer.source);
+        let admitted = if charged == peer.connection.peer.ip() {
+            judge.admit(charged, now)
+        } else {
+            judge.admit_behind_proxy(charged, now)
+        }?;
         if let Some(certificate) = peer.connection.certificate() {
             // What the handshake accepted may have ended since.
             certificate.check(now.unix)?;
@@ -225,10 +269,15 @@ impl Gateway {
         let own = self.authorization_server.as_ref();
         if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
         {
-            return Ok(Judged::Own(server, endpoint));
+            // It answers requests, and a stream that is to become a WebSocket is none.
+            return if is_extended(request) {
+                Err(Refusal::UpgradeNotAllowed.into())
+            } else {
+                Ok(Judged::Own(server, endpoint))
+            };
         }
         let (headers, method) = (&request.headers, &request.method);
-        let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source };
+        let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source, standing };
         let (permit, rewritten) = judge.permit(admitted, &case).await?;
         if let Some(path) = rewritten {
             canonical.rewrite(path)?;
@@ -277,6 +326,9 @@ impl Gateway {
     fn note(&self, source: IpAddr, method: &Method, path: &str, refusal: Refusal) {
         let (reason, status) = (refusal.name(), refusal.status());
         self.counters.refusals.count(reason);
+        if let Some(offence) = Offence::of(&refusal) {
+            self.debts.offend(source, offence, Monotonic::now());
+        }
         // Debug formatting escapes what could forge a log line; the query may hold a secret and is left out.
         let path = &path[..path.floor_char_boundary(MAX_LOGGED_PATH_BYTES)];
         if refusal.is_notable() {
@@ -284,6 +336,11 @@ impl Gateway {
         } else {
             debug!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
         }
+    }
+
+    /// Holds it against `source` that it ended its connection with an offence.
+    pub fn offended(&self, source: IpAddr, offence: Offence) {
+        self.debts.offend(source, offence, Monotonic::now());
     }
 
     /// Whether the credential behind an identity was over at `then`.
@@ -302,12 +359,12 @@ async fn unforwarded<'j>(
     judge: &'j Judge,
     request: &Parts,
     source: IpAddr,
-    now: Now,
+    (now, standing): (Now, &Standing),
 ) -> Result<Permit<'j>, Refused<'j>> {
-    let admitted = judge.admit(source, now)?;
+    let admitted = judge.admit_behind_proxy(source, now)?;
     let canonical = judge.canonical(request, None)?;
     let (headers, method) = (&request.headers, &request.method);
-    let case = Case { canonical: &canonical, headers, method, now, open: None, source };
+    let case = Case { canonical: &canonical, headers, method, now, open: None, source, standing };
     let (permit, _) = judge.permit(admitted, &case).await?;
     Ok(permit)
 }
@@ -360,7 +417,7 @@ fn answered(method: &Method, mut response: Response<Full<Bytes>>) -> Response<Fu
 fn cut_off(why: End) -> Refusal {
     match why {
         End::Expired => Refusal::CredentialExpired,
-        End::Banned | End::Operator | End::Revoked => Refusal::CredentialRevoked,
+        End::Banned | End::Offence | End::Operator | End::Revoked => Refusal::CredentialRevoked,
     }
 }
 

@@ -8,6 +8,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use crate::config::{Balance, Config, Sizes, Timeouts};
 use crate::deadline::Deadline;
@@ -40,12 +41,15 @@ mod upgrade;
 pub use body::{BodyLimits, RequestBody};
 use exchange::{Answer, Exchange};
 use group::Kept;
-pub use report::{Board, EndpointState, EndpointStatus, UpstreamStatus};
+pub use report::{Board, EndpointState, EndpointStatus, Totals, UpstreamStatus};
 use resolve::{Resolve, System};
+use response::Source;
 pub use response::{ResponseBody, ResponseError};
 pub use tls::{UpstreamTlsError, check_files};
-use upgrade::Offer;
-pub use upgrade::{Tunnel, UpstreamEnd};
+#[cfg(test)]
+pub(crate) use upgrade::accept;
+use upgrade::{Offer, Upstream};
+pub use upgrade::{Tunnel, UpstreamEnd, is_extended, unfold};
 
 /// The way to the upstreams of one configuration.
 #[derive(Debug)]
@@ -139,12 +143,12 @@ impl Proxy {
         }
         body.limit(self.limits(route.body_bytes, route.timeouts.body_idle));
         let stated_empty = body.is_end_stream() && parts.headers.contains_key(CONTENT_LENGTH);
-        let offer = Offer::take(&mut parts, &route.upgrades).filter(|_| body.is_end_stream());
+        let offer = Offer::take(&mut parts, &route.upgrades)?.filter(|_| body.is_end_stream());
         self.rules.to_upstream(&mut parts.headers, parts.version, canonical, source, permit);
         if let Some(offer) = &offer {
             offer.pass_on(&mut parts.headers);
         }
-        if stated_empty {
+        if stated_empty && offer.is_none() {
             // hyper states no length where there is no body, and some servers answer such a POST with 411.
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
@@ -154,8 +158,7 @@ impl Proxy {
         let group = &self.upstreams.get(route.upstream).ok_or(Refusal::UpstreamUnreachable)?.group;
         let key =
             if group.settings.upstream.balance == Balance::PrincipalHash { key(permit, source) } else { 0 };
-        let offers = offer.is_some();
-        let exchange = Exchange { body: &body, canonical, group, key, offers, route };
+        let exchange = Exchange { body: &body, canonical, group, key, offer: offer.as_ref(), route };
         let mut whole = route.timeouts.request.map(Deadline::after);
         let answer = tokio::select! {
             biased;
@@ -169,29 +172,41 @@ impl Proxy {
     fn respond(
         &self,
         permit: &Permit<'_>,
-        (mut response, mut source): Answer,
+        (mut response, source): Answer,
         offer: Option<Offer>,
         request: RequestBody,
         whole: Option<Deadline>,
     ) -> Result<Response<ResponseBody>, Refusal> {
         request.answered();
-        let taken = offer.filter(|offer| offer.is_taken(&response));
+        let is_taken = offer.as_ref().is_some_and(|offer| offer.is_taken(&response));
         // Without an offer that was taken there is nothing to switch to, and hyper keeps every other interim response to
         // itself.
-        if response.status().is_informational() && taken.is_none() || !has_one_length(response.headers()) {
+        if response.status().is_informational() && !is_taken || !has_one_length(response.headers()) {
             return Err(Refusal::UpstreamInvalid);
+        }
+        // To the client, success would be a switch.
+        if response.status().is_success() && !is_taken && offer.as_ref().is_some_and(Offer::is_stream) {
+            return Err(Refusal::UpstreamNoUpgrade);
         }
         // What the upstream speaks concerns its connection only.
         let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
         self.rules.to_client(response.headers_mut(), version, permit);
+        let upgraded = if is_taken { response.extensions_mut().remove::<OnUpgrade>() } else { None };
         response.extensions_mut().clear();
-        let Some(offer) = taken else {
+        let Some(offer) = offer.filter(|_| is_taken) else {
             let idle = self.timeouts.upstream_idle;
             return Ok(response.map(|body| ResponseBody::new(body, source, request, idle, whole)));
         };
-        let link = source.link.take().ok_or(Refusal::UpstreamInvalid)?;
-        let upstream = UpstreamEnd::new(link.into_stream(), source.ticket);
-        offer.pass_on(response.headers_mut());
+        let Source { link, place, ticket } = source;
+        let upstream = match (link, place, upgraded) {
+            (Some(link), None, _) => {
+                let (stream, read) = link.into_stream();
+                Upstream::Connection(stream, read, ticket)
+            }
+            (None, Some(place), Some(upgraded)) => Upstream::Stream(upgraded, place, ticket),
+            _ => return Err(Refusal::UpstreamInvalid),
+        };
+        offer.accept(&mut response)?;
         response.extensions_mut().insert(offer.tunnel(upstream));
         Ok(response.map(ResponseBody::of_a_switch))
     }

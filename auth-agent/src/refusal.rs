@@ -103,8 +103,18 @@ pub enum Refusal {
     },
     /// The path has no single canonical form.
     PathInvalid(PathError),
+    /// Over a `[[quota]]`.
+    Quota {
+        /// Until its period is over.
+        retry_after: Duration,
+    },
     /// A proxy that asks about a request does not say which one, or says it twice.
     QuestionInvalid,
+    /// Over a `[[limit]]`.
+    RateLimit {
+        /// Until the next request is admitted.
+        retry_after: Duration,
+    },
     /// The source is over its request budget.
     RequestLimit {
         /// Until the next request is admitted.
@@ -116,6 +126,8 @@ pub enum Refusal {
     ScopeInvalid,
     /// The credential lacks a scope that the route needs.
     ScopeMissing,
+    /// The client behind a trusted proxy is banned.
+    SourceBanned,
     /// The JWT was refused.
     Token(TokenError),
     /// The built-in issuer is asked to revoke another client's token.
@@ -133,10 +145,14 @@ pub enum Refusal {
         /// Until it is worth another try.
         retry_after: Duration,
     },
+    /// A stream of HTTP/2 is to become a WebSocket, and the route does not list that.
+    UpgradeNotAllowed,
     /// The upstream can't be reached.
     UpstreamUnreachable,
     /// The upstream's answer can't be understood or broke off.
     UpstreamInvalid,
+    /// A stream of HTTP/2 is to become a WebSocket, and the upstream did not agree to that.
+    UpstreamNoUpgrade,
     /// The upstream did not answer within `timeouts.response`.
     UpstreamTimeout,
     /// The request target is longer than `sizes.uri_bytes`.
@@ -183,17 +199,22 @@ impl Refusal {
             Self::ObjectForeign { .. } => "object-foreign",
             Self::PathInvalid(_) => "path-invalid",
             Self::QuestionInvalid => "question-invalid",
+            Self::Quota { .. } => "quota",
+            Self::RateLimit { .. } => "rate-limit",
             Self::RequestLimit { .. } => "request-limit",
             Self::RouteNotFound => "route-not-found",
             Self::ScopeInvalid => "scope-invalid",
             Self::ScopeMissing => "scope-missing",
+            Self::SourceBanned => "source-banned",
             Self::Token(error) => error.name(),
             Self::TokenForeign => "token-foreign",
             Self::TokenUnbound => "token-unbound",
+            Self::UpgradeNotAllowed => "upgrade-not-allowed",
             Self::UpstreamDown { .. } => "upstream-down",
             Self::UpstreamFull { .. } => "upstream-full",
             Self::UpstreamUnreachable => "upstream-unreachable",
             Self::UpstreamInvalid => "upstream-invalid",
+            Self::UpstreamNoUpgrade => "upstream-no-upgrade",
             Self::UpstreamTimeout => "upstream-timeout",
             Self::UriTooLong => "uri-too-long",
         }
@@ -222,10 +243,13 @@ impl Refusal {
             | Self::CertificateBrowser
             | Self::ClaimMismatch
             | Self::ObjectForeign { hidden: false }
-            | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            | Self::ScopeMissing
+            | Self::SourceBanned => StatusCode::FORBIDDEN,
             Self::ApiKeyLimit { .. }
             | Self::AuthFailureLimit { .. }
             | Self::EnumerationLimit { .. }
+            | Self::Quota { .. }
+            | Self::RateLimit { .. }
             | Self::RequestLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodySlow | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -247,7 +271,11 @@ impl Refusal {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ObjectForeign { hidden: true } | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamDown { .. } | Self::UpstreamFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamInvalid | Self::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
+            // RFC 9220, 3.
+            Self::UpgradeNotAllowed => StatusCode::NOT_IMPLEMENTED,
+            Self::UpstreamInvalid | Self::UpstreamNoUpgrade | Self::UpstreamUnreachable => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
         }
@@ -259,7 +287,8 @@ impl Refusal {
         let status = self.status();
         let hidden = self.shown() != *self;
         hidden
-            || matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
+            || *self != Self::SourceBanned
+                && matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
             || status.is_server_error()
     }
 
@@ -321,19 +350,24 @@ impl Refusal {
             Self::ObjectForeign { .. } => "the credential gives no access to this object",
             Self::PathInvalid(error) => error.description(),
             Self::QuestionInvalid => "the proxy does not say exactly once which request it asks about",
+            Self::Quota { .. } => "the quota of this day or month is used up",
+            Self::RateLimit { .. } => "too many requests, or bytes, for a limit of this route",
             Self::RequestLimit { .. } => "too many requests from this address",
             Self::RouteNotFound => "no route matches the host and the path",
             Self::ScopeInvalid => "the client lacks one of these scopes, or they are too many for one token",
             Self::ScopeMissing => "the credential lacks a scope that this route needs",
+            Self::SourceBanned => "requests from this address are not taken",
             Self::Token(error) => error.description(),
             Self::TokenForeign => "the token was issued to another client",
             Self::TokenUnbound => {
                 "the token is bound to a client certificate that this connection does not have"
             }
+            Self::UpgradeNotAllowed => "websockets are not allowed here",
             Self::UpstreamDown { .. } => "the upstream is down, try again later",
             Self::UpstreamFull { .. } => "the upstream has as many requests as it takes, try again later",
             Self::UpstreamUnreachable => "the upstream can't be reached",
             Self::UpstreamInvalid => "the upstream's answer broke off or can't be understood",
+            Self::UpstreamNoUpgrade => "the upstream did not agree to a websocket",
             Self::UpstreamTimeout => "the upstream did not answer in time",
             Self::UriTooLong => "the request target is too long",
         }

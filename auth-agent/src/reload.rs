@@ -19,6 +19,7 @@ use crate::gateway::Gateway;
 use crate::guesses::Guesses;
 use crate::issuers::{self, Issuers, TrustError};
 use crate::kernel::{Filter, FilterError};
+use crate::ladder::Ladder;
 use crate::proxy::UpstreamTlsError;
 use crate::serve::{ServeError, Serving};
 use crate::service_manager;
@@ -97,6 +98,8 @@ pub struct Parts {
     pub guesses: Arc<Guesses>,
     /// Where the keys of tokens come from.
     pub issuers: Arc<Issuers>,
+    /// What offences cost.
+    pub ladder: Arc<Ladder>,
     /// Listeners, sizes, deadlines.
     pub serving: Arc<Serving>,
     /// Issuers and what their tokens must say.
@@ -193,7 +196,8 @@ impl Reloader {
     }
 
     fn change(&self, before: &Config, config: &Arc<Config>) -> Result<(), ReloadError> {
-        let Parts { control, enumeration, filter, gateway, guesses, issuers, serving, tokens } = &self.parts;
+        let Parts { control, enumeration, filter, gateway, guesses, issuers, ladder, serving, tokens } =
+            &self.parts;
         let now = UnixTime::now();
         check_authorities(config)?;
         let prepared_tokens = tokens.prepare(&config.issuers, config.sizes.token_bytes.get())?;
@@ -205,6 +209,7 @@ impl Reloader {
 
         filter.limit_to(&config.limits);
         enumeration.limit_to(config.limits.enumeration);
+        ladder.configure(config);
         guesses.limit_to(&config.limits.credential_failures);
         // One after the other, with nothing between that takes time: a request of this moment may meet the one without
         // the other. Routes first, so that no issuer counts before the routes that know of it.

@@ -22,6 +22,7 @@ use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
 use crate::authenticate::Verify;
 use crate::authorization_server::{AuthorizationServer, Sealer, SigningKeys, TokenIssuer};
+use crate::ban_list::BanList;
 use crate::classes::Classes;
 use crate::clock::{Now, Steadiness, UnixTime};
 use crate::config::Config;
@@ -36,6 +37,7 @@ use crate::handover::{self, Channel, Heir, Message, Program, Succession, Upgrade
 use crate::issuers::Issuers;
 use crate::kernel::Filter;
 use crate::kernel::watch::Watch;
+use crate::ladder::{self, Ladder};
 use crate::reload::{self, Reloader, Source};
 use crate::revocation::Revocations;
 use crate::serve::{Server, Sockets};
@@ -180,17 +182,24 @@ async fn serve(start: Start) -> Result<()> {
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let counters = Arc::new(Counters::default());
     let acme = Arc::new(Acme::new(server.tls().challenges(), vault));
+    let bans = Arc::<BanList>::default();
+    let enumeration = Arc::new(Enumeration::new(config.limits.enumeration));
+    let (ladder, steps) = Ladder::new(&config);
+    let ladder = Arc::new(ladder);
     let parts = control::Parts {
         acme: Some(Arc::clone(&acme)),
         allowlist: Arc::clone(&allowlist),
+        bans: Arc::clone(&bans),
         classes: Classes::new(&config),
         connections: server.connections(),
         counters: Arc::clone(&counters),
         edge: Arc::clone(&filter) as _,
+        enumeration: Arc::clone(&enumeration),
         internal_keys: internal_keys.clone(),
         issuer: issuer.clone(),
         issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
+        ladder: Arc::clone(&ladder),
         revocations: Arc::clone(&revocations),
         store: Arc::clone(&store),
         tls: server.tls(),
@@ -210,12 +219,13 @@ async fn serve(start: Start) -> Result<()> {
         .remembering(&config.tokens, token_counters);
     let verify: Arc<dyn Verify> = Arc::new(credentials);
     let guesses = Arc::new(Guesses::new(&config.limits.credential_failures));
-    let enumeration = Arc::new(Enumeration::new(config.limits.enumeration));
     let debts = Arc::new(Debts {
         allowlist: Arc::clone(&allowlist),
+        bans,
         enumeration: Arc::clone(&enumeration),
         filter: Arc::clone(&filter),
         guesses: Arc::clone(&guesses),
+        ladder: Arc::clone(&ladder),
     });
     let mut gateway = Gateway::new(Arc::clone(&config), Arc::clone(&verify), debts, counters)?;
     if let Some(issuer) = issuer {
@@ -238,6 +248,7 @@ async fn serve(start: Start) -> Result<()> {
     let tls = server.tls();
     let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
+    let climbing = tokio::spawn(ladder::climb(Arc::clone(&control), Arc::clone(&ladder), steps));
     // Challenges come to the listeners.
     let got_certificates = tokio::spawn(acme.keep(tls));
     let parts = reload::Parts {
@@ -247,6 +258,7 @@ async fn serve(start: Start) -> Result<()> {
         gateway: Arc::clone(&gateway),
         guesses,
         issuers: Arc::clone(&issuers),
+        ladder,
         serving: Arc::clone(&serving),
         tokens,
     };
@@ -297,9 +309,10 @@ async fn serve(start: Start) -> Result<()> {
     drop(now);
     let following = succession.map(|Succession { channel, followed }| {
         filter.end_samples();
-        // The new agent shows the sign of life, and does the upkeep.
+        // The new agent shows the sign of life, does the upkeep, and bans.
         heartbeat.abort();
         upkeep.abort();
+        climbing.abort();
         let control = Arc::clone(&control);
         let obeying = Arc::clone(&control);
         drop(spawn_blocking(move || handover::obey(&channel, &obeying)));
@@ -318,7 +331,7 @@ async fn serve(start: Start) -> Result<()> {
     }
     filter.end_samples();
     issuers.end();
-    let tasks = [watch, heartbeat, samples, fresh_certificates, upkeep];
+    let tasks = [watch, heartbeat, samples, fresh_certificates, upkeep, climbing];
     tasks.into_iter().chain(following).for_each(|task| task.abort());
     finish(control, control_server).await
 }

@@ -11,8 +11,10 @@ mod changes;
 mod error;
 mod keys;
 mod limits;
+mod offenders;
 mod open;
 mod pending;
+mod quotas;
 mod revocations;
 mod signing;
 #[cfg(test)]
@@ -27,12 +29,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use self::allows::{Allow, MAX_ALLOWS};
-pub use self::bans::{Ban, MAX_BANS};
+pub use self::bans::{Automatic, Ban, MAX_BANS};
 pub use self::changes::Change;
 pub use self::error::{Problem, StoreError};
 pub use self::keys::{MAX_KEYS, NewKey};
 pub use self::limits::{Limit, MAX_LIMITS};
+pub use self::offenders::{MAX_AUTOMATIC_BANS, Sentence};
 pub use self::pending::{Pending, When};
+pub use self::quotas::{QuotaCount, QuotaFilter};
 pub use self::revocations::{MAX_REVOCATIONS, StoredRevocation};
 pub use self::signing::{KeyPurpose, StoredSigningKey};
 use crate::clock::UnixTime;

@@ -53,6 +53,15 @@ impl SourceKey {
         Self(IPV6_SITE | (upper & site_mask) >> 16)
     }
 
+    /// An address that has this key: for IPv6, the first one. The key is that of a source, not of a site.
+    pub const fn address(key: u64) -> Address {
+        match key {
+            IPV6_ZERO => Address::V6([0; 16]),
+            key if key & IPV4 == IPV4 => Address::V4((key as u32).to_be_bytes()),
+            key => Address::V6(((key as u128) << 64).to_be_bytes()),
+        }
+    }
+
     /// The key as it stands in a table line; never 0, which means that a line is free.
     #[inline(always)]
     pub fn get(self) -> u64 {
@@ -90,6 +99,23 @@ mod tests {
         assert_eq!(v6("2001:db8::1", 48), v6("2001:db8:0:ffff::1", 48));
         assert_ne!(v6("2001:db8::1", 48), v6("2001:db8:1::1", 48));
         assert_ne!(v4("192.0.2.1"), v4("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_key_leads_back_to_its_source() {
+        let back = |key: SourceKey| match SourceKey::address(key.get()) {
+            Address::V4(octets) => Ipv4Addr::from(octets).to_string(),
+            Address::V6(octets) => Ipv6Addr::from(octets).to_string(),
+        };
+        for (key, expected) in [
+            (v4("0.0.0.0"), "0.0.0.0"),
+            (v4("203.0.113.9"), "203.0.113.9"),
+            (v6("2001:db8:1:2:3::4", 64), "2001:db8:1:2::"),
+            (v6("2001:db8:1:2:3::4", 40), "2001:db8::"),
+            (v6("::1", 64), "::"),
+        ] {
+            assert_eq!(back(key), expected);
+        }
     }
 
     #[test]

@@ -105,6 +105,10 @@ pub(super) enum Verb {
         #[arg(value_name = "ID")]
         id: Option<i64>,
     },
+    /// List the sources that owe points for what they did, and the principals that asked for too many objects of others
+    ///
+    /// Whoever owes too many is banned: see [ladder] and [limits.enumeration] in the configuration.
+    Offenders,
     /// List the changes that are undone unless they are confirmed
     Pending,
     /// Look at single client addresses

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::table;
-use super::{certificate, issuer, pending, upstream};
+use super::{certificate, issuer, offenders, pending, upstream};
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, Status};
 use crate::counters::{Snapshot, TokenSnapshot};
@@ -20,6 +20,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
         http,
         issuers,
         keys,
+        ladder,
         pending: changes,
         pid,
         revocations,
@@ -45,6 +46,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
     out += &issuer::summary(issuers);
     out += &upstream::summary(upstreams);
     let _ = writeln!(out, "revoked    {} in {} KiB", revocations.count, revocations.bytes.div_ceil(1024));
+    out += &offenders::summary(ladder);
     out += &flows(&filter.flows);
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);
     out += &packets(filter);
@@ -126,7 +128,7 @@ pub(super) fn bans(bans: &Bans, now: UnixTime) -> String {
             ban.network.to_string(),
             relative_or("never", ban.until, now),
             relative(ban.created, now),
-            ban.reason.clone().unwrap_or_default(),
+            ban.automatic.as_ref().map(offenders::reason).or_else(|| ban.reason.clone()).unwrap_or_default(),
         ]
     });
     table(["NETWORK", "ENDS", "CREATED", "REASON"], &rows.collect::<Vec<_>>())

@@ -19,8 +19,8 @@ use super::args::{
 };
 use super::client::{self, ClientError, call, call_within};
 use super::{
-    Failure, check, configuration, connections, events, issuer, keys, limit, network_list, own_issuer,
-    pending, render, revocation, service, tokens, upstream,
+    Failure, check, configuration, connections, events, issuer, keys, limit, network_list, offenders,
+    own_issuer, pending, render, revocation, service, tokens, upstream,
 };
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
@@ -94,6 +94,7 @@ impl Session<'_> {
                 })
             }
             Verb::Confirm { id } => self.confirm(id),
+            Verb::Offenders => self.get("/v1/offenders", |list| offenders::list(list, now)),
             Verb::Pending => self.get("/v1/pending", |list| pending::list(list, now)),
             Verb::Connection(ConnectionVerb::List { source, subject }) => {
                 let target = connections::target(source, subject.as_deref());

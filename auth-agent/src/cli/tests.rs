@@ -24,6 +24,7 @@ use crate::control::messages::{BanEntry, Bans};
 use crate::control::testing::{Desk, used_by};
 use crate::duration;
 use crate::identity::Method;
+use crate::store::Automatic;
 
 /// Exit code, standard output, standard error.
 fn run(args: &[&str]) -> (u8, String, String) {
@@ -409,17 +410,25 @@ fn columns_are_aligned_by_characters_and_empty_cells_are_marked() {
 fn lists_say_what_is_over_and_what_never_ends() {
     let now = UnixTime(1000);
     let ban = |network: &str, until| BanEntry {
+        automatic: None,
         created: UnixTime(940),
         network: network.parse().unwrap(),
         reason: None,
         until,
     };
-    let bans = Bans { bans: vec![ban("192.0.2.0/24", Some(UnixTime(1598))), ban("10.0.0.0/8", None)] };
+    let automatic = Some(Automatic { offence: "forged".into(), times: 2 });
+    let bans = vec![
+        ban("192.0.2.0/24", Some(UnixTime(1598))),
+        ban("10.0.0.0/8", None),
+        BanEntry { automatic, ..ban("10.0.0.1/32", Some(UnixTime(1060))) },
+    ];
+    let bans = Bans { bans };
     assert_eq!(
         render::bans(&bans, now),
         "NETWORK       ENDS       CREATED  REASON\n\
          192.0.2.0/24  in 9m 58s  1m ago   -\n\
-         10.0.0.0/8    never      1m ago   -\n"
+         10.0.0.0/8    never      1m ago   -\n\
+         10.0.0.1/32   in 1m      1m ago   automatic: forged, ban 2 of this source\n"
     );
 }
 

@@ -10,8 +10,8 @@ use http::HeaderName;
 use super::upstream::{Address, Balance, Ejection, Protocol, Upstream, UpstreamTls};
 use super::{
     ApiKeys, ByteRate, Control, EnumerationLimit, Forwarding, HttpLimit, IdentityForm, IdentityHeaders,
-    Kernel, Limits, PlaintextAnswer, Proxies, Rate, Retries, RouteTimeouts, Sizes, SourceLimits, Store,
-    Timeouts, Tokens, WhenAgentGone, XdpMode,
+    Kernel, Ladder, Limits, PlaintextAnswer, Prices, Proxies, Rate, Retries, RouteTimeouts, Sizes,
+    SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -67,6 +67,21 @@ impl Default for Kernel {
     }
 }
 
+impl Default for Ladder {
+    fn default() -> Self {
+        Self {
+            factor: nonzero(4),
+            first: 10 * MINUTE,
+            forget_after: 7 * DAY,
+            known_factor: nonzero(4),
+            longest: DAY,
+            on: true,
+            prices: Prices { auth_failure: 1, drop: 20, enumeration: 5, forged: 5, limit: 1, protocol: 5 },
+            rate: rate(500, HOUR, 500),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -82,7 +97,7 @@ impl Default for Limits {
 
 impl Default for EnumerationLimit {
     fn default() -> Self {
-        Self { objects: nonzero(20), per: 10 * MINUTE, source_factor: nonzero(10) }
+        Self { end_after: nonzero(20), objects: nonzero(20), per: 10 * MINUTE, source_factor: nonzero(10) }
     }
 }
 

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
 use super::{
-    ByteRate, ConfigErrors, Counted, HttpLimit, Rate, RequestBudget, SourceLimits, VolumeRate, document, sections,
+    ByteRate, ConfigErrors, Counted, HttpLimit, Rate, RequestBudget, SourceLimits, VolumeRate, document,
+    sections,
 };
 
 /// Limits of a source, in the words of the configuration. What is absent is as in `[limits]`.
@@ -123,10 +124,11 @@ impl BudgetText {
         ];
         let fields = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let text = toml::to_string(&fields.collect::<toml::Table>()).map_err(|error| error.to_string())?;
-        let read = |section| sections::request_limits::sole_budget(section, counted, configured);
-        document::parse(&text, Path::new(""), read)
-            .map_err(|errors| listed(&errors))
-            .and_then(|budget| budget.ok_or_else(|| "write a rate, or an amount for a quota".to_owned()))
+        document::parse(&text, Path::new(""), |section| {
+            sections::request_limits::sole_budget(section, counted, configured)
+        })
+        .map_err(|errors| listed(&errors))
+        .and_then(|budget| budget.ok_or_else(|| "write a rate, or an amount for a quota".to_owned()))
     }
 
     /// What is configured, in words that yield it again.

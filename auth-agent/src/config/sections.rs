@@ -7,6 +7,7 @@ mod earlier;
 mod forward_auth;
 mod internal_token;
 mod issuers;
+mod ladder;
 pub(super) mod limits;
 mod listeners;
 pub(super) mod request_limits;
@@ -40,6 +41,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let api_keys = api_keys(root.section("api_keys"));
     let identity_headers = identity_headers(root.section("identity_headers"), &api_keys);
     let limits = limits::limits(root.section("limits"));
+    let ladder = ladder::ladder(root.section("ladder"));
     let classes = limits::classes(&mut root, &limits.source, &kernel);
     let sizes = bounds::sizes(root.section("sizes"));
     let timeouts = bounds::timeouts(root.section("timeouts"));
@@ -73,6 +75,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         internal_token,
         issuers,
         kernel,
+        ladder,
         limits,
         listeners,
         proxies,

@@ -62,6 +62,7 @@ fn the_example_says_what_the_defaults_are() {
     let example = parse(EXAMPLE).unwrap();
     assert_eq!(parse(&example_with_defaults()).unwrap(), example);
     assert_eq!(example.limits, Limits::default());
+    assert_eq!(example.ladder, Ladder::default());
     let [class] = &example.classes[..] else { panic!("one class") };
     assert_eq!(class.limits.packets, SourceLimits::default().packets);
     assert_eq!(example.sizes, Sizes::default());

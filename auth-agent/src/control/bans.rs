@@ -104,7 +104,8 @@ pub(super) async fn remove(
 }
 
 fn entry(ban: Ban) -> BanEntry {
-    BanEntry { created: ban.created, network: ban.network, reason: ban.reason, until: ban.until }
+    let Ban { automatic, created, network, reason, until } = ban;
+    BanEntry { automatic, created, network, reason, until }
 }
 
 fn is_very_wide(network: IpNet) -> bool {

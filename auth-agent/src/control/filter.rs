@@ -22,6 +22,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
             http: control.counters.snapshot(),
             issuers: issuers::status(control),
             keys: control.store.valid_keys(now)?,
+            ladder: control.ladder_status(now)?,
             pending: control.store.pending()?.into_iter().map(confirm::entry).collect(),
             pid: std::process::id(),
             revocations: RevocationsStatus {

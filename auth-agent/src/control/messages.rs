@@ -4,6 +4,7 @@
 
 mod issuer;
 mod keys;
+mod ladder;
 mod revocations;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ pub use self::keys::{
     CreateKey, CreatedKey, ImportKey, ImportKeys, ImportedKeys, KeyEntry, Keys, RevokedKey, RotateKey,
     RotatedKey,
 };
+pub use self::ladder::{LadderStatus, OffenderEntry, Offenders};
 pub use self::revocations::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use crate::clock::UnixTime;
 use crate::config::Overrides;
@@ -27,6 +29,7 @@ use crate::issuers::IssuerStatus;
 use crate::network::as_text;
 use crate::proxy::UpstreamStatus;
 use crate::reload::Change;
+use crate::store::Automatic;
 use crate::tls::{AcmeStatus, CertificateStatus, TrustStatus};
 
 /// `GET /v1/status`
@@ -49,6 +52,9 @@ pub struct Status {
     pub issuers: IssuersStatus,
     /// Keys that are neither revoked nor expired.
     pub keys: usize,
+    /// Sources that go on whatever they are told.
+    #[serde(default)]
+    pub ladder: LadderStatus,
     /// Changes that are undone unless they are confirmed, oldest first.
     pub pending: Vec<PendingEntry>,
     /// Process id.
@@ -262,6 +268,9 @@ pub struct Bans {
 /// One ban.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct BanEntry {
+    /// What it was made for, where no operator made it; absent: one did.
+    #[serde(default)]
+    pub automatic: Option<Automatic>,
     /// When it was made.
     pub created: UnixTime,
     /// Who is banned.

@@ -10,9 +10,11 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
 
-use super::messages::{Status, UpstreamList};
+use super::messages::{LadderStatus, Status, UpstreamList};
 use super::problem::Problem;
 use super::{Control, filter, upstreams};
+
+mod endpoints;
 
 pub(super) async fn metrics(State(control): State<Arc<Control>>) -> Result<impl IntoResponse, Problem> {
     let Json(status) = filter::status(State(Arc::clone(&control))).await?;
@@ -42,6 +44,7 @@ fn text(status: &Status, upstreams: &UpstreamList) -> String {
     for (reason, count) in &http.refusals {
         text.sample("requests_refused_total", &[("reason", reason)], count);
     }
+    ladder(&mut text, &status.ladder);
     text.family("connections_closed_total", "counter", "Connections ended before their clients were done.");
     for (reason, count) in &http.closed {
         text.sample("connections_closed_total", &[("reason", reason)], count);
@@ -67,35 +70,29 @@ fn text(status: &Status, upstreams: &UpstreamList) -> String {
         let labels = [("listener", &*listener), ("names", &names), ("source", &certificate.source)];
         text.sample("certificate_not_after_seconds", &labels, certificate.not_after.0);
     }
-    endpoints(&mut text, upstreams);
+    endpoints::write(&mut text, upstreams);
     text.0
 }
 
-fn endpoints(text: &mut Text, UpstreamList { upstreams }: &UpstreamList) {
-    text.family("upstream_retries_total", "counter", "Requests that were sent once more.");
-    for upstream in upstreams {
-        text.sample("upstream_retries_total", &[("upstream", &upstream.name)], upstream.retries);
+fn ladder(text: &mut Text, ladder: &LadderStatus) {
+    text.family("offences_total", "counter", "What sources did wrong, by kind.");
+    for (offence, count) in &ladder.offences {
+        text.sample("offences_total", &[("offence", offence)], count);
     }
-    text.family("upstream_waiting", "gauge", "Requests that wait for room at an upstream.");
-    for upstream in upstreams {
-        text.sample("upstream_waiting", &[("upstream", &upstream.name)], upstream.waiting);
-    }
-    type Figure = (&'static str, &'static str, &'static str, fn(&crate::proxy::EndpointStatus) -> u64);
-    let figures: [Figure; 4] = [
-        ("endpoint_requests_total", "counter", "Requests sent.", |endpoint| endpoint.requests),
-        ("endpoint_failures_total", "counter", "Requests that failed there.", |endpoint| endpoint.failures),
-        ("endpoint_connects_total", "counter", "Connections opened.", |endpoint| endpoint.connects),
-        ("endpoint_in_flight", "gauge", "Requests in flight.", |endpoint| endpoint.in_flight as u64),
-    ];
-    for (name, kind, help, figure) in figures {
-        text.family(name, kind, help);
-        for upstream in upstreams {
-            for endpoint in &upstream.endpoints {
-                let labels = [("upstream", &*upstream.name), ("endpoint", &endpoint.endpoint)];
-                text.sample(name, &labels, figure(endpoint));
-            }
-        }
-    }
+    text.one("bans_automatic", "gauge", "Bans that hold and that nobody made.", ladder.banned);
+    text.one("ladder_lost_total", "counter", "Bans and drops that were not noted.", ladder.lost);
+    text.one(
+        "foreign_objects_total",
+        "counter",
+        "Distinct objects of others that were asked for.",
+        ladder.foreign_objects,
+    );
+    text.one(
+        "principals_slowed_total",
+        "counter",
+        "Times that a principal was slowed for them.",
+        ladder.slowed,
+    );
 }
 
 /// The exposition, as it grows. Writing to a string does not fail.

@@ -225,17 +225,21 @@ impl Desk {
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
         let connections = Arc::<Connections>::default();
         let revocations = Arc::<Revocations>::default();
+        let (ladder, _steps) = Ladder::new(&config);
         let parts = Parts {
             acme: None,
             allowlist: Arc::new(Allowlist::new(allow)),
+            bans: Arc::default(),
             classes: Classes::new(&config),
             connections: Arc::clone(&connections),
             counters: Arc::default(),
             edge: Arc::clone(&edge) as _,
+            enumeration: Arc::new(Enumeration::new(config.limits.enumeration)),
             internal_keys: None,
             issuer: Some(Arc::new(TokenIssuer::new(server, signing))),
             issuers: Arc::clone(&issuers),
             keys: Arc::clone(&keys),
+            ladder: Arc::new(ladder),
             revocations: Arc::clone(&revocations),
             store: Arc::clone(&store),
             tls: Arc::default(),

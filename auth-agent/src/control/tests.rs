@@ -1,5 +1,6 @@
 mod confirm;
 mod keys;
+mod ladder;
 mod limits;
 
 use std::fs;

@@ -113,7 +113,8 @@ impl Budget {
             Measure::Quota { .. } => {
                 let same_period = word >> COUNT_BITS == after >> COUNT_BITS;
                 // What it was before may be of an earlier period, where nothing of this one was counted.
-                let counted_before = if before >> COUNT_BITS == after >> COUNT_BITS { before & COUNT } else { 0 };
+                let counted_before =
+                    if before >> COUNT_BITS == after >> COUNT_BITS { before & COUNT } else { 0 };
                 let volume = (after & COUNT).saturating_sub(counted_before);
                 (same_period && word & COUNT >= volume).then(|| word - volume)
             }
@@ -219,7 +220,6 @@ fn gcra_window(VolumeRate { amount, burst, period }: VolumeRate) -> u64 {
     let seconds = u128::from(burst.get()) * u128::from(period.as_secs());
     seconds.div_ceil(u128::from(amount.get())) as u64
 }
-
 
 #[cfg(test)]
 mod tests {

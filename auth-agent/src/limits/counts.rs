@@ -173,13 +173,8 @@ mod tests {
     #[test]
     fn what_is_loaded_is_not_written_again_and_a_new_period_starts_at_nothing() {
         let (counts, alice) = (Counts::new(64), owner(1));
-        let stored = QuotaCount {
-            count: 40,
-            end: 101,
-            key: alice.key.to_bytes(),
-            limit: 7,
-            marks: Marks::default(),
-        };
+        let stored =
+            QuotaCount { count: 40, end: 101, key: alice.key.to_bytes(), limit: 7, marks: Marks::default() };
         assert!(counts.load(&stored, TODAY));
         assert_eq!((known(&counts, &alice), counts.due(9).len()), (40, 0));
         add(&counts, &alice, 101);

@@ -207,7 +207,8 @@ mod tests {
         let by = |dimensions: &[Dimension]| dimensions.iter().copied().collect::<By>();
         let mut alice = Facts::new(Method::Jwt, "alice");
         alice.issuer = Some("main".into());
-        let mut others = vec![alice.clone(), Facts::new(Method::Jwt, "bob"), Facts::new(Method::ApiKey, "alice")];
+        let mut others =
+            vec![alice.clone(), Facts::new(Method::Jwt, "bob"), Facts::new(Method::ApiKey, "alice")];
         others.push(Facts { issuer: Some("partner".into()), ..alice.clone() });
         others.push(Facts { tenant: Some("alice".into()), ..Facts::new(Method::Jwt, "x") });
         let mut keys = Vec::new();

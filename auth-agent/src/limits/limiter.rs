@@ -190,12 +190,7 @@ impl Limiter {
         }
     }
 
-    fn places<'p>(
-        &self,
-        plan: &'p Plan,
-        asking: &Asking<'_>,
-        wanted: impl Fn(&Rule) -> bool,
-    ) -> Places<'p> {
+    fn places<'p>(&self, plan: &'p Plan, asking: &Asking<'_>, wanted: impl Fn(&Rule) -> bool) -> Places<'p> {
         let mut places: Places<'p> = [const { None }; MAX_LIMITS_PER_ROUTE];
         let mut free = places.iter_mut();
         let rules = asking.route.limits.iter().filter_map(|index| Some((*index, plan.rules.get(*index)?)));
@@ -273,8 +268,8 @@ impl Limiter {
             standing.note(plan, levels, None);
             return Err(refusal);
         }
-        let meter = (!metered.is_empty())
-            .then(|| Box::new(Meter::new(Arc::clone(self), Arc::clone(plan), metered)));
+        let meter =
+            (!metered.is_empty()).then(|| Box::new(Meter::new(Arc::clone(self), Arc::clone(plan), metered)));
         if levels.iter().next().is_some() {
             standing.note(plan, levels, meter);
         }
@@ -385,11 +380,7 @@ fn is_free(budget: &Budget, word: u64, now: Now) -> bool {
 
 fn refusal(place: &Place<'_>, retry_after: Duration) -> Refusal {
     debug!(limit = &*place.rule.name, ?retry_after, "over a limit");
-    if place.budget.is_quota() {
-        Refusal::Quota { retry_after }
-    } else {
-        Refusal::RateLimit { retry_after }
-    }
+    if place.budget.is_quota() { Refusal::Quota { retry_after } } else { Refusal::RateLimit { retry_after } }
 }
 
 /// What is told apart of a request, each hashed when a limit first asks for it.

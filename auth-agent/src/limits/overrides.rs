@@ -56,7 +56,10 @@ impl Overridden {
 /// The configuration may have made another kind of limit of it since.
 fn resolved(rule: &Rule, set: &Override) -> RequestBudget {
     set.budget.resolve(rule.counted, rule.configured).unwrap_or_else(|error| {
-        warn!(limit = &*rule.name, error, "what was set for this limit does not fit it: the configuration holds");
+        warn!(
+            limit = &*rule.name,
+            error, "what was set for this limit does not fit it: the configuration holds"
+        );
         rule.configured
     })
 }

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -51,21 +53,24 @@ impl ConnectError {
     }
 }
 
-/// Connects, within the time that there is for it.
+/// Connects, within the time that there is for it; counted among the `opened` from the start.
 pub(super) async fn connect(
     target: &Target,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     limit: Duration,
+    opened: &Opened,
 ) -> Result<Stream, ConnectError> {
+    let _open = Open::new(opened);
     let stream = async {
-        match (target, tls) {
+        let kind = match (target, tls) {
             (Target::Socket(address), Some((tls, name))) => {
                 let stream = tls.connect(name, tcp(*address).await?).await?;
-                Ok(Stream::Tls(Box::new(stream)))
+                Kind::Tls(Box::new(stream))
             }
-            (Target::Socket(address), None) => Ok(Stream::Tcp(tcp(*address).await?)),
-            (Target::Unix(path), _) => unix(path).await,
-        }
+            (Target::Socket(address), None) => Kind::Tcp(tcp(*address).await?),
+            (Target::Unix(path), _) => Kind::Unix(UnixStream::connect(path).await?),
+        };
+        Ok(Stream { kind, _open })
     };
     timeout(limit, stream).await.map_err(|_| ConnectError::Timeout)?.map_err(ConnectError::Refused)
 }
@@ -77,24 +82,45 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn unix(path: &Path) -> io::Result<Stream> {
-    Ok(Stream::Unix(UnixStream::connect(path).await?))
+/// A connection to an endpoint, counted while it is open.
+#[derive(Debug)]
+pub(super) struct Stream {
+    kind: Kind,
+    _open: Open,
 }
 
-/// A connection to an endpoint.
 #[derive(Debug)]
-pub(super) enum Stream {
+enum Kind {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
+/// Open connections.
+pub(super) type Opened = Arc<AtomicUsize>;
+
+#[derive(Debug)]
+struct Open(Opened);
+
+impl Open {
+    fn new(opened: &Opened) -> Self {
+        opened.fetch_add(1, Relaxed);
+        Self(Arc::clone(opened))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Stream {
     /// Whether TLS has agreed to HTTP/2; nothing without TLS.
     pub fn agreed_to_http2(&self) -> Option<bool> {
-        match self {
-            Self::Tls(stream) => Some(stream.get_ref().1.alpn_protocol() == Some(b"h2")),
-            Self::Tcp(_) | Self::Unix(_) => None,
+        match &self.kind {
+            Kind::Tls(stream) => Some(stream.get_ref().1.alpn_protocol() == Some(b"h2")),
+            Kind::Tcp(_) | Kind::Unix(_) => None,
         }
     }
 }
@@ -102,10 +128,10 @@ impl Stream {
 /// The same, done by whichever stream it is.
 macro_rules! each {
     ($stream:expr, $inner:ident => $do:expr) => {
-        match $stream.get_mut() {
-            Self::Tcp($inner) => $do,
-            Self::Tls($inner) => $do,
-            Self::Unix($inner) => $do,
+        match &mut $stream.get_mut().kind {
+            Kind::Tcp($inner) => $do,
+            Kind::Tls($inner) => $do,
+            Kind::Unix($inner) => $do,
         }
     };
 }
@@ -142,10 +168,10 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-            Self::Unix(stream) => stream.is_write_vectored(),
+        match &self.kind {
+            Kind::Tcp(stream) => stream.is_write_vectored(),
+            Kind::Tls(stream) => stream.is_write_vectored(),
+            Kind::Unix(stream) => stream.is_write_vectored(),
         }
     }
 }

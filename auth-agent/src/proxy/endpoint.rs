@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 use thread_local::ThreadLocal;
 
 use super::balance::{self, Candidate};
-use super::connect::{ConnectError, Stream, Target, connect};
+use super::connect::{ConnectError, Opened, Stream, Target, connect};
 use super::ejection::{Failure, Record};
 use super::health::Health;
 use super::link::Link;
@@ -60,6 +60,9 @@ pub(super) struct Endpoint {
     pub label: String,
     mark: u64,
     pub multiplexed: ThreadLocal<Multiplexed>,
+    /// As the configuration names it.
+    pub name: String,
+    opened: Opened,
     pub settings: Arc<Settings>,
     pub speaks: Speaks,
     state: Mutex<State>,
@@ -116,6 +119,8 @@ impl Endpoint {
             mark: balance::hash(label.as_bytes()),
             label,
             multiplexed: ThreadLocal::new(),
+            name: address.to_string(),
+            opened: Opened::default(),
             settings: Arc::clone(settings),
             speaks: speaks(address.scheme, settings.upstream.protocol),
             state: Mutex::default(),
@@ -126,7 +131,7 @@ impl Endpoint {
 
     /// Whether it is where `label` says.
     pub fn is_at(&self, target: &Target, address: &Address) -> bool {
-        self.target == *target && self.label.starts_with(&address.to_string())
+        self.target == *target && self.name == address.to_string()
     }
 
     /// What is spoken to it, now that TLS may have told; a request that `offers` to switch protocols needs HTTP/1.1.
@@ -213,7 +218,7 @@ impl Endpoint {
         let tls = settings.tls.as_ref().zip(self.server_name.as_ref());
         let tls = tls.map(|(tls, name)| (tls.connector(speaks), name.clone()));
         self.counts.connects.fetch_add(1, Relaxed);
-        connect(&self.target, tls, limit).await
+        connect(&self.target, tls, limit, &self.opened).await
     }
 
     /// Notes a failure; says whether it is ejected for it. It is the `last` one if no other endpoint is in.
@@ -271,6 +276,11 @@ impl Endpoint {
     /// What was last wrong with it, and when.
     pub fn last_error(&self) -> Option<(String, UnixTime)> {
         self.state().last_error.clone()
+    }
+
+    /// Connections that are open, or being opened.
+    pub fn connections(&self) -> usize {
+        self.opened.load(Relaxed)
     }
 
     /// Connections that are open and have nothing to do.

@@ -26,6 +26,7 @@ use super::group::{Group, Pick};
 use super::link::{Link, Sent};
 use super::response::Source;
 use super::retry::{Spent, is_idempotent};
+use super::upgrade::Offer;
 use super::{RequestBody, error_chain, multiplex};
 use crate::config::Route;
 use crate::deadline::Deadline;
@@ -42,8 +43,8 @@ pub(super) struct Exchange<'e> {
     pub group: &'e Group,
     /// Who it is that asks, for the balance.
     pub key: u64,
-    /// It offers to switch protocols, which only HTTP/1.1 can.
-    pub offers: bool,
+    /// It offers to switch protocols, which HTTP/1.1 can, and HTTP/2 for WebSocket alone.
+    pub offer: Option<&'e Offer>,
     pub route: &'e Route,
 }
 
@@ -213,7 +214,7 @@ impl Exchange<'_> {
         fresh: bool,
     ) -> Result<Reply, Failed> {
         endpoint.counts.requests.fetch_add(1, Relaxed);
-        let speaks = endpoint.speaks(self.offers);
+        let speaks = endpoint.speaks(self.offer.is_some());
         if speaks == Speaks::Http2 {
             return Box::pin(self.over_http2(endpoint, speaks, request)).await;
         }
@@ -295,6 +296,7 @@ impl Exchange<'_> {
                 }
             };
             self.address_http2(endpoint, &mut request)?;
+            self.extend(&place, &mut request).await?;
             match self.in_time(place.send(request)).await {
                 // It may never have been sent.
                 Err(overdue) if place.is_beyond() => return Err(Failed { failure: None, ..overdue }),
@@ -338,6 +340,9 @@ impl Exchange<'_> {
         *request.version_mut() = Version::HTTP_11;
         *request.uri_mut() = Uri::from(self.canonical.target().clone());
         request.headers_mut().insert(HOST, self.canonical.host().clone());
+        if let Some(offer) = self.offer {
+            offer.fold(request);
+        }
     }
 
     /// As HTTP/2 has it (RFC 9113, 8.2.2 and 8.3.1).
@@ -355,6 +360,25 @@ impl Exchange<'_> {
         *request.version_mut() = Version::HTTP_2;
         for name in [CONNECTION, HOST, UPGRADE] {
             request.headers_mut().remove(name);
+        }
+        Ok(())
+    }
+
+    /// Passes an offer on over HTTP/2, if it is one for WebSocket and the endpoint takes those. Of a connection it may be
+    /// ignored, as any upgrade.
+    async fn extend(
+        &self,
+        place: &multiplex::Place,
+        request: &mut Request<RequestBody>,
+    ) -> Result<(), Failed> {
+        let Some(offer) = self.offer.filter(|offer| offer.is_for_websocket()) else { return Ok(()) };
+        if place.takes_websockets().await {
+            offer.extend(request);
+        } else if offer.is_stream() {
+            let upstream = &self.group.settings.upstream.name;
+            warn!(%upstream, "takes no WebSockets over HTTP/2; set its `protocol` to \"http1\"");
+            let (refusal, why) = (Refusal::UpstreamNoUpgrade, String::new());
+            return Err(Failed { failure: None, refusal, seen: Seen::Maybe, why });
         }
         Ok(())
     }

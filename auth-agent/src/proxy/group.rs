@@ -1,5 +1,6 @@
 //! The endpoints of one upstream, and the tasks that look after them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,6 +18,7 @@ use super::connect::Target;
 use super::ejection::Failure;
 use super::endpoint::{Endpoint, Settings, Ticket};
 use super::queue::{self, Waiting};
+use super::report::{EndpointStatus, Totals};
 use super::resolve::{self, Resolve};
 use super::retry::Budget;
 use super::tls::{ClientTls, UpstreamTlsError};
@@ -35,6 +37,8 @@ const LEAST_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// One upstream.
 #[derive(Debug)]
 pub(super) struct Group {
+    /// What happened at endpoints that are members no more, by their name in the configuration.
+    former: Mutex<BTreeMap<String, Totals>>,
     members: ArcSwap<Vec<Arc<Endpoint>>>,
     pub report: report::Counts,
     pub retries: Budget,
@@ -63,6 +67,7 @@ impl Group {
         let waiting = Waiting::default();
         let settings = Arc::new(Settings { connect, tls, upstream: upstream.clone(), waiting });
         let group = Self {
+            former: Mutex::default(),
             members: ArcSwap::default(),
             report: report::Counts::default(),
             retries: Budget::default(),
@@ -168,8 +173,18 @@ impl Group {
                 Place::Unix(path) => members.push(of(address, Target::Unix(path.clone()))),
             }
         }
+        let is_member = |endpoint: &Arc<Endpoint>| members.iter().any(|member| Arc::ptr_eq(member, endpoint));
+        for left in old.iter().filter(|endpoint| !is_member(endpoint)) {
+            let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+            former.entry(left.name.clone()).or_default().add(Totals::of(&EndpointStatus::of(left)));
+        }
         self.members.store(Arc::new(members));
         self.settings.waiting.changed();
+    }
+
+    /// What happened at endpoints that are members no more, by their name in the configuration.
+    pub fn former(&self) -> BTreeMap<String, Totals> {
+        self.former.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why names can't be looked up.

@@ -3,15 +3,17 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use http::Request;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::{Mutex as Turn, MutexGuard as TurnGuard};
-use tokio::time::{Instant, timeout};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::RequestBody;
@@ -70,6 +72,16 @@ struct Connection {
     sender: SendRequest<RequestBody>,
     /// How many requests the endpoint takes at a time, as far as it has said.
     theirs: Arc<AtomicU32>,
+    websockets: Arc<WebSockets>,
+}
+
+/// Whether an endpoint takes WebSockets, as far as it has said.
+#[derive(Debug)]
+struct WebSockets {
+    /// The task that knows better; it looks when it is woken, as nothing else tells it of new settings.
+    driver: AtomicWaker,
+    opened: Instant,
+    takes: AtomicBool,
 }
 
 impl Multiplexed {
@@ -109,9 +121,16 @@ impl Multiplexed {
             .await?;
         let theirs = Arc::new(AtomicU32::new(u32::MAX));
         let told = Arc::clone(&theirs);
+        let (driver, opened, takes) = (AtomicWaker::new(), Instant::now(), AtomicBool::new(false));
+        let websockets = Arc::new(WebSockets { driver, opened, takes });
+        let looked = Arc::clone(&websockets);
         let driven = poll_fn(move |context| {
             let polled = Pin::new(&mut connection).poll(context);
             told.store(u32::try_from(connection.current_max_send_streams()).unwrap_or(u32::MAX), Relaxed);
+            if !looked.takes.load(Relaxed) {
+                looked.driver.register(context.waker());
+                looked.takes.store(connection.is_extended_connect_protocol_enabled(), Relaxed);
+            }
             polled
         });
         tokio::spawn(async move {
@@ -125,8 +144,9 @@ impl Multiplexed {
             number: 1,
             sender: sender.clone(),
             theirs: Arc::clone(&theirs),
+            websockets: Arc::clone(&websockets),
         };
-        self.connections().push(Connection { in_flight, rounds: 0, sender, theirs });
+        self.connections().push(Connection { in_flight, rounds: 0, sender, theirs, websockets });
         Ok(place)
     }
 
@@ -162,6 +182,7 @@ impl Connection {
             number,
             sender: self.sender.clone(),
             theirs: Arc::clone(&self.theirs),
+            websockets: Arc::clone(&self.websockets),
         })
     }
 }
@@ -174,13 +195,31 @@ pub(super) struct Place {
     number: u32,
     sender: SendRequest<RequestBody>,
     theirs: Arc<AtomicU32>,
+    websockets: Arc<WebSockets>,
 }
+
+/// An endpoint's settings are the first thing that it says, and are looked for so often.
+const SETTINGS_PATIENCE: Duration = Duration::from_secs(1);
+const SETTINGS_ROUND: Duration = Duration::from_millis(10);
 
 impl Place {
     /// Whether it is beyond what the endpoint takes at a time, which that tells only once it is connected to: then what
     /// is sent may have waited here until others had ended.
     pub fn is_beyond(&self) -> bool {
         self.number > self.theirs.load(Relaxed)
+    }
+
+    /// Whether the endpoint takes WebSockets (RFC 8441, 3): waits for its settings on a connection that is new.
+    pub async fn takes_websockets(&self) -> bool {
+        let WebSockets { driver, opened, takes } = &*self.websockets;
+        loop {
+            driver.wake();
+            yield_now().await;
+            if takes.load(Relaxed) || opened.elapsed() >= SETTINGS_PATIENCE {
+                return takes.load(Relaxed);
+            }
+            sleep(SETTINGS_ROUND).await;
+        }
     }
 
     /// Sends a request and waits for the head of its answer. Dropped, it resets the stream.
@@ -217,8 +256,6 @@ pub(super) fn was_refused(error: &hyper::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::sleep;
-
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(5);

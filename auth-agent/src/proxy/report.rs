@@ -1,5 +1,6 @@
 //! What the operator is told of the upstreams.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,11 +37,46 @@ impl Board {
     }
 }
 
+/// What happened at one endpoint, or at several.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Totals {
+    /// Responses that broke off, or stopped coming.
+    pub broken: u64,
+    /// Connections that were opened.
+    pub connects: u64,
+    /// Times that it was ejected.
+    pub ejections: u64,
+    /// Requests that failed.
+    pub failures: u64,
+    /// Requests that were sent to it.
+    pub requests: u64,
+}
+
+impl Totals {
+    /// Those of `endpoint`.
+    pub fn of(endpoint: &EndpointStatus) -> Self {
+        let EndpointStatus { broken, connects, ejections, failures, requests, .. } = *endpoint;
+        Self { broken, connects, ejections, failures, requests }
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: Self) {
+        self.broken += other.broken;
+        self.connects += other.connects;
+        self.ejections += other.ejections;
+        self.failures += other.failures;
+        self.requests += other.requests;
+    }
+}
+
 /// How one upstream is doing.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct UpstreamStatus {
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
+    /// What happened at addresses that a name of it had before, by that name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub former: BTreeMap<String, Totals>,
     /// Its name.
     pub name: String,
     /// Requests that were sent once more.
@@ -58,6 +94,7 @@ impl UpstreamStatus {
         let counts = &group.report;
         Self {
             endpoints: group.members().iter().map(EndpointStatus::of).collect(),
+            former: group.former(),
             name: group.settings.upstream.name.to_string(),
             retries: counts.retries.load(Relaxed),
             retries_refused: counts.retries_refused.load(Relaxed),
@@ -77,6 +114,9 @@ impl UpstreamStatus {
 pub struct EndpointStatus {
     /// Responses that broke off, or stopped coming.
     pub broken: u64,
+    /// Connections that are open, or being opened.
+    #[serde(default)]
+    pub connections: usize,
     /// Connections that were opened.
     pub connects: u64,
     /// For how much longer it is ejected; absent: it is not.
@@ -95,6 +135,9 @@ pub struct EndpointStatus {
     pub last_error: Option<String>,
     /// When that was.
     pub last_error_at: Option<UnixTime>,
+    /// As the configuration names it: several addresses of one DNS name share it.
+    #[serde(default)]
+    pub name: String,
     /// Requests that were sent to it.
     pub requests: u64,
     /// Whether requests are sent to it.
@@ -125,11 +168,12 @@ impl EndpointState {
 }
 
 impl EndpointStatus {
-    fn of(endpoint: &Arc<Endpoint>) -> Self {
+    pub(super) fn of(endpoint: &Arc<Endpoint>) -> Self {
         let (counts, ejection) = (&endpoint.counts, endpoint.ejection());
         let (last_error, last_error_at) = endpoint.last_error().unzip();
         Self {
             broken: counts.broken.load(Relaxed),
+            connections: endpoint.connections(),
             connects: counts.connects.load(Relaxed),
             ejected_for_seconds: ejection.map(|left| left.as_secs_f64()),
             ejections: counts.ejections.load(Relaxed),
@@ -139,6 +183,7 @@ impl EndpointStatus {
             in_flight: endpoint.in_flight(),
             last_error,
             last_error_at,
+            name: endpoint.name.clone(),
             requests: counts.requests.load(Relaxed),
             state: match ejection {
                 _ if !endpoint.is_healthy() => EndpointState::Unhealthy,

@@ -108,6 +108,7 @@ async fn a_name_has_the_endpoints_that_it_has_now() {
     let endpoints = proxy.board().upstreams()[0].endpoints.clone();
     let kept = endpoints.iter().find(|endpoint| endpoint.endpoint.ends_with(&format!("({one})"))).unwrap();
     assert_eq!((kept.requests, kept.connects), (3, 1), "who stays keeps its connections");
+    assert_eq!((kept.connections, &*kept.name), (1, "http://app.internal:80"));
     // While a name can't be looked up, it is as it was.
     tell(None);
     let noticed = async {
@@ -120,7 +121,10 @@ async fn a_name_has_the_endpoints_that_it_has_now() {
     tell(Some(vec![two]));
     has(1).await;
     assert_eq!(answers().await, ["2", "2"]);
-    assert_eq!(proxy.board().upstreams()[0].unresolved, None);
+    let upstream = proxy.board().upstreams().swap_remove(0);
+    assert_eq!(upstream.unresolved, None);
+    let former = upstream.former["http://app.internal:80"];
+    assert_eq!((former.requests, former.connects), (4, 1), "what is counted of a name only grows");
 }
 
 #[tokio::test]

@@ -4,42 +4,83 @@
 //! client speak to it unseen. The first byte to the upstream is one that the client sent after its offer, and the first
 //! that the upstream sees after it took the offer. What follows one that is not taken reaches nobody: the connection is
 //! closed.
+//!
+//! Over HTTP/2 it is one stream that is switched, and only to WebSocket (RFC 8441). Either side may speak either version.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Buf, Bytes};
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, Version};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
 
-use super::connect::Stream;
-use super::endpoint::Ticket;
+use crate::refusal::Refusal;
+
+mod tunnel;
+
+pub(super) use tunnel::Upstream;
+pub use tunnel::{Tunnel, UpstreamEnd};
 
 /// RFC 9110, 15.2.2.
 pub(super) const SWITCHING_PROTOCOLS: u16 = 101;
 const WEBSOCKET: &str = "websocket";
 
+/// Marks a request whose stream is to become a WebSocket.
+#[derive(Clone, Copy, Debug)]
+struct Extended;
+
+/// Makes of CONNECT to `websocket` the GET that it would be over HTTP/1.1, to be judged by the routes as such
+/// (RFC 8441, 5). Every other CONNECT stays what it is.
+pub fn unfold(request: &mut Parts) {
+    if request.method != Method::CONNECT {
+        return;
+    }
+    let protocol = request.extensions.remove::<Protocol>();
+    if request.version == Version::HTTP_2 && protocol.is_some_and(|protocol| protocol.as_str() == WEBSOCKET) {
+        request.method = Method::GET;
+        request.extensions.insert(Extended);
+    }
+}
+
+/// Whether its stream is to become a WebSocket.
+pub fn is_extended(request: &Parts) -> bool {
+    request.extensions.get::<Extended>().is_some()
+}
+
 /// The client's side of an offer to switch.
 #[derive(Debug)]
 pub(super) struct Offer {
-    /// What accepts it, where that can be told: for WebSocket.
-    accept: Option<String>,
     client: OnUpgrade,
+    /// It is a stream of HTTP/2 that the client offers.
+    is_stream: bool,
     protocol: HeaderValue,
+    /// Where it is for WebSocket.
+    websocket: Option<Handshake>,
+}
+
+/// RFC 6455, 1.3.
+#[derive(Debug)]
+struct Handshake {
+    /// What only who has read the key can know, so that no echo passes for a switch.
+    accept: HeaderValue,
+    key: HeaderValue,
 }
 
 impl Offer {
     /// Takes the offer out of a request, if it is for one of `protocols`.
-    pub fn take(request: &mut Parts, protocols: &[String]) -> Option<Self> {
+    ///
+    /// # Errors
+    /// It is for none of them, and can't be ignored: there is nothing else to a CONNECT.
+    pub fn take(request: &mut Parts, protocols: &[String]) -> Result<Option<Self>, Refusal> {
+        if request.extensions.remove::<Extended>().is_some() {
+            return Self::of_stream(request, protocols).map(Some).ok_or(Refusal::UpgradeNotAllowed);
+        }
+        Ok(Self::of_connection(request, protocols))
+    }
+
+    fn of_connection(request: &mut Parts, protocols: &[String]) -> Option<Self> {
         let client = request.extensions.remove::<OnUpgrade>()?;
         let offered = protocols.iter().find(|protocol| is_for(&request.headers, protocol))?;
         let is_websocket = offered == WEBSOCKET;
@@ -47,27 +88,104 @@ impl Offer {
         if !plain || request.version != Version::HTTP_11 {
             return None;
         }
-        let accept = if is_websocket { Some(accept(sole_key(&request.headers)?)) } else { None };
-        Some(Self { accept, client, protocol: HeaderValue::try_from(offered).ok()? })
+        let websocket = if is_websocket { Some(Handshake::by(sole_key(&request.headers)?)?) } else { None };
+        Some(Self { client, is_stream: false, protocol: HeaderValue::try_from(offered).ok()?, websocket })
     }
 
-    /// Passes it on; to be called when hop-by-hop fields are gone.
+    fn of_stream(request: &mut Parts, protocols: &[String]) -> Option<Self> {
+        let client = request.extensions.remove::<OnUpgrade>()?;
+        let offered = protocols.iter().find(|protocol| *protocol == WEBSOCKET)?;
+        let websocket = Some(Handshake::new()?);
+        Some(Self { client, is_stream: true, protocol: HeaderValue::try_from(offered).ok()?, websocket })
+    }
+
+    /// Whether it is a stream of HTTP/2 that the client offers: there is no other answer to it than yes or no.
+    pub fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// Whether it can be passed on over HTTP/2.
+    pub fn is_for_websocket(&self) -> bool {
+        self.websocket.is_some()
+    }
+
+    /// Passes it on over HTTP/1.1; to be called when hop-by-hop fields are gone.
     pub fn pass_on(&self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, self.protocol.clone());
+        if let Some(Handshake { key, .. }) = &self.websocket {
+            headers.insert(SEC_WEBSOCKET_KEY, key.clone());
+        }
+    }
+
+    /// Passes it on over HTTP/2 (RFC 8441, 5).
+    pub fn extend<B>(&self, request: &mut Request<B>) {
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(Protocol::from_static(WEBSOCKET));
+        // There is neither a body nor an end of one.
+        for name in [CONTENT_LENGTH, SEC_WEBSOCKET_KEY] {
+            request.headers_mut().remove(name);
+        }
+    }
+
+    /// Undoes [`Self::extend`].
+    pub fn fold<B>(&self, request: &mut Request<B>) {
+        if request.extensions_mut().remove::<Protocol>().is_some() {
+            *request.method_mut() = Method::GET;
+        }
+        self.pass_on(request.headers_mut());
     }
 
     /// Whether the upstream took the offer.
     pub fn is_taken<B>(&self, response: &Response<B>) -> bool {
-        let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+        if response.version() == Version::HTTP_2 {
+            return self.is_for_websocket() && response.extensions().get::<OnUpgrade>().is_some();
+        }
+        let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT);
         response.status() == SWITCHING_PROTOCOLS
             && self.protocol.to_str().is_ok_and(|protocol| is_for(response.headers(), protocol))
-            && self.accept.as_ref().is_none_or(|accept| accepted == Some(accept.as_bytes()))
+            && self.websocket.as_ref().is_none_or(|handshake| accepted == Some(&handshake.accept))
+    }
+
+    /// Tells the client that it is taken, in the way of its version; to be called when hop-by-hop fields are gone.
+    ///
+    /// # Errors
+    /// None: 101 is a status.
+    pub fn accept<B>(&self, response: &mut Response<B>) -> Result<(), Refusal> {
+        if self.is_stream {
+            // 200 (RFC 8441, 5).
+            *response.status_mut() = <_>::default();
+            response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
+            return Ok(());
+        }
+        *response.status_mut() = SWITCHING_PROTOCOLS.try_into().map_err(|_| Refusal::UpstreamInvalid)?;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, self.protocol.clone());
+        if let Some(Handshake { accept, .. }) = &self.websocket {
+            headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+        }
+        Ok(())
     }
 
     /// The tunnel to be.
-    pub fn tunnel(self, upstream: UpstreamEnd) -> Tunnel {
-        Tunnel { client: self.client, upstream: Arc::new(Mutex::new(Some(upstream))) }
+    pub fn tunnel(self, upstream: Upstream) -> Tunnel {
+        Tunnel::new(self.client, upstream)
+    }
+}
+
+impl Handshake {
+    /// With a key of ours: sixteen bytes that nobody can guess (RFC 6455, 4.1).
+    fn new() -> Option<Self> {
+        let mut nonce = [0; 16];
+        rand::fill(&mut nonce).ok()?;
+        Self::by(STANDARD.encode(nonce).as_bytes())
+    }
+
+    /// With this key.
+    fn by(key: &[u8]) -> Option<Self> {
+        let accept = HeaderValue::try_from(accept(key)).ok()?;
+        Some(Self { accept, key: HeaderValue::from_bytes(key).ok()? })
     }
 }
 
@@ -79,8 +197,8 @@ fn sole_key(headers: &HeaderMap) -> Option<&[u8]> {
     }
 }
 
-/// RFC 6455, 4.2.2: only who has read the key as one can know it, so that no echo passes for a switch.
-fn accept(key: &[u8]) -> String {
+/// RFC 6455, 4.2.2.
+pub(crate) fn accept(key: &[u8]) -> String {
     const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &[key, MAGIC].concat());
     STANDARD.encode(hash)
@@ -93,73 +211,4 @@ fn is_for(headers: &HeaderMap, protocol: &str) -> bool {
     let mut nominations = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     matches!(offer, (Some(offer), None) if offer.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
         && nominations.any(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
-}
-
-/// Two connections that are being switched: the client's and the upstream's.
-#[derive(Clone, Debug)]
-pub struct Tunnel {
-    client: OnUpgrade,
-    /// Taken once; extensions of a response have to be cloneable.
-    upstream: Arc<Mutex<Option<UpstreamEnd>>>,
-}
-
-impl Tunnel {
-    /// Both ends, once HTTP has let go of them.
-    ///
-    /// # Errors
-    /// One of them ended before.
-    pub async fn ends(self) -> io::Result<(TokioIo<Upgraded>, UpstreamEnd)> {
-        let client = self.client.await.map_err(io::Error::other)?;
-        let upstream = self.upstream.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok((TokioIo::new(client), upstream.ok_or(io::ErrorKind::NotConnected)?))
-    }
-}
-
-/// The upstream's end: what was read of it together with the response comes first.
-#[derive(Debug)]
-pub struct UpstreamEnd {
-    read: Bytes,
-    stream: Stream,
-    /// It is in flight as a request is.
-    _ticket: Ticket,
-}
-
-impl UpstreamEnd {
-    pub(super) fn new((stream, read): (Stream, Bytes), ticket: Ticket) -> Self {
-        Self { read, stream, _ticket: ticket }
-    }
-}
-
-impl AsyncRead for UpstreamEnd {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let length = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read[..length]);
-        self.read.advance(length);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for UpstreamEnd {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

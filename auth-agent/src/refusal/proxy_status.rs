@@ -12,7 +12,9 @@ pub(super) fn proxy_status(refusal: &Refusal) -> HeaderValue {
             "auth-agent; error=destination_unavailable"
         }
         Refusal::UpstreamFull { .. } => "auth-agent; error=connection_limit_reached",
+        Refusal::UpgradeNotAllowed => "auth-agent; error=http_request_denied",
         Refusal::UpstreamInvalid => "auth-agent; error=http_protocol_error",
+        Refusal::UpstreamNoUpgrade => "auth-agent; error=http_upgrade_failed",
         Refusal::UpstreamTimeout => "auth-agent; error=http_response_timeout",
         _ if refusal.status().is_server_error() => "auth-agent; error=proxy_internal_error",
         _ if is_policy(refusal) => "auth-agent; error=http_request_denied",
@@ -41,6 +43,8 @@ mod tests {
         for (refusal, expected) in [
             (Refusal::UpstreamInvalid, "http_protocol_error"),
             (Refusal::UpstreamTimeout, "http_response_timeout"),
+            (Refusal::UpstreamNoUpgrade, "http_upgrade_failed"),
+            (Refusal::UpgradeNotAllowed, "http_request_denied"),
             (Refusal::UpstreamUnreachable, "destination_unavailable"),
             (Refusal::UpstreamDown { retry_after }, "destination_unavailable"),
             (Refusal::UpstreamFull { retry_after }, "connection_limit_reached"),

@@ -19,7 +19,7 @@ pub struct Change {
 }
 
 /// What running agents can change. Everything else is set up once, at the start.
-const CHANGEABLE: [&str; 17] = [
+const CHANGEABLE: [&str; 18] = [
     "acme",
     "api_keys",
     "class",
@@ -28,6 +28,7 @@ const CHANGEABLE: [&str; 17] = [
     "kernel.allow",
     "kernel.guarded_ports",
     "kernel.plaintext_ports",
+    "ladder",
     "limit",
     "limits",
     "listener",

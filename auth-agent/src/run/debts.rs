@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use auth_common::gcra::{self, Escalation, Limit};
@@ -10,11 +11,14 @@ use auth_common::table::Line;
 
 use crate::allowlist::Allowlist;
 use crate::authenticate::Guess;
-use crate::clock::Monotonic;
+use crate::ban_list::BanList;
+use crate::clock::{Monotonic, UnixTime};
+use crate::connections::Connection;
 use crate::enumeration::{Enumeration, Noted};
 use crate::guesses::Guesses;
 use crate::identity::Identity;
 use crate::kernel::{Budgets, Filter};
+use crate::ladder::{Ladder, Offence};
 use crate::limits::{Charge, SourceDebts};
 
 /// How long a source counts as known after it authenticated (promise P16): long enough for a client that
@@ -24,9 +28,11 @@ const KNOWN_FOR: Duration = Duration::from_secs(600);
 /// The debts of sources, but for those on the allowlist: they owe nothing (promise P11).
 pub(super) struct Debts {
     pub(super) allowlist: Arc<Allowlist>,
+    pub(super) bans: Arc<BanList>,
     pub(super) enumeration: Arc<Enumeration>,
     pub(super) filter: Arc<Filter>,
     pub(super) guesses: Arc<Guesses>,
+    pub(super) ladder: Arc<Ladder>,
 }
 
 impl SourceDebts for Debts {
@@ -39,8 +45,12 @@ impl SourceDebts for Debts {
     }
 
     fn authenticated(&self, source: IpAddr, now: Monotonic) {
+        let sources = self.filter.sources();
+        if self.ladder.is_suspect(sources.key(source).get(), now) {
+            return;
+        }
         let until = now.0.saturating_add(KNOWN_FOR.as_nanos() as u64);
-        self.filter.sources().mark_known(source, Monotonic(until));
+        sources.mark_known(source, Monotonic(until));
     }
 
     fn charge_auth_failure(&self, source: IpAddr, now: Monotonic) -> Charge {
@@ -71,12 +81,42 @@ impl SourceDebts for Debts {
         let key = self.filter.sources().key(source).get();
         match self.enumeration.foreign(key, identity, object, now) {
             Noted::Over { retry_after } => Charge::Over { retry_after },
-            Noted::Now { against_source: true, .. } => {
-                // What it comes to, the source's next request finds out.
-                let _ = self.charge_auth_failure(source, now);
+            Noted::Now { against_source, slowed } => {
+                if slowed {
+                    self.enumeration.remember(source, identity, UnixTime::now());
+                }
+                if against_source {
+                    // What it comes to, the source's next request finds out.
+                    let _ = self.charge_auth_failure(source, now);
+                    self.offend(source, Offence::Enumeration, now);
+                }
                 Charge::Within
             }
-            Noted::Before | Noted::Now { .. } => Charge::Within,
+            Noted::Before => Charge::Within,
+        }
+    }
+
+    fn goes_on(&self, connection: &Connection, now: Monotonic) {
+        let source = connection.peer.ip();
+        let ends = self.enumeration.ends(connection.strike()) && connection.has_one_user();
+        if ends && !self.allowlist.contains(source) && self.ladder.end(source, connection.id) {
+            self.offend(source, Offence::Enumeration, now);
+        }
+    }
+
+    fn is_banned(&self, client: IpAddr) -> bool {
+        self.bans.contains(client) && !self.allowlist.contains(client)
+    }
+
+    fn offend(&self, source: IpAddr, offence: Offence, now: Monotonic) {
+        if self.allowlist.contains(source) {
+            return;
+        }
+        let sources = self.filter.sources();
+        let known = sources.peek(source, |line, shared| !shared && line.known_until.load(Relaxed) > now.0);
+        let banned = self.ladder.charge(source, sources.key(source).get(), offence, known, now);
+        if known && (banned || offence.costs_trust()) {
+            sources.mark_known(source, Monotonic(0));
         }
     }
 
@@ -99,8 +139,16 @@ impl Debts {
     ) -> Charge {
         let (budgets, sources) = (self.filter.budgets_of(source), self.filter.sources());
         let (limit, escalation) = limits(&budgets);
-        let own =
-            sources.charge(source, now, |line| gcra::charge_escalating(debt(line), now.0, limit, escalation));
+        let is_dropped = |line: &Line<AtomicU64>| gcra::debt(debt(line), now.0) > escalation.threshold;
+        let (own, dropped) = sources.charge(source, now, |line| {
+            let before = is_dropped(line);
+            let own = gcra::charge_escalating(debt(line), now.0, limit, escalation);
+            (own, !before && is_dropped(line))
+        });
+        if dropped {
+            self.ladder.note_drop(source);
+            self.offend(source, Offence::Drop, now);
+        }
         let site = limit.times(budgets.site_factor);
         let charge = match own {
             gcra::Charge::Over { .. } => own,

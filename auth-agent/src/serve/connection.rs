@@ -16,7 +16,12 @@ use super::{Phase, Settings, Shared, http1, http2};
 use crate::connections::{Connection, Entry, Protocol};
 use crate::deadline::Deadline;
 use crate::gateway::Peer;
+use crate::ladder::Offence;
 use crate::tls::{Accepted, TlsListener};
+
+/// What ends a connection that its client abused.
+const HTTP2_FLOOD: &str = "http2-flood";
+const HTTP_INVALID: &str = "http-invalid";
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
@@ -63,7 +68,12 @@ async fn exchange(
     let accepted = tls.accept(stream, settings.timeouts.handshake, shared.gateway.counters());
     let Accepted { certificate, stream } = match Box::pin(accepted).await {
         Ok(accepted) => accepted,
-        Err(failure) => return Some(failure.name()),
+        Err(failure) => {
+            if failure.is_garbage() {
+                shared.gateway.offended(source, Offence::Protocol);
+            }
+            return Some(failure.name());
+        }
     };
     certificate.into_iter().for_each(|certificate| connection.shows(certificate));
     let tls = stream.get_ref().1;
@@ -73,11 +83,15 @@ async fn exchange(
     let peer = Peer { connection, fields_name_clients, server_name, source };
     let session = Session::new(peer, settings, Arc::clone(shared));
     let front = Front::new(stream, Arc::clone(&session.activity));
-    if is_http2 {
+    let end = if is_http2 {
         Box::pin(http2::serve(front, &session, phase)).await
     } else {
         http1::serve(front, &session, phase).await
+    };
+    if matches!(end, Some(HTTP2_FLOOD | HTTP_INVALID)) {
+        shared.gateway.offended(source, Offence::Protocol);
     }
+    end
 }
 
 /// Whose connection it is, with a slot for a client behind a proxy, and whether header fields may name others; or why it
@@ -111,8 +125,8 @@ pub(super) fn reason_of(error: &hyper::Error) -> Option<&'static str> {
     if let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) {
         // Else it was the client's own decision, or the network's.
         return error.is_library().then(|| match error.reason() {
-            Some(h2::Reason::ENHANCE_YOUR_CALM) => "http2-flood",
-            _ => "http-invalid",
+            Some(h2::Reason::ENHANCE_YOUR_CALM) => HTTP2_FLOOD,
+            _ => HTTP_INVALID,
         });
     }
     if error.is_timeout() {
@@ -120,7 +134,7 @@ pub(super) fn reason_of(error: &hyper::Error) -> Option<&'static str> {
     } else if error.is_parse_too_large() {
         Some("headers-too-large")
     } else if error.is_parse() {
-        Some("http-invalid")
+        Some(HTTP_INVALID)
     } else {
         None
     }

@@ -28,9 +28,9 @@ impl Front {
         Self { activity, ahead: Bytes::new(), stream }
     }
 
-    /// Puts back what was read.
-    pub(super) fn unread(mut self, ahead: Bytes) -> Self {
-        self.ahead = ahead;
+    /// Puts back what was read. Copied: it lies in a buffer that would stay with it, also where nothing is left in it.
+    pub(super) fn unread(mut self, ahead: &[u8]) -> Self {
+        self.ahead = Bytes::copy_from_slice(ahead);
         self
     }
 

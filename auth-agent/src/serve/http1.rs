@@ -43,10 +43,10 @@ pub(super) async fn serve(
     mut phase: watch::Receiver<Phase>,
 ) -> Option<&'static str> {
     // A client that has said nothing yet has to come with its headers; one that has been served may rest.
-    let mut patience = session.settings.timeouts.headers;
+    let (mut patience, mut overdue) = (session.settings.timeouts.headers, "headers-timeout");
     loop {
         session.rest(true);
-        match parked(&mut front, patience, &mut phase).await {
+        match parked(&mut front, (patience, overdue), &mut phase).await {
             Parked::Woken => session.rest(false),
             Parked::Ended(reason) => return reason,
         }
@@ -54,7 +54,7 @@ pub(super) async fn serve(
             Active::Ended(reason) => return reason,
             Active::Idle(idle) => front = idle,
         }
-        patience = session.settings.timeouts.idle.saturating_sub(PARK_AFTER);
+        (patience, overdue) = (session.settings.timeouts.idle.saturating_sub(PARK_AFTER), "idle");
     }
 }
 
@@ -63,7 +63,12 @@ enum Parked {
     Woken,
 }
 
-async fn parked(front: &mut Front, patience: Duration, phase: &mut watch::Receiver<Phase>) -> Parked {
+/// Waits for the client; for how long, and why it is closed then.
+async fn parked(
+    front: &mut Front,
+    (patience, overdue): (Duration, &'static str),
+    phase: &mut watch::Receiver<Phase>,
+) -> Parked {
     let drained = async {
         draining(phase).await;
         Deadline::after(GOODBYE).await;
@@ -73,7 +78,7 @@ async fn parked(front: &mut Front, patience: Duration, phase: &mut watch::Receiv
             Ok(true) => Parked::Woken,
             Ok(false) | Err(_) => Parked::Ended(None),
         },
-        () = Deadline::after(patience) => "idle",
+        () = Deadline::after(patience) => overdue,
         () = drained => "drain",
     };
     // So that the client knows that nothing was cut off; it may be gone.
@@ -127,7 +132,7 @@ async fn active(front: Front, session: &Arc<Session>, phase: &mut watch::Receive
                 }
                 Stuck::Idle => {
                     return match connection.into_parts() {
-                        Some(parts) => Active::Idle(parts.io.into_inner().unread(parts.read_buf)),
+                        Some(parts) => Active::Idle(parts.io.into_inner().unread(&parts.read_buf)),
                         None => Active::Ended(None),
                     };
                 }

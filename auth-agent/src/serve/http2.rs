@@ -36,6 +36,7 @@ fn builder(session: &Session, streams: Streams) -> http2::Builder<Streams> {
     let sizes = &session.settings.sizes;
     let mut builder = http2::Builder::new(streams);
     builder
+        .enable_connect_protocol()
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .keep_alive_interval(PING_INTERVAL)
@@ -58,6 +59,7 @@ pub(super) async fn serve(
     let (activity, timeouts) = (&session.activity, &session.settings.timeouts);
     let service = service_fn(|request| Arc::clone(session).answer(request));
     let streams = Streams::default();
+    session.has_streams(streams.clone());
     let connection = builder(session, streams.clone()).serve_connection(TokioIo::new(front), service);
     let mut driven =
         Box::pin(Driven { connection: Box::pin(connection), open: FuturesUnordered::new(), streams });
@@ -71,6 +73,8 @@ pub(super) async fn serve(
             () = draining(&mut phase) => break "drain",
             stuck = activity.stuck(idle, timeouts.body_idle) => match stuck {
                 Stuck::Idle if idle < patience() => idle = patience(),
+                // Nothing came, or half a field block.
+                Stuck::Idle if activity.begun() == 0 => break "headers-timeout",
                 Stuck::Idle => break "idle",
                 Stuck::Unread => return Some("unread"),
             },
@@ -92,7 +96,7 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Takes the streams that come, until the connection's task takes them over.
 #[derive(Clone, Default)]
-struct Streams(Arc<Mutex<Vec<Task>>>);
+pub(super) struct Streams(Arc<Mutex<Vec<Task>>>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {

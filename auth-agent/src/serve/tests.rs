@@ -22,3 +22,4 @@ mod streaming;
 mod tls_upstream;
 mod upgrade;
 mod upstream;
+mod websocket;

@@ -2,20 +2,32 @@
 
 use ipnet::IpNet;
 use rusqlite::{OptionalExtension, Row, Transaction};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::changes::{KEPT_AFTER_EXPIRY_SECONDS, Kind, PURGED_AT_ONCE};
 use super::pending::{BANS, When, note};
 use super::values::network;
-use super::{Problem, Store, StoreError};
+use super::{Problem, Store, StoreError, offenders};
 use crate::clock::UnixTime;
 
 /// Most bans at a time: the kernel's rule table has room for these and the allowlist.
 pub const MAX_BANS: usize = 120_000;
 
+/// Why a ban was made that nobody made.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Automatic {
+    /// The offence that was one too many.
+    pub offence: String,
+    /// The how manieth ban of its source it is.
+    pub times: u32,
+}
+
 /// A banned network.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ban {
+    /// Absent: an operator made it.
+    pub automatic: Option<Automatic>,
     /// When it was made, or made anew.
     pub created: UnixTime,
     /// Who is banned.
@@ -43,7 +55,7 @@ impl Store {
             let payload = json!({ "network": text, "until": until, "reason": reason });
             self.record(transaction, now, Kind::BanAdd, &payload, until)
         })?;
-        Ok(Ban { created: now, network, reason: reason.map(str::to_owned), until })
+        Ok(Ban { automatic: None, created: now, network, reason: reason.map(str::to_owned), until })
     }
 
     /// Bans many networks, all of them or none.
@@ -65,7 +77,7 @@ impl Store {
         })
     }
 
-    /// Ends a ban; false: there is none on exactly this network.
+    /// Ends a ban, and forgets how often its source was banned before; false: there is none on exactly this network.
     pub fn remove_ban(&self, network: IpNet, when: impl Into<When>) -> Result<bool, StoreError> {
         let (text, when) = (network.trunc().to_string(), when.into());
         let now = when.now;
@@ -82,6 +94,7 @@ impl Store {
                 Some(until) => {
                     note(transaction, Kind::BanRemove, BANS, std::slice::from_ref(&text), when)?;
                     transaction.execute("DELETE FROM bans WHERE network = ?1", [&text])?;
+                    offenders::forgive(transaction, &text)?;
                     self.record(transaction, now, Kind::BanRemove, &json!({ "network": text }), until)?;
                     Ok(true)
                 }
@@ -93,7 +106,7 @@ impl Store {
     pub fn bans(&self, now: UnixTime) -> Result<Vec<Ban>, StoreError> {
         let mut bans: Vec<Ban> = self.read(|connection| {
             let mut query = connection.prepare_cached(
-                "SELECT network, until, reason, created FROM bans WHERE until IS NULL OR until > ?1",
+                "SELECT network, until, reason, created, offence, times FROM bans WHERE until IS NULL OR until > ?1",
             )?;
             Ok(query.query_map([now], read_ban)?.collect::<Result<_, _>>()?)
         })?;
@@ -106,6 +119,7 @@ impl Store {
     pub fn purge_expired(&self, now: UnixTime) -> Result<usize, StoreError> {
         self.write(|transaction| {
             let bans = transaction.execute("DELETE FROM bans WHERE until <= ?1", [now])?;
+            offenders::purge(transaction, now)?;
             let kept_from = UnixTime(now.0.saturating_sub(KEPT_AFTER_EXPIRY_SECONDS));
             let old =
                 "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes WHERE expires < ?1 LIMIT ?2)";
@@ -123,24 +137,34 @@ fn insert(
     now: UnixTime,
 ) -> Result<(), Problem> {
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO bans (network, until, reason, created) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (network) DO UPDATE
-         SET until = excluded.until, reason = excluded.reason, created = excluded.created",
+        "INSERT OR REPLACE INTO bans (network, until, reason, created) VALUES (?1, ?2, ?3, ?4)",
     )?;
     for network in networks {
         insert.execute((network, until, reason, now))?;
     }
-    let count: i64 = transaction.query_row(
-        "SELECT count(*) FROM bans WHERE until IS NULL OR until > ?1",
-        [now],
-        |row| row.get(0),
-    )?;
-    if usize::try_from(count).is_ok_and(|count| count > MAX_BANS) {
+    if count(transaction, now)? > MAX_BANS {
         return Err(Problem::TooMany { most: MAX_BANS, what: "bans" });
     }
     Ok(())
 }
 
+/// The bans that hold now.
+pub(super) fn count(transaction: &Transaction<'_>, now: UnixTime) -> Result<usize, Problem> {
+    let count: i64 = transaction.query_row(
+        "SELECT count(*) FROM bans WHERE until IS NULL OR until > ?1",
+        [now],
+        |row| row.get(0),
+    )?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
 fn read_ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
-    Ok(Ban { network: network(row, 0)?, until: row.get(1)?, reason: row.get(2)?, created: row.get(3)? })
+    let (offence, times): (Option<String>, Option<u32>) = (row.get(4)?, row.get(5)?);
+    Ok(Ban {
+        automatic: offence.map(|offence| Automatic { offence, times: times.unwrap_or(1) }),
+        created: row.get(3)?,
+        network: network(row, 0)?,
+        reason: row.get(2)?,
+        until: row.get(1)?,
+    })
 }

@@ -18,10 +18,10 @@ pub(super) const PURGED_AT_ONCE: i64 = 2_000;
 pub struct Change {
     /// From when on it has no effect.
     pub expires: Option<UnixTime>,
-    /// `allow.add`, `allow.remove`, `ban.add`, `ban.import`, `ban.remove`, `change.confirm`,
+    /// `allow.add`, `allow.remove`, `ban.add`, `ban.automatic` (nobody made it), `ban.import`, `ban.remove`, `change.confirm`,
     /// `change.undo`, `key.create`, `key.import`, `key.revoke`, `key.rotate`,
     /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`,
-    /// `signing-key.put`, `signing-key.remove`, `token.issue`, `token.revoke`.
+    /// `signing-key.put`, `signing-key.remove`, `source.drop` (at the network card, for what it owes), `token.issue`, `token.revoke`.
     pub kind: String,
     /// The host that made it.
     pub origin: String,
@@ -39,6 +39,7 @@ pub(super) enum Kind {
     AllowAdd,
     AllowRemove,
     BanAdd,
+    BanAutomatic,
     BanImport,
     BanRemove,
     ChangeConfirm,
@@ -53,6 +54,7 @@ pub(super) enum Kind {
     RevocationRemove,
     SigningKeyPut,
     SigningKeyRemove,
+    SourceDrop,
     TokenIssue,
     TokenRevoke,
 }
@@ -63,6 +65,7 @@ impl Kind {
             Self::AllowAdd => "allow.add",
             Self::AllowRemove => "allow.remove",
             Self::BanAdd => "ban.add",
+            Self::BanAutomatic => "ban.automatic",
             Self::BanImport => "ban.import",
             Self::BanRemove => "ban.remove",
             Self::ChangeConfirm => "change.confirm",
@@ -77,6 +80,7 @@ impl Kind {
             Self::RevocationRemove => "revocation.remove",
             Self::SigningKeyPut => "signing-key.put",
             Self::SigningKeyRemove => "signing-key.remove",
+            Self::SourceDrop => "source.drop",
             Self::TokenIssue => "token.issue",
             Self::TokenRevoke => "token.revoke",
         }

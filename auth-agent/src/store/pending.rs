@@ -57,7 +57,8 @@ pub(super) struct List {
 }
 
 pub(super) const ALLOWS: List = List { columns: &["reason", "created"], table: "allows" };
-pub(super) const BANS: List = List { columns: &["until", "reason", "created"], table: "bans" };
+pub(super) const BANS: List =
+    List { columns: &["until", "reason", "created", "offence", "times"], table: "bans" };
 pub(super) const LIMITS: List = List { columns: &["limits", "reason", "created"], table: "limits" };
 const LISTS: [List; 3] = [ALLOWS, BANS, LIMITS];
 

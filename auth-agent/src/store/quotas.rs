@@ -45,16 +45,7 @@ impl Store {
             let mut totals = Vec::new();
             for QuotaCount { count, end, key, limit, marks } in counts {
                 let total: i64 = add.query_row(
-                    (
-                        key,
-                        end,
-                        *limit as i64,
-                        marks.key,
-                        marks.principal,
-                        marks.source,
-                        marks.tenant,
-                        count,
-                    ),
+                    (key, end, *limit as i64, marks.key, marks.principal, marks.source, marks.tenant, count),
                     |row| row.get(0),
                 )?;
                 totals.push(u64::try_from(total).unwrap_or(0));

@@ -53,6 +53,16 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether what came was no TLS at all. Whoever speaks another version, or does not like our certificate, is none to
+    /// blame.
+    pub fn is_garbage(&self) -> bool {
+        let Self::Failed(error) = self else { return false };
+        let error = error.get_ref().and_then(|error| error.downcast_ref());
+        matches!(error, Some(rustls::Error::InvalidMessage(_)))
+    }
+}
+
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub struct Accepted<S> {

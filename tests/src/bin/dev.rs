@@ -17,7 +17,7 @@ use tests::agent::Scene;
 use tests::issuer::Issuer;
 use tests::pki::Authority;
 use tests::upstream::Upstream;
-use tests::{privilege, system};
+use tests::{heirs, privilege, system};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -212,26 +212,59 @@ impl Edge<'_> {
         Ok(created["key"].as_str().context("no key was printed")?.to_owned())
     }
 
+    /// Waits for Ctrl-C, and ends what runs by then: after `upgrade`, that is another process.
     async fn until_interrupted(&self, mut agent: Child) -> Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            status = agent.wait() => {
+        let mut heir = None;
+        loop {
+            let ended = async {
+                match heir {
+                    None => agent.wait().await.map(|status| status.to_string()).map_err(Into::into),
+                    Some(heir) => gone(heir).await.map(|()| "the one that took over has gone".to_owned()),
+                }
+            };
+            let how = tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                how = ended => how?,
+            };
+            heir = self.process().await;
+            let Some(heir) = heir else {
                 self.detach().await?;
-                bail!("the agent ended: {}", status?);
-            }
+                bail!("the agent ended: {how}");
+            };
+            println!("another agent has taken over: process {heir}");
         }
-        self.stop(agent).await
+        self.end(agent, heir).await
     }
 
-    async fn stop(&self, mut agent: Child) -> Result<()> {
-        if let Some(process) = agent.id() {
-            system::terminate(process)?;
+    async fn stop(&self, agent: Child) -> Result<()> {
+        self.end(agent, None).await
+    }
+
+    /// Ends the agent that was started, and the one that took over from it: the one that answers, else `heir`.
+    async fn end(&self, mut agent: Child, heir: Option<u32>) -> Result<()> {
+        let first = agent.id();
+        let heir = self.process().await.or(heir).filter(|heir| Some(*heir) != first);
+        for process in first.into_iter().chain(heir) {
+            match system::terminate(process) {
+                // Ctrl-C has reached it, too.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                ended => ended?,
+            }
         }
         agent.wait().await?;
+        if let Some(heir) = heir {
+            gone(heir).await?;
+        }
         self.detach().await
+    }
+
+    /// The process that answers on the control socket.
+    async fn process(&self) -> Option<u32> {
+        let status = self.json(&["status"]).await.ok()?;
+        status["pid"].as_u64().and_then(|process| process.try_into().ok())
     }
 
     async fn detach(&self) -> Result<()> {
@@ -239,4 +272,12 @@ impl Edge<'_> {
         println!("the filter is detached");
         Ok(())
     }
+}
+
+/// Waits for the end of a process that is nobody's child here.
+async fn gone(process: u32) -> Result<()> {
+    while !heirs::is_gone(process)? {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }

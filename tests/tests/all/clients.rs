@@ -58,6 +58,27 @@ fn a_websocket_library_talks_through_the_edge() {
 }
 
 #[test]
+fn websockets_share_a_connection_of_http2() {
+    let test = "WebSocket clients over HTTP/2";
+    let Some(folder) = libraries::folder(test).filter(|_| privilege::kernel_usable(test)) else { return };
+    let stage = stage("http://127.0.0.1:9002", "/ws");
+    let _server = Server::start(&stage.edge, &folder, &script("websocket_server.py"), &["9002"]).unwrap();
+    let expected = json!({
+        "without_token": "401",
+        "status": "200",
+        "subprotocol": "echo.v1",
+        "accept": null,
+        "hello": ["hello alice", "hello alice"],
+        "beside_it": true,
+        "large": true,
+        "pong": true,
+        "close": [4001, "as you wish"],
+        "own_close": 4002,
+    });
+    assert_eq!(seen(&stage, &folder, "websocket_http2_client.py"), expected);
+}
+
+#[test]
 fn grpc_calls_of_every_kind_go_through_the_edge_with_their_statuses() {
     let test = "gRPC";
     let Some(folder) = libraries::folder(test).filter(|_| privilege::kernel_usable(test)) else { return };

@@ -1,5 +1,5 @@
-//! Other people's libraries, for the tests that talk to them: PyJWT and jose, a WebSocket library and gRPC, each at one
-//! version.
+//! Other people's libraries, for the tests that talk to them: PyJWT and jose, WebSocket libraries, HTTP/2 and gRPC, each
+//! at one version.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,14 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::process;
 
-const PYTHON: [&str; 4] = ["pyjwt==2.10.1", "cryptography==50.0.2", "grpcio==1.85.1", "websockets==17.4"];
+const PYTHON: [&str; 6] = [
+    "pyjwt==2.10.1",
+    "cryptography==50.0.2",
+    "grpcio==1.85.1",
+    "websockets==17.4",
+    "h2==4.4.1",
+    "wsproto==1.3.2",
+];
 const NODE: &str = "jose@5.9.6";
 
 /// Both are fetched within a minute where there is a network.

@@ -17,6 +17,7 @@ const NOW: UnixTime = UnixTime(1_000);
 fn endpoint(name: &str, state: EndpointState) -> EndpointStatus {
     EndpointStatus {
         broken: 0,
+        connections: 5,
         connects: 3,
         ejected_for_seconds: (state == EndpointState::Ejected).then_some(1.25),
         ejections: 0,
@@ -26,6 +27,7 @@ fn endpoint(name: &str, state: EndpointState) -> EndpointStatus {
         in_flight: 4,
         last_error: (state != EndpointState::In).then(|| "broke\u{1b}[2J\noff".to_owned()),
         last_error_at: Some(UnixTime(940)),
+        name: name.to_owned(),
         requests: 99,
         state,
     }
@@ -40,6 +42,7 @@ fn each_endpoint_is_a_line_and_what_is_wrong_is_told_below() {
     ];
     let app = UpstreamStatus {
         endpoints,
+        former: <_>::default(),
         name: "app".to_owned(),
         retries: 7,
         retries_refused: 1,

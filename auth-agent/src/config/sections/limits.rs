@@ -118,6 +118,7 @@ fn enumeration(mut section: Section<'_>) -> Option<EnumerationLimit> {
     let default = EnumerationLimit::default();
     let on = section.or("on", values::boolean, true);
     let limit = EnumerationLimit {
+        end_after: section.or("end_after", values::count(1..=1_000_000), default.end_after),
         objects: section.or("objects", values::count(1..=MOST_OBJECTS), default.objects),
         per: section.or("per", values::duration(SECOND..=DAY), default.per),
         source_factor: section.or("source_factor", values::count(1..=10_000), default.source_factor),
@@ -155,7 +156,7 @@ fn http_limit(mut section: Section<'_>, default: HttpLimit) -> HttpLimit {
 }
 
 /// A rate that is set sets its burst too, unless that is set as well.
-fn rate(section: &mut Section<'_>, default: Rate) -> Rate {
+pub(super) fn rate(section: &mut Section<'_>, default: Rate) -> Rate {
     let rate = section.or("rate", values::rate, default);
     let rate = Rate { burst: section.or("burst", values::count(1..=u32::MAX), rate.burst), ..rate };
     section.check("burst", is_payable(rate.burst, rate));

@@ -5,8 +5,8 @@ use super::limits::MAX_DEBT_DAYS;
 use crate::config::defaults::DAY;
 use crate::config::document::{Checked, Section, shown, wrong};
 use crate::config::{
-    By, Counted, MAX_LIMITS_PER_ROUTE, MAX_REQUEST_LIMITS, Route, RequestBudget, RequestLimit,
-    VolumeRate, values,
+    By, Counted, MAX_LIMITS_PER_ROUTE, MAX_REQUEST_LIMITS, RequestBudget, RequestLimit, Route, VolumeRate,
+    values,
 };
 
 /// What `auth-agent limit reset` calls the budgets that every source has.
@@ -42,7 +42,8 @@ pub(super) fn request_limits(root: &mut Section<'_>, routes: &mut [Route]) -> Ve
     }
     if let Some(route) = routes.iter().find(|route| route.limits.len() > MAX_LIMITS_PER_ROUTE) {
         let label = shown(route.label());
-        let what = format!("more than {MAX_LIMITS_PER_ROUTE} limits and quotas are for the route \"{label}\"");
+        let what =
+            format!("more than {MAX_LIMITS_PER_ROUTE} limits and quotas are for the route \"{label}\"");
         root.check("limit", wrong(what, "name in each the routes that it is for"));
     }
     read.into_iter().map(|(limit, _)| limit).collect()

@@ -55,7 +55,9 @@ pub(in crate::config) fn volume_rate(
             Counted::ResponseBytes => MAX_BYTES,
         };
         let amount = match counted {
-            Counted::Requests => number.parse().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit())),
+            Counted::Requests => {
+                number.parse().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()))
+            }
             Counted::ResponseBytes => bytes(0..=u64::MAX)(&DeValue::String(number.into())).ok(),
         };
         match amount.map(NonZeroU64::new) {

@@ -353,6 +353,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         internal_token: None,
         issuers: vec![],
         kernel: Kernel::default(),
+        ladder: Ladder::default(),
         limits: Limits {
             source: SourceLimits {
                 auth_failures: http,

@@ -21,7 +21,7 @@ fn get_as(version: Version, subject: &str, path: &str) -> Request<Full<Bytes>> {
 }
 
 /// As the control API does, without its kernel.
-fn revoke(edge: &Edge, subject: &str) -> (usize, usize) {
+pub fn revoke(edge: &Edge, subject: &str) -> (usize, usize) {
     let target = Target::Subject { issuer: None, subject: subject.into() };
     let now = UnixTime::now();
     edge.revocations.revoke(&target, ALL, now);

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -21,6 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, interval};
 
+use crate::proxy::accept;
+
 pub type AnyBody = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// A request that came whole.
@@ -31,6 +34,14 @@ pub struct Seen {
     pub method: Method,
     pub target: String,
     pub trailers: Option<HeaderMap>,
+}
+
+impl Seen {
+    fn head(parts: &Parts) -> Self {
+        let target = parts.uri.path_and_query().unwrap().to_string();
+        let (headers, method) = (parts.headers.clone(), parts.method.clone());
+        Self { body: Bytes::new(), headers, method, target, trailers: None }
+    }
 }
 
 pub struct Upstream {
@@ -98,7 +109,10 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Result<Response<A
         }
         "/api/echo" => return Ok(Response::new(body.boxed_unsync())),
         "/api/endless" => return Ok(Response::new(Endless(interval(PAUSE)).boxed_unsync())),
-        "/api/websocket" => return Ok(websocket(Request::from_parts(parts, body))),
+        "/api/websocket" => {
+            shared.seen.lock().unwrap().push(Seen::head(&parts));
+            return Ok(websocket(Request::from_parts(parts, body)));
+        }
         "/api/flood" => return Ok(Response::new(Flood(shared.flooded).boxed_unsync())),
         "/api/slow" => tokio::time::sleep(Duration::from_millis(300)).await,
         _ => {}
@@ -107,14 +121,8 @@ async fn answer(request: Request<Incoming>, shared: Shared) -> Result<Response<A
         return Ok(Response::new(empty()));
     };
     let trailers = collected.trailers().cloned();
-    let target = parts.uri.path_and_query().unwrap().to_string();
-    let seen = Seen {
-        body: collected.to_bytes(),
-        headers: parts.headers,
-        method: parts.method,
-        target: target.clone(),
-        trailers,
-    };
+    let seen = Seen { body: collected.to_bytes(), trailers, ..Seen::head(&parts) };
+    let target = seen.target.clone();
     shared.seen.lock().unwrap().push(seen);
     Ok(respond(&target))
 }
@@ -165,12 +173,10 @@ pub fn websocket(request: Request<Incoming>) -> Response<AnyBody> {
         return response;
     }
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    // For the key of RFC 6455 1.3, which is the only one that is sent.
-    for (name, value) in [
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
-    ] {
+    let key = request.headers().get("sec-websocket-key").map_or(&b""[..], HeaderValue::as_bytes);
+    let accept = HeaderValue::try_from(accept(key)).unwrap();
+    response.headers_mut().insert("sec-websocket-accept", accept);
+    for (name, value) in [("connection", "Upgrade"), ("upgrade", "websocket")] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     tokio::spawn(async move {

@@ -165,9 +165,28 @@ fn pseudo_fields() -> Vec<Case> {
     let connect: [(&[u8], &[u8]); 2] = [(b":method", b"CONNECT"), (b":authority", b"localhost:8443")];
     cases.push(case("CONNECT", head(&connect), NOT_ALLOWED));
     cases.push(case("CONNECT with a path", head(&changed(b":method", Some(b"CONNECT"))), MALFORMED));
-    let mut extended = changed(b":method", Some(b"CONNECT"));
-    extended.push((b":protocol", b"websocket"));
-    cases.push(case("CONNECT to a protocol that was not offered", head(&extended), NOT_ALLOWED));
+    let to = |protocol| {
+        let mut extended = changed(b":method", Some(b"CONNECT"));
+        extended.push((b":protocol", protocol));
+        extended
+    };
+    for protocol in [&b"connect-udp"[..], b"WebSocket", b"h2c", b""] {
+        let what = format!("CONNECT to the protocol {:?}", String::from_utf8_lossy(protocol));
+        cases.push(case(what, head(&to(protocol)), NOT_ALLOWED));
+    }
+    // The upstream here does not switch.
+    let refused = case("CONNECT to a WebSocket", head(&to(b"websocket")), &[Answered(502)]);
+    cases.push(Case { streams: true, ..refused });
+    let without: Vec<_> = to(b"websocket").into_iter().filter(|(name, _)| *name != b":path").collect();
+    cases.push(case("CONNECT to a WebSocket without a path", head(&without), MALFORMED));
+    let lengthy = [to(b"websocket"), vec![(&b"content-length"[..], &b"5"[..])]].concat();
+    cases.push(case("CONNECT to a WebSocket with a length", head(&lengthy), MALFORMED));
+    for method in [&b"GET"[..], b"POST"] {
+        let mut other = changed(b":method", Some(method));
+        other.push((b":protocol", b"websocket"));
+        let what = format!("{} with a protocol", String::from_utf8_lossy(method));
+        cases.push(case(what, head(&other), MALFORMED));
+    }
     cases.push(case("TRACE", head(&changed(b":method", Some(b"TRACE"))), NOT_ALLOWED));
     cases
 }

@@ -1,0 +1,82 @@
+use std::net::SocketAddr;
+
+use super::super::testing::Desk;
+use super::super::*;
+use crate::clock::Monotonic;
+use crate::ladder::Offence;
+use crate::store::Sentence;
+
+fn sentence(network: &str) -> Sentence {
+    Sentence { network: network.parse().unwrap(), offence: "forged" }
+}
+
+fn punish(desk: &Desk, networks: &[&str]) -> Result<(), Problem> {
+    let sentences: Vec<_> = networks.iter().map(|network| sentence(network)).collect();
+    desk.control.punish(&sentences, &[], &desk.control.ladder.terms(), UnixTime::now())
+}
+
+fn banned(desk: &Desk) -> Vec<String> {
+    let rules = desk.edge.told();
+    let bans = rules.iter().filter(|rule| matches!(rule.action, Action::Ban { .. }));
+    bans.map(|rule| rule.network.to_string()).collect()
+}
+
+#[test]
+fn who_goes_on_is_banned_in_the_kernel_loses_its_connections_and_is_listed_with_its_offence() {
+    let desk = Desk::open(&[]);
+    let enter = |peer: [u8; 4]| {
+        desk.connections.enter("10.0.0.1:443".parse().unwrap(), SocketAddr::from((peer, 1)), UnixTime::now())
+    };
+    let (offender, innocent) = (enter([203, 0, 113, 9]), enter([203, 0, 113, 10]));
+    punish(&desk, &["203.0.113.9/32", "2001:db8::/64"]).unwrap();
+    assert_eq!(banned(&desk), ["203.0.113.9/32", "2001:db8::/64"]);
+    assert_eq!((offender.connection().is_ended(), innocent.connection().is_ended()), (true, false));
+    desk.ask("POST", "/v1/bans", r#"{"network": "203.0.113.77"}"#);
+    let (_, list) = desk.ask("GET", "/v1/bans", "");
+    let listed: Vec<_> =
+        list["bans"].as_array().unwrap().iter().map(|ban| ban["automatic"].to_string()).collect();
+    let automatic = r#"{"offence":"forged","times":1}"#;
+    assert_eq!(listed, [automatic, "null", automatic]);
+    let (_, status) = desk.ask("GET", "/v1/status", "");
+    assert_eq!((&status["ladder"]["banned"], &status["rules"]["banned"]), (&2.into(), &3.into()), "{status}");
+
+    let (status, _) = desk.ask("DELETE", "/v1/bans/203.0.113.9%2F32", "");
+    assert_eq!((status, banned(&desk).len()), (200, 2));
+    assert_eq!(desk.store.times_banned(sentence("203.0.113.9/32").network, UnixTime::now()).unwrap(), 0);
+}
+
+#[test]
+fn nobody_on_the_allowlist_is_banned_and_nobody_by_an_agent_that_was_replaced() {
+    let desk = Desk::open(&[]);
+    punish(&desk, &["198.51.100.9/32"]).unwrap();
+    assert!(desk.store.bans(UnixTime::now()).unwrap().is_empty());
+    drop(desk.control.hold().unwrap());
+    punish(&desk, &["203.0.113.8/32"]).unwrap();
+    let _ = desk.control.hold().unwrap().give_up();
+    punish(&desk, &["203.0.113.9/32"]).unwrap();
+    assert_eq!(banned(&desk), ["203.0.113.8/32"]);
+}
+
+#[test]
+fn a_ban_that_the_kernel_refuses_is_stored_and_made_later() {
+    let desk = Desk::open(&[]);
+    *desk.edge.broken.lock().unwrap() = true;
+    assert!(matches!(punish(&desk, &["203.0.113.9/32"]), Err(Problem::RulesPending(_))));
+    *desk.edge.broken.lock().unwrap() = false;
+    desk.control.upkeep(UnixTime::now()).unwrap();
+    assert_eq!(banned(&desk), ["203.0.113.9/32"]);
+}
+
+#[test]
+fn offenders_are_listed_with_what_they_owe_and_how_often_they_were_banned() {
+    let desk = Desk::open(&[]);
+    let source = "203.0.113.9".parse().unwrap();
+    let key = 0xffff_ffff_cb00_7109;
+    punish(&desk, &["203.0.113.9/32"]).unwrap();
+    desk.control.ladder.charge(source, key, Offence::Forged, false, Monotonic::now());
+    let (_, list) = desk.ask("GET", "/v1/offenders", "");
+    let [offender] = &list["offenders"].as_array().unwrap()[..] else { panic!("{list}") };
+    let (network, times) = (offender["network"].as_str(), offender["banned_times"].as_u64());
+    assert_eq!((network, times, list["banned_at"].as_u64()), (Some("203.0.113.9/32"), Some(1), Some(500)));
+    assert_eq!((offender["points"].as_u64(), offender["offence"].as_str()), (Some(5), Some("forged")));
+}
