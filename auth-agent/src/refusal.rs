@@ -103,8 +103,18 @@ pub enum Refusal {
     },
     /// The path has no single canonical form.
     PathInvalid(PathError),
+    /// Over a `[[quota]]`.
+    Quota {
+        /// Until its period is over.
+        retry_after: Duration,
+    },
     /// A proxy that asks about a request does not say which one, or says it twice.
     QuestionInvalid,
+    /// Over a `[[limit]]`.
+    RateLimit {
+        /// Until the next request is admitted.
+        retry_after: Duration,
+    },
     /// The source is over its request budget.
     RequestLimit {
         /// Until the next request is admitted.
@@ -189,6 +199,8 @@ impl Refusal {
             Self::ObjectForeign { .. } => "object-foreign",
             Self::PathInvalid(_) => "path-invalid",
             Self::QuestionInvalid => "question-invalid",
+            Self::Quota { .. } => "quota",
+            Self::RateLimit { .. } => "rate-limit",
             Self::RequestLimit { .. } => "request-limit",
             Self::RouteNotFound => "route-not-found",
             Self::ScopeInvalid => "scope-invalid",
@@ -236,6 +248,8 @@ impl Refusal {
             Self::ApiKeyLimit { .. }
             | Self::AuthFailureLimit { .. }
             | Self::EnumerationLimit { .. }
+            | Self::Quota { .. }
+            | Self::RateLimit { .. }
             | Self::RequestLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodySlow | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -336,6 +350,8 @@ impl Refusal {
             Self::ObjectForeign { .. } => "the credential gives no access to this object",
             Self::PathInvalid(error) => error.description(),
             Self::QuestionInvalid => "the proxy does not say exactly once which request it asks about",
+            Self::Quota { .. } => "the quota of this day or month is used up",
+            Self::RateLimit { .. } => "too many requests, or bytes, for a limit of this route",
             Self::RequestLimit { .. } => "too many requests from this address",
             Self::RouteNotFound => "no route matches the host and the path",
             Self::ScopeInvalid => "the client lacks one of these scopes, or they are too many for one token",

@@ -24,7 +24,7 @@ use crate::identity::Identity;
 use crate::issuers::MissingKey;
 use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
-use crate::limits::{Charge, SourceDebts};
+use crate::limits::{Charge, SourceDebts, Standing};
 use crate::refusal::Refusal;
 
 /// A configuration and a table: a postal service whose customers read their own mail.
@@ -77,7 +77,9 @@ fn judged(judge: &Judge, request: &Parts, test: &Test, identity: Option<Arc<Iden
     };
     let (headers, method, source) = (&request.headers, &request.method, test.source());
     let trail = Trail::default();
-    let case = Case { canonical: &canonical, headers, method, now, open: None, source, trail: &trail };
+    let standing = Standing::default();
+    let (open, standing, trail) = (None, &standing, &trail);
+    let case = Case { canonical: &canonical, headers, method, now, open, source, standing, trail };
     let (route, decided) = judge.decision(&case, identity);
     let decision = decided.map_or_else(|refusal| refusal.name(), |()| table::ALLOW);
     Expected { decision: decision.to_owned(), route: route.map(|route| route.label().to_owned()) }

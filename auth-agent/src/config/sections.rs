@@ -11,6 +11,7 @@ mod issuers;
 mod ladder;
 pub(super) mod limits;
 mod listeners;
+pub(super) mod request_limits;
 mod routes;
 mod upstreams;
 
@@ -61,7 +62,8 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let access_log = explain::access_log(root.section("access_log"));
     let audit = explain::audit(root.section("audit"));
     let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
-    let routes = routes::routes(route_sections, &given);
+    let mut routes = routes::routes(route_sections, &given);
+    let request_limits = request_limits::request_limits(&mut root, &mut routes);
     let kept = routes::kept_claims(&routes);
     issuers.iter_mut().for_each(|issuer| issuer.claims.kept = Arc::clone(&kept));
     root.check("route", routes::are_quick_to_find(&routes));
@@ -84,6 +86,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         limits,
         listeners,
         proxies,
+        request_limits,
         routes,
         sizes,
         store,

@@ -97,6 +97,7 @@ fn route(mut section: Section<'_>, given: &Given<'_>, clashes: &mut Clashes) -> 
         body_bytes,
         hosts,
         label,
+        limits: Vec::new(),
         methods,
         path,
         request_headers,
