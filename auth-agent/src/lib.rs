@@ -1,5 +1,6 @@
 //! The agent: terminates TLS, authenticates, authorises, limits, forwards, and keeps the kernel filter.
 
+pub mod actor;
 pub mod allowlist;
 pub mod api_key;
 pub mod authenticate;

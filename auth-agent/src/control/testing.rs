@@ -228,6 +228,7 @@ impl Desk {
         let (ladder, _steps) = Ladder::new(&config);
         let parts = Parts {
             acme: None,
+            audit: Audit::default(),
             allowlist: Arc::new(Allowlist::new(allow)),
             bans: Arc::default(),
             classes: Classes::new(&config),

@@ -10,9 +10,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
+use tokio::task::unconstrained;
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
+use super::listen::BACKLOG;
 use super::{Phase, Shared, connection, draining};
 use crate::clock::UnixTime;
 use crate::counters;
@@ -39,8 +41,10 @@ pub(super) async fn run(
             accepted = socket.accept() => accepted,
             () = draining(&mut phase) => return,
             told = &mut stopped => {
-                // Who waits here came before, and nobody comes after us to this socket.
-                while told.is_ok() && let Some((stream, address)) = waiting(&socket).await {
+                // Who waits here would be reset with the socket.
+                let most = if told.is_ok() { BACKLOG } else { 0 };
+                for _ in 0..most {
+                    let Some((stream, address)) = unconstrained(waiting(&socket)).await else { return };
                     admit(stream, address, tls.load_full(), &shared, &phase);
                 }
                 return;
