@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Response};
 
-use crate::api_key::has_browser_marks;
+use crate::api_key::{ApiKey, has_browser_marks};
 use crate::authenticate::{self, Denied, Verify};
 use crate::authorization_server::SigningKeys;
 use crate::client_address::TrustedProxies;
@@ -16,6 +16,7 @@ use crate::clock::{Monotonic, Now};
 use crate::config::{Auth, Config, Route};
 use crate::connections::OpenRequest;
 use crate::credential::{self, Credential};
+use crate::explain::{self, Presented, RequestId, Trail};
 use crate::identity::{Identity, Method as By};
 use crate::internal_token::InternalTokens;
 use crate::issuers::MissingKey;
@@ -54,6 +55,8 @@ pub struct Case<'c> {
     pub open: Option<&'c OpenRequest>,
     /// The client's address.
     pub source: IpAddr,
+    /// Where to note what is found out.
+    pub trail: &'c Trail,
 }
 
 impl Judge {
@@ -84,12 +87,44 @@ impl Judge {
         self.proxies.client(peer, headers)
     }
 
+    /// What a request from `peer` is called: a trusted proxy may have named it, where fields tell of its clients.
+    pub fn request_id(&self, peer: IpAddr, fields_name_clients: bool, headers: &HeaderMap) -> RequestId {
+        let named = self
+            .config
+            .explain
+            .header
+            .as_ref()
+            .filter(|_| fields_name_clients && self.proxies.contains(peer));
+        named.and_then(|name| explain::accepted(headers, name)).unwrap_or_else(RequestId::make)
+    }
+
+    /// The response, with the name of its request.
+    pub fn named<B>(&self, trail: &Trail, mut response: Response<B>) -> Response<B> {
+        self.name(trail, response.headers_mut());
+        response
+    }
+
+    /// Puts the name of the request in its field, if there is one.
+    pub fn name(&self, trail: &Trail, headers: &mut HeaderMap) {
+        if let Some(name) = &self.config.explain.header {
+            headers.insert(name.clone(), trail.id().value().clone());
+        }
+    }
+
     /// Charges a request to its source, so that none is free, whatever is wrong with it.
     ///
     /// # Errors
     /// The source is over a budget.
     pub fn admit(&self, source: IpAddr, now: Now) -> Result<Admitted, Refusal> {
         limits::admit(&*self.debts, source, now.monotonic)
+    }
+
+    /// The same for a client behind a trusted proxy.
+    ///
+    /// # Errors
+    /// The client is over a budget, or banned.
+    pub fn admit_behind_proxy(&self, client: IpAddr, now: Now) -> Result<Admitted, Refusal> {
+        limits::admit_behind_proxy(&*self.debts, client, now.monotonic)
     }
 
     /// The one form of a request that came over a connection made for `server_name`.
@@ -111,12 +146,30 @@ impl Judge {
     ) -> Result<(Permit<'_>, Option<String>), Refused<'_>> {
         let matched = policy::route(&self.routes, case.method, case.canonical)?;
         let (route, rewritten) = (matched.route, matched.rewritten(case.canonical.path()));
+        case.trail.route(&route.label);
         let identity = self.identify(case, route).await?;
         let mut permit = self.authorize(admitted, case, &matched, identity)?;
         if let Some(tokens) = self.tokens.get() {
             permit = permit.with_token(tokens, case.now.unix)?;
         }
         Ok((permit, rewritten))
+    }
+
+    /// What would come of the request if `identity` had sent it: its route, and why it is refused.
+    pub fn decision(
+        &self,
+        case: &Case<'_>,
+        identity: Option<Arc<Identity>>,
+    ) -> (Option<&Route>, Result<(), Refusal>) {
+        let matched = match policy::route(&self.routes, case.method, case.canonical) {
+            Ok(matched) => matched,
+            Err(refused) => return (None, Err(refused.refusal)),
+        };
+        let identity = identity.filter(|_| matched.route.auth == Auth::Required);
+        let decided = self.admit(case.source, case.now).and_then(|admitted| {
+            self.authorize(admitted, case, &matched, identity).map(drop).map_err(|refused| refused.refusal)
+        });
+        (Some(matched.route), decided)
     }
 
     /// Leave to use the route and the object that is asked for; foreign ones are charged.
@@ -160,7 +213,9 @@ impl Judge {
         let outcome = self.authenticate(case).await.and_then(|identity| {
             // In this order: what is revoked after the look finds the request among those to be cut off.
             case.open.inspect(|open| open.identified(&identity));
-            self.verify.unrevoked(&identity, case.now.unix)?;
+            let unrevoked = self.verify.unrevoked(&identity, case.now.unix);
+            case.trail.identified(&identity, unrevoked.is_err());
+            unrevoked?;
             case.open.inspect(|open| open.accepted(&identity));
             Ok(identity)
         });
@@ -208,15 +263,17 @@ impl Judge {
             }
             credential => credential?,
         };
+        case.trail.credential(credential.method());
         self.refuse_browser(case.headers, &credential)?;
         let judge = |now: Now| {
-            authenticate::authenticate(&*self.verify, &credential, case.source, now)
+            authenticate::authenticate(&*self.verify, &credential, case.source, (now, case.trail))
                 .and_then(|identity| authenticate::bound(identity, certificate))
         };
         let denied = match judge(case.now) {
             Ok(identity) => return Ok(identity),
             Err(denied) => denied,
         };
+        note_api_key(case.trail, &credential);
         let hope = |denied: &Denied, now: Now| {
             authenticate::missing_key(&*self.verify, &credential, &denied.refusal, now.monotonic)
         };
@@ -230,5 +287,14 @@ impl Judge {
             MissingKey::Absent => denied,
             MissingKey::Coming(_) | MissingKey::NotNow => UNKNOWN_NOW.into(),
         })
+    }
+}
+
+/// Notes which API key was refused. Its id is no secret.
+fn note_api_key(trail: &Trail, credential: &Credential<'_>) {
+    if credential.method() == By::ApiKey
+        && let Ok(key) = ApiKey::parse(credential.text())
+    {
+        trail.presented(Presented::new(None, Some(&key.id().to_string())));
     }
 }

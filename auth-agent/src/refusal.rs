@@ -116,6 +116,8 @@ pub enum Refusal {
     ScopeInvalid,
     /// The credential lacks a scope that the route needs.
     ScopeMissing,
+    /// The client behind a trusted proxy is banned.
+    SourceBanned,
     /// The JWT was refused.
     Token(TokenError),
     /// The built-in issuer is asked to revoke another client's token.
@@ -191,6 +193,7 @@ impl Refusal {
             Self::RouteNotFound => "route-not-found",
             Self::ScopeInvalid => "scope-invalid",
             Self::ScopeMissing => "scope-missing",
+            Self::SourceBanned => "source-banned",
             Self::Token(error) => error.name(),
             Self::TokenForeign => "token-foreign",
             Self::TokenUnbound => "token-unbound",
@@ -228,7 +231,8 @@ impl Refusal {
             | Self::CertificateBrowser
             | Self::ClaimMismatch
             | Self::ObjectForeign { hidden: false }
-            | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            | Self::ScopeMissing
+            | Self::SourceBanned => StatusCode::FORBIDDEN,
             Self::ApiKeyLimit { .. }
             | Self::AuthFailureLimit { .. }
             | Self::EnumerationLimit { .. }
@@ -269,7 +273,8 @@ impl Refusal {
         let status = self.status();
         let hidden = self.shown() != *self;
         hidden
-            || matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
+            || *self != Self::SourceBanned
+                && matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
             || status.is_server_error()
     }
 
@@ -335,6 +340,7 @@ impl Refusal {
             Self::RouteNotFound => "no route matches the host and the path",
             Self::ScopeInvalid => "the client lacks one of these scopes, or they are too many for one token",
             Self::ScopeMissing => "the credential lacks a scope that this route needs",
+            Self::SourceBanned => "requests from this address are not taken",
             Self::Token(error) => error.description(),
             Self::TokenForeign => "the token was issued to another client",
             Self::TokenUnbound => {

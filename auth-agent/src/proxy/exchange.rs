@@ -30,6 +30,7 @@ use super::upgrade::Offer;
 use super::{RequestBody, error_chain, multiplex};
 use crate::config::Route;
 use crate::deadline::Deadline;
+use crate::explain::Trail;
 use crate::refusal::Refusal;
 use crate::request::Canonical;
 
@@ -46,6 +47,7 @@ pub(super) struct Exchange<'e> {
     /// It offers to switch protocols, which HTTP/1.1 can, and HTTP/2 for WebSocket alone.
     pub offer: Option<&'e Offer>,
     pub route: &'e Route,
+    pub trail: &'e Trail,
 }
 
 /// What an endpoint answered, and over what.
@@ -214,6 +216,7 @@ impl Exchange<'_> {
         fresh: bool,
     ) -> Result<Reply, Failed> {
         endpoint.counts.requests.fetch_add(1, Relaxed);
+        self.trail.asked(&endpoint.label);
         let speaks = endpoint.speaks(self.offer.is_some());
         if speaks == Speaks::Http2 {
             return Box::pin(self.over_http2(endpoint, speaks, request)).await;

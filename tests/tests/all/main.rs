@@ -26,6 +26,7 @@ mod http2;
 mod interop;
 mod issuer;
 mod keys;
+mod ladder;
 mod lifecycle;
 mod limits;
 mod lists;
