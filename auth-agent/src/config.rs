@@ -14,6 +14,7 @@ mod internal_token;
 mod ladder;
 mod listener;
 mod overrides;
+mod policy;
 mod proxies;
 mod route;
 mod sections;
@@ -44,6 +45,7 @@ pub use self::listener::{
     UnknownName,
 };
 pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
+pub use self::policy::{ClaimKind, Policy, PolicyClaim};
 pub use self::proxies::{Forwarding, Proxies};
 pub use self::route::{
     Access, Auth, Binding, ClaimRule, Foreign, HeaderChanges, HostPattern, Part, PathPattern, Retries,
@@ -93,6 +95,8 @@ pub struct Config {
     pub limits: Limits,
     /// Public TLS listeners; at least one.
     pub listeners: Vec<Listener>,
+    /// Rules in files of their own.
+    pub policies: Vec<Policy>,
     /// Proxies in front of this edge, and what upstreams are told of a request's way.
     pub proxies: Proxies,
     /// Where requests go; [`RouteTable`](crate::routes::RouteTable) finds the one for a request.

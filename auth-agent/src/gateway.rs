@@ -26,7 +26,7 @@ use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
 use crate::limits::{self, SourceDebts};
-use crate::policy::Permit;
+use crate::policy::{Permit, Policies, PolicyError};
 use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
@@ -64,21 +64,33 @@ pub struct Current {
     rules: Rules,
 }
 
+/// Why a configuration can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Policies can't be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// An upstream's certificates or authorities can't be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamTlsError),
+}
+
 impl Gateway {
     /// A gateway for one configuration. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// An upstream's certificates or authorities can't be used.
+    /// Policies, or what TLS to an upstream needs, can't be used.
     pub fn new(
         config: Arc<Config>,
         verify: Arc<dyn Verify>,
         debts: Arc<dyn SourceDebts>,
         counters: Arc<Counters>,
-    ) -> Result<Self, UpstreamTlsError> {
+    ) -> Result<Self, GatewayError> {
         let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
         // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
-        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
+        let policies = Policies::load(&config)?;
+        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts)).with_policies(policies);
         let current = ArcSwap::from_pointee(Current { judge, proxy, rules });
         Ok(Self { authorization_server: None, counters, current, debts, internal_keys: None, verify })
     }
@@ -86,11 +98,13 @@ impl Gateway {
     /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
     ///
     /// # Errors
-    /// What TLS to an upstream needs can't be used.
-    pub fn prepare(&self, config: Arc<Config>) -> Result<Current, UpstreamTlsError> {
+    /// Policies, or what TLS to an upstream needs, can't be used.
+    pub fn prepare(&self, config: Arc<Config>) -> Result<Current, GatewayError> {
         let proxy = self.current.load().proxy.next(&config)?;
         let rules = Rules::new(&config);
-        let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
+        let policies = Policies::load(&config)?;
+        let judge =
+            Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts)).with_policies(policies);
         if let Some(keys) = &self.internal_keys {
             judge.sign_with(keys);
         }

@@ -43,9 +43,9 @@ use exchange::{Answer, Exchange};
 use group::Kept;
 pub use report::{Board, EndpointState, EndpointStatus, Totals, UpstreamStatus};
 use resolve::{Resolve, System};
+use response::Source;
 pub use response::{ResponseBody, ResponseError};
 pub use tls::{UpstreamTlsError, check_files};
-use response::Source;
 #[cfg(test)]
 pub(crate) use upgrade::accept;
 use upgrade::{Offer, Upstream};

@@ -103,6 +103,13 @@ pub enum Refusal {
     },
     /// The path has no single canonical form.
     PathInvalid(PathError),
+    /// A policy forbids it, or none permits it.
+    PolicyDenied {
+        /// Whether the client is told that there is no such route.
+        hidden: bool,
+    },
+    /// A policy could not be evaluated.
+    PolicyFailed,
     /// A proxy that asks about a request does not say which one, or says it twice.
     QuestionInvalid,
     /// The source is over its request budget.
@@ -186,6 +193,8 @@ impl Refusal {
             Self::ObjectAmbiguous => "object-ambiguous",
             Self::ObjectForeign { .. } => "object-foreign",
             Self::PathInvalid(_) => "path-invalid",
+            Self::PolicyDenied { .. } => "policy-denied",
+            Self::PolicyFailed => "policy-failed",
             Self::QuestionInvalid => "question-invalid",
             Self::RequestLimit { .. } => "request-limit",
             Self::RouteNotFound => "route-not-found",
@@ -228,6 +237,8 @@ impl Refusal {
             | Self::CertificateBrowser
             | Self::ClaimMismatch
             | Self::ObjectForeign { hidden: false }
+            | Self::PolicyDenied { hidden: false }
+            | Self::PolicyFailed
             | Self::ScopeMissing => StatusCode::FORBIDDEN,
             Self::ApiKeyLimit { .. }
             | Self::AuthFailureLimit { .. }
@@ -251,7 +262,9 @@ impl Refusal {
             Self::HostMisdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::IssuerFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ObjectForeign { hidden: true } | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::ObjectForeign { hidden: true }
+            | Self::PolicyDenied { hidden: true }
+            | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamDown { .. } | Self::UpstreamFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             // RFC 9220, 3.
             Self::UpgradeNotAllowed => StatusCode::NOT_IMPLEMENTED,
@@ -276,7 +289,7 @@ impl Refusal {
     /// What the client is told: where a route hides what is someone else's, that there is no such route.
     pub fn shown(self) -> Self {
         match self {
-            Self::ObjectForeign { hidden: true } => Self::RouteNotFound,
+            Self::ObjectForeign { hidden: true } | Self::PolicyDenied { hidden: true } => Self::RouteNotFound,
             told => told,
         }
     }
@@ -330,6 +343,8 @@ impl Refusal {
             }
             Self::ObjectForeign { .. } => "the credential gives no access to this object",
             Self::PathInvalid(error) => error.description(),
+            Self::PolicyDenied { .. } => "the credential gives no access to this",
+            Self::PolicyFailed => "whether the credential gives access to this can't be decided",
             Self::QuestionInvalid => "the proxy does not say exactly once which request it asks about",
             Self::RequestLimit { .. } => "too many requests from this address",
             Self::RouteNotFound => "no route matches the host and the path",

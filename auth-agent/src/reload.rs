@@ -15,12 +15,11 @@ use crate::clock::UnixTime;
 use crate::config::{Config, ConfigErrors, KeySource};
 use crate::control::Control;
 use crate::enumeration::Enumeration;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, GatewayError};
 use crate::guesses::Guesses;
 use crate::issuers::{self, Issuers, TrustError};
 use crate::kernel::{Filter, FilterError};
 use crate::ladder::Ladder;
-use crate::proxy::UpstreamTlsError;
 use crate::serve::{ServeError, Serving};
 use crate::service_manager;
 use crate::token::{KeyError, Verifier};
@@ -34,6 +33,9 @@ pub enum ReloadError {
     /// The kernel refused.
     #[error("the kernel did not take the ports, nothing else has changed: {0}")]
     Filter(#[from] FilterError),
+    /// Policies, or what TLS to an upstream needs, can't be used.
+    #[error("nothing has changed: {0}")]
+    Gateway(#[from] GatewayError),
     /// An issuer's keys can't be read.
     #[error("nothing has changed: {0}")]
     Keys(#[from] KeyError),
@@ -58,9 +60,6 @@ pub enum ReloadError {
     /// It is no TOML, which the parser of configurations did not see.
     #[error("the configuration can't be compared: {0}")]
     Unlike(#[from] toml::de::Error),
-    /// An upstream's certificates or authorities can't be used.
-    #[error("nothing has changed: {0}")]
-    Upstream(#[from] UpstreamTlsError),
 }
 
 /// Where the configuration comes from.

@@ -10,6 +10,7 @@ mod issuers;
 mod ladder;
 pub(super) mod limits;
 mod listeners;
+mod policies;
 mod routes;
 mod upstreams;
 
@@ -56,9 +57,17 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         let what = format!("\"{}\" is to get a token that there is none of", upstream.name);
         root.check("upstream", wrong(what, "write [internal_token], or identity = \"headers\""));
     }
-    let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
+    let (policy_names, policies) = policies::policies(&mut root);
+    let given = Given {
+        identity: &identity,
+        policies: &policy_names,
+        sizes: &sizes,
+        timeouts: &timeouts,
+        upstreams: &names,
+    };
     let routes = routes::routes(route_sections, &given);
-    let kept = routes::kept_claims(&routes);
+    root.check("policy", policies::are_named(&policies, &routes));
+    let kept = routes::kept_claims(&routes, &policies);
     issuers.iter_mut().for_each(|issuer| issuer.claims.kept = Arc::clone(&kept));
     root.check("route", routes::are_quick_to_find(&routes));
     root.finish();
@@ -76,6 +85,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         ladder,
         limits,
         listeners,
+        policies,
         proxies,
         routes,
         sizes,

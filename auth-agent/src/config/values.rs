@@ -17,7 +17,7 @@ use http::HeaderName;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
-pub(super) use self::access::{claim_rule, foreign, query_name, unchecked};
+pub(super) use self::access::{claim_kind, claim_rule, foreign, query_name, unchecked};
 pub(super) use self::files::{absolute_path, local_address, path, socket};
 pub(super) use self::listener::{
     certificate_name, client_mode, contact, host_name, tls_version, unknown_name,

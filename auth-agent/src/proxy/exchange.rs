@@ -366,7 +366,11 @@ impl Exchange<'_> {
 
     /// Passes an offer on over HTTP/2, if it is one for WebSocket and the endpoint takes those. Of a connection it may be
     /// ignored, as any upgrade.
-    async fn extend(&self, place: &multiplex::Place, request: &mut Request<RequestBody>) -> Result<(), Failed> {
+    async fn extend(
+        &self,
+        place: &multiplex::Place,
+        request: &mut Request<RequestBody>,
+    ) -> Result<(), Failed> {
         let Some(offer) = self.offer.filter(|offer| offer.is_for_websocket()) else { return Ok(()) };
         if place.takes_websockets().await {
             offer.extend(request);

@@ -19,7 +19,7 @@ pub struct Change {
 }
 
 /// What running agents can change. Everything else is set up once, at the start.
-const CHANGEABLE: [&str; 16] = [
+const CHANGEABLE: [&str; 17] = [
     "acme",
     "api_keys",
     "class",
@@ -31,6 +31,7 @@ const CHANGEABLE: [&str; 16] = [
     "ladder",
     "limits",
     "listener",
+    "policy",
     "proxies",
     "route",
     "sizes",

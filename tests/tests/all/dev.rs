@@ -47,7 +47,11 @@ fn an_upgrade_is_followed_and_the_agent_that_runs_in_the_end_is_ended() {
     assert!(driver.0.try_wait().unwrap().is_none(), "an upgrade is no end");
     system::interrupt(driver.0.id()).unwrap();
     until("it ends", || Ok(driver.0.try_wait()?.is_some())).unwrap();
-    assert!(driver.0.wait().unwrap().success(), "{}", std::fs::read_to_string(stage.setup.path("dev.log")).unwrap());
+    assert!(
+        driver.0.wait().unwrap().success(),
+        "{}",
+        std::fs::read_to_string(stage.setup.path("dev.log")).unwrap()
+    );
     assert!(pids.iter().all(|pid| heirs::is_gone(*pid).unwrap()), "{pids:?}");
     assert!(!is_filtered(&stage), "the filter is detached");
 }

@@ -49,7 +49,11 @@ pub(super) fn write(text: &mut Text, UpstreamList { upstreams }: &UpstreamList) 
 }
 
 fn states(text: &mut Text, named: &[Named<'_>]) {
-    text.family("endpoint_addresses", "gauge", "Addresses of an endpoint, by whether requests are sent there.");
+    text.family(
+        "endpoint_addresses",
+        "gauge",
+        "Addresses of an endpoint, by whether requests are sent there.",
+    );
     for endpoint in named {
         for state in [EndpointState::Ejected, EndpointState::In, EndpointState::Unhealthy] {
             let [upstream, name] = endpoint.labels();
@@ -152,7 +156,9 @@ mod tests {
             ("addresses", "http://app:80", ",state=\"unhealthy\"", 0),
             ("addresses", "unix:/run/app", ",state=\"unhealthy\"", 1),
         ] {
-            let line = format!("\nauth_agent_endpoint_{name}{{upstream=\"app\",endpoint=\"{endpoint}\"{more}}} {value}\n");
+            let line = format!(
+                "\nauth_agent_endpoint_{name}{{upstream=\"app\",endpoint=\"{endpoint}\"{more}}} {value}\n"
+            );
             assert!(text.0.contains(&line), "{line} {}", text.0);
         }
     }

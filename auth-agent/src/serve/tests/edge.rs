@@ -113,8 +113,10 @@ impl Verify for FakeVerify {
 
 pub struct Edge {
     pub address: SocketAddr,
+    pub config: Arc<Config>,
     pub connections: Arc<Connections>,
     pub debts: Arc<Fake>,
+    pub gateway: Arc<Gateway>,
     /// What each connection starts with, before TLS.
     pub prelude: Vec<u8>,
     pub revocations: Arc<Revocations>,
@@ -163,20 +165,23 @@ impl Edge {
         let gateway =
             Gateway::new(Arc::clone(&config), verify, Arc::clone(&debts) as _, Arc::clone(&counters))
                 .unwrap();
-        let gateway = add(gateway);
+        let gateway = Arc::new(add(gateway));
         let (shutdown, receiver) = oneshot::channel::<()>();
+        let (served, by) = (Arc::clone(&gateway), Arc::clone(&config));
         let server = tokio::spawn(async move {
             let stop = async { drop(receiver.await) };
             let allowlist = Arc::new(Allowlist::new(Vec::new()));
-            let serving = server.start(&config, Arc::new(gateway), allowlist);
+            let serving = server.start(&by, served, allowlist);
             stop.await;
-            serving.drain(config.timeouts.drain).await;
+            serving.drain(by.timeouts.drain).await;
         });
         let certificate = certificate.der().clone();
         Self {
             address,
+            config,
             connections,
             debts,
+            gateway,
             prelude: Vec::new(),
             revocations: Arc::default(),
             server,

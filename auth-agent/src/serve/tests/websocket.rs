@@ -158,7 +158,8 @@ async fn one_whose_client_reads_nothing_is_open_until_its_connection_ends() {
     let edge = Edge::start().await;
     let stream = edge.connect(Some("localhost"), &["h2"]).await.unwrap();
     let mut builder = h2::client::Builder::new();
-    let (mut client, connection) = builder.initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
+    let (mut client, connection) =
+        builder.initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
     tokio::spawn(connection);
     let open = async |client: &mut h2::client::SendRequest<Bytes>, subject: &str| {
         let bearer = format!("Bearer good-{subject}");

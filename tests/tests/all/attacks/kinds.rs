@@ -68,8 +68,12 @@ pub const KINDS: [Kind; 19] = [
     of("a request that trickles", 160, "closed", "headers-timeout", |client| Box::pin(trickle(client, HALF))),
     of("a body that stalls", 192, "refusals", "body-timeout", |client| Box::pin(http1(client, POST))),
     of("an answer that nobody reads", 1_024, "closed", "unread", |client| Box::pin(http1(client, LARGE))),
-    of("HTTP/2, then nothing", 160, "closed", "headers-timeout", |client| Box::pin(http2(client, Vec::new()))),
-    of("HTTP/2, half a field block", 160, "closed", "headers-timeout", |client| Box::pin(http2(client, half_block()))),
+    of("HTTP/2, then nothing", 160, "closed", "headers-timeout", |client| {
+        Box::pin(http2(client, Vec::new()))
+    }),
+    of("HTTP/2, half a field block", 160, "closed", "headers-timeout", |client| {
+        Box::pin(http2(client, half_block()))
+    }),
     of("HTTP/2, a body that stalls", 192, "refusals", "body-timeout", |client| {
         Box::pin(http2(client, post()))
     }),
@@ -91,8 +95,12 @@ pub const KINDS: [Kind; 19] = [
         Box::pin(http2(client, empty_data()))
     }),
     of("fields that unpack to a lot", 160, "closed", "http2-flood", |client| Box::pin(http2(client, bomb()))),
-    of("PING without end, unread", 512, "closed", "headers-timeout", |client| Box::pin(http2(client, pings()))),
-    of("SETTINGS without end, unread", 512, "closed", "headers-timeout", |client| Box::pin(http2(client, settings()))),
+    of("PING without end, unread", 512, "closed", "headers-timeout", |client| {
+        Box::pin(http2(client, pings()))
+    }),
+    of("SETTINGS without end, unread", 512, "closed", "headers-timeout", |client| {
+        Box::pin(http2(client, settings()))
+    }),
 ];
 
 const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01";
