@@ -4,6 +4,7 @@
 //! 64 (EX_USAGE) the command line itself is wrong.
 
 mod args;
+mod audit;
 mod certificate;
 mod check;
 mod client;
@@ -29,6 +30,7 @@ mod table;
 mod tests;
 mod tokens;
 mod upstream;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

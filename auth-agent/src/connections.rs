@@ -55,6 +55,7 @@ impl Connections {
             bodies: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             resting: AtomicBool::new(false),
+            strikes: AtomicU64::new(0),
             users: Mutex::default(),
         });
         self.shard(id).insert(id, Arc::clone(&connection));
@@ -161,6 +162,8 @@ pub enum End {
     Banned,
     /// The credential of a request on it is no longer valid.
     Expired,
+    /// Its user did not stop asking for objects of others.
+    Offence,
     /// The operator said so.
     Operator,
     /// The credential that it was used with was revoked.
@@ -173,6 +176,7 @@ impl End {
         match self {
             Self::Banned => "banned",
             Self::Expired => "expired",
+            Self::Offence => "offence",
             Self::Operator => "ended",
             Self::Revoked => "revoked",
         }
@@ -221,6 +225,7 @@ pub struct Connection {
     protocol: OnceLock<Protocol>,
     requests: AtomicU64,
     resting: AtomicBool,
+    strikes: AtomicU64,
     users: Mutex<Users>,
 }
 
@@ -298,6 +303,16 @@ impl Connection {
     /// Requests in all.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
+    }
+
+    /// Notes a request that was refused because whoever sent it does not stop; the how manieth it is.
+    pub fn strike(&self) -> u64 {
+        self.strikes.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Whether everybody who said who they are was the same.
+    pub fn has_one_user(&self) -> bool {
+        self.users().is_one()
     }
 
     fn users(&self) -> MutexGuard<'_, Users> {

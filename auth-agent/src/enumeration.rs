@@ -64,6 +64,7 @@ pub struct Enumeration {
 
 #[derive(Clone, Copy, Debug)]
 struct Limits {
+    end_after: u64,
     principal: Limit,
     source: Limit,
 }
@@ -147,6 +148,11 @@ impl Enumeration {
         }
     }
 
+    /// Whether a connection is to end with this one of its refusals.
+    pub fn ends(&self, refusals: u64) -> bool {
+        self.limits.load().as_ref().is_some_and(|limits| refusals == limits.end_after)
+    }
+
     /// Distinct objects that counted, and how often a principal was slowed.
     pub fn counts(&self) -> (u64, u64) {
         (self.objects.load(Relaxed), self.slowed.load(Relaxed))
@@ -191,7 +197,8 @@ impl From<EnumerationLimit> for Limits {
     fn from(limit: EnumerationLimit) -> Self {
         let objects = limit.objects.get();
         let principal = Limit::new(objects, limit.per.as_nanos() as u64, objects);
-        Self { principal, source: principal.times(limit.source_factor.get()) }
+        let end_after = limit.end_after.get().into();
+        Self { end_after, principal, source: principal.times(limit.source_factor.get()) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Response};
 
 use crate::api_key::{ApiKey, has_browser_marks};
 use crate::authenticate::{self, Denied, Verify};
@@ -16,7 +16,7 @@ use crate::clock::{Monotonic, Now};
 use crate::config::{Auth, Config, Route};
 use crate::connections::OpenRequest;
 use crate::credential::{self, Credential};
-use crate::explain::{Presented, Trail};
+use crate::explain::{self, Presented, RequestId, Trail};
 use crate::identity::{Identity, Method as By};
 use crate::internal_token::InternalTokens;
 use crate::issuers::MissingKey;
@@ -95,12 +95,44 @@ impl Judge {
         self.proxies.client(peer, headers)
     }
 
+    /// What a request from `peer` is called: a trusted proxy may have named it, where fields tell of its clients.
+    pub fn request_id(&self, peer: IpAddr, fields_name_clients: bool, headers: &HeaderMap) -> RequestId {
+        let named = self
+            .config
+            .explain
+            .header
+            .as_ref()
+            .filter(|_| fields_name_clients && self.proxies.contains(peer));
+        named.and_then(|name| explain::accepted(headers, name)).unwrap_or_else(RequestId::make)
+    }
+
+    /// The response, with the name of its request.
+    pub fn named<B>(&self, trail: &Trail, mut response: Response<B>) -> Response<B> {
+        self.name(trail, response.headers_mut());
+        response
+    }
+
+    /// Puts the name of the request in its field, if there is one.
+    pub fn name(&self, trail: &Trail, headers: &mut HeaderMap) {
+        if let Some(name) = &self.config.explain.header {
+            headers.insert(name.clone(), trail.id().value().clone());
+        }
+    }
+
     /// Charges a request to its source, so that none is free, whatever is wrong with it.
     ///
     /// # Errors
     /// The source is over a budget.
     pub fn admit(&self, source: IpAddr, now: Now) -> Result<Admitted, Refusal> {
         limits::admit(&*self.debts, source, now.monotonic)
+    }
+
+    /// The same for a client behind a trusted proxy.
+    ///
+    /// # Errors
+    /// The client is over a budget, or banned.
+    pub fn admit_behind_proxy(&self, client: IpAddr, now: Now) -> Result<Admitted, Refusal> {
+        limits::admit_behind_proxy(&*self.debts, client, now.monotonic)
     }
 
     /// The one form of a request that came over a connection made for `server_name`.

@@ -111,6 +111,8 @@ pub enum Step {
     Ban(IpNet, Offence),
     /// The source is dropped at the network card for what it owes.
     Drop(IpNet),
+    /// The connection of this number is to end, and its packets to be dropped.
+    End(u64),
 }
 
 /// What sources are charged by.
@@ -223,6 +225,11 @@ impl Ladder {
         if rules.config.on && !rules.proxies.contains(source.to_canonical()) {
             self.take(Step::Drop(rules.network(source)));
         }
+    }
+
+    /// Ends a connection from a source, rather than have that pay for it; not one from a proxy, which others use, too.
+    pub fn end(&self, source: IpAddr, connection: u64) -> bool {
+        !self.rules.load().proxies.contains(source.to_canonical()) && self.take(Step::End(connection))
     }
 
     /// Whether a source owes so much that authenticating earns it nothing: half of what makes a ban.

@@ -1,9 +1,11 @@
 //! The agent: terminates TLS, authenticates, authorises, limits, forwards, and keeps the kernel filter.
 
+pub mod actor;
 pub mod allowlist;
 pub mod api_key;
 pub mod authenticate;
 pub mod authorization_server;
+pub mod ban_list;
 pub mod classes;
 pub mod cli;
 pub mod client_address;

@@ -7,6 +7,7 @@ use auth_common::gcra;
 
 use crate::authenticate::Guess;
 use crate::clock::Monotonic;
+use crate::connections::Connection;
 use crate::identity::Identity;
 use crate::ladder::Offence;
 use crate::refusal::Refusal;
@@ -50,6 +51,10 @@ pub trait SourceDebts: Send + Sync {
     /// Charges an object, as a hash of what names it, that belongs to another. It counts once, however often it is asked
     /// for. Over: the answer is [`Refusal::EnumerationLimit`].
     fn foreign_object(&self, source: IpAddr, identity: &Identity, object: u64, now: Monotonic) -> Charge;
+    /// Notes that a principal that asked for too many objects of others goes on over this connection, which may end for it.
+    fn goes_on(&self, connection: &Connection, now: Monotonic);
+    /// Whether a client behind a trusted proxy is banned; the kernel sees the proxy alone.
+    fn is_banned(&self, client: IpAddr) -> bool;
     /// Holds an offence against a source, which may be banned for it.
     fn offend(&self, source: IpAddr, offence: Offence, now: Monotonic);
     /// Charges a request.
@@ -70,23 +75,20 @@ pub fn admit(debts: &dyn SourceDebts, source: IpAddr, now: Monotonic) -> Result<
     Ok(Admitted(()))
 }
 
+/// The same for a client behind a trusted proxy: the agent alone can tell that it is banned.
+pub fn admit_behind_proxy(
+    debts: &dyn SourceDebts,
+    client: IpAddr,
+    now: Monotonic,
+) -> Result<Admitted, Refusal> {
+    let admitted = admit(debts, client, now)?;
+    if debts.is_banned(client) { Err(Refusal::SourceBanned) } else { Ok(admitted) }
+}
+
 /// Refuses a source that failed to authenticate too often; charges nothing.
 pub fn may_authenticate(debts: &dyn SourceDebts, source: IpAddr, now: Monotonic) -> Result<(), Refusal> {
     match debts.auth_failure_debt(source, now) {
         Charge::Over { retry_after } => Err(Refusal::AuthFailureLimit { retry_after }),
-        Charge::Within => Ok(()),
-    }
-}
-
-/// Refuses a principal that asked for too many objects of others; charges nothing.
-pub fn may_ask_for_objects(
-    debts: &dyn SourceDebts,
-    source: IpAddr,
-    identity: &Identity,
-    now: Monotonic,
-) -> Result<(), Refusal> {
-    match debts.enumeration_debt(source, identity, now) {
-        Charge::Over { retry_after } => Err(Refusal::EnumerationLimit { retry_after }),
         Charge::Within => Ok(()),
     }
 }
@@ -114,6 +116,7 @@ pub(crate) mod tests {
     pub struct Fake {
         pub auth_failures: u32,
         pub requests: u32,
+        pub banned: HashSet<IpAddr>,
         pub charged: Mutex<HashMap<IpAddr, Charged>>,
         /// How many objects of others a principal may ask for.
         pub foreign_budget: usize,
@@ -139,6 +142,7 @@ pub(crate) mod tests {
             Self {
                 auth_failures,
                 requests,
+                banned: HashSet::new(),
                 charged: Mutex::default(),
                 foreign_budget: usize::MAX,
                 foreign: Mutex::default(),
@@ -202,6 +206,14 @@ pub(crate) mod tests {
             Charge::Within
         }
 
+        fn goes_on(&self, connection: &Connection, _: Monotonic) {
+            connection.strike();
+        }
+
+        fn is_banned(&self, client: IpAddr) -> bool {
+            self.banned.contains(&client)
+        }
+
         fn offend(&self, source: IpAddr, offence: Offence, _: Monotonic) {
             self.offences.lock().unwrap().push((source, offence));
         }
@@ -224,6 +236,17 @@ pub(crate) mod tests {
             assert_eq!(admit(&debts, source, Monotonic(0)).err(), expected);
             assert_eq!(debts.of(source).requests, 1);
         }
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_is_charged_and_refused_if_it_is_banned() {
+        let (banned, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let debts = Fake { banned: HashSet::from([banned]), ..Fake::new(2, 9) };
+        let over = Some(Refusal::RequestLimit { retry_after: RETRY_AFTER });
+        let admit = |client| admit_behind_proxy(&debts, client, Monotonic(0)).err();
+        assert_eq!((admit(other), admit(other), admit(other)), (None, None, over));
+        let refused = Some(Refusal::SourceBanned);
+        assert_eq!((admit(banned), admit(banned), admit(banned)), (refused, refused, over));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub enum Refusal {
     CertificateNameless,
     /// The credential lacks a claim that the route needs, or has it with another value.
     ClaimMismatch,
-    /// A trusted proxy names a client without an address.
+    /// A trusted proxy names no client, or one without an address.
     ClientAddressInvalid,
     /// A request to the built-in issuer without a client's credentials.
     ClientMissing,
@@ -123,6 +123,8 @@ pub enum Refusal {
     ScopeInvalid,
     /// The credential lacks a scope that the route needs.
     ScopeMissing,
+    /// The client behind a trusted proxy is banned.
+    SourceBanned,
     /// The JWT was refused.
     Token(TokenError),
     /// The built-in issuer is asked to revoke another client's token.
@@ -200,6 +202,7 @@ impl Refusal {
             Self::RouteNotFound => "route-not-found",
             Self::ScopeInvalid => "scope-invalid",
             Self::ScopeMissing => "scope-missing",
+            Self::SourceBanned => "source-banned",
             Self::Token(error) => error.name(),
             Self::TokenForeign => "token-foreign",
             Self::TokenUnbound => "token-unbound",
@@ -239,7 +242,8 @@ impl Refusal {
             | Self::ObjectForeign { hidden: false }
             | Self::PolicyDenied { hidden: false }
             | Self::PolicyFailed
-            | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            | Self::ScopeMissing
+            | Self::SourceBanned => StatusCode::FORBIDDEN,
             Self::ApiKeyLimit { .. }
             | Self::AuthFailureLimit { .. }
             | Self::EnumerationLimit { .. }
@@ -282,7 +286,8 @@ impl Refusal {
         let status = self.status();
         let hidden = self.shown() != *self;
         hidden
-            || matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
+            || *self != Self::SourceBanned
+                && matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
             || status.is_server_error()
     }
 
@@ -350,6 +355,7 @@ impl Refusal {
             Self::RouteNotFound => "no route matches the host and the path",
             Self::ScopeInvalid => "the client lacks one of these scopes, or they are too many for one token",
             Self::ScopeMissing => "the credential lacks a scope that this route needs",
+            Self::SourceBanned => "requests from this address are not taken",
             Self::Token(error) => error.description(),
             Self::TokenForeign => "the token was issued to another client",
             Self::TokenUnbound => {

@@ -18,6 +18,7 @@ pub use self::table::{Expected, Table, TableError};
 use crate::authenticate::{Denied, Guess, Verify};
 use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::{Config, Route};
+use crate::connections::Connection;
 use crate::explain::Trail;
 use crate::identity::Identity;
 use crate::issuers::MissingKey;
@@ -165,9 +166,15 @@ impl SourceDebts for Nobody {
         Charge::Within
     }
 
-    fn offend(&self, _: IpAddr, _: Offence, _: Monotonic) {}
-
     fn foreign_object(&self, _: IpAddr, _: &Identity, _: u64, _: Monotonic) -> Charge {
         Charge::Within
     }
+
+    fn goes_on(&self, _: &Connection, _: Monotonic) {}
+
+    fn is_banned(&self, _: IpAddr) -> bool {
+        false
+    }
+
+    fn offend(&self, _: IpAddr, _: Offence, _: Monotonic) {}
 }

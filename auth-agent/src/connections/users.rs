@@ -68,6 +68,10 @@ impl Users {
         }
     }
 
+    pub fn is_one(&self) -> bool {
+        !self.crowded && self.latest.len() == 1
+    }
+
     pub fn last(&self) -> Option<&Arc<Identity>> {
         self.latest.last()
     }

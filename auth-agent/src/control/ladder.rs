@@ -1,6 +1,8 @@
 //! `/v1/offenders`, and the bans that nobody made: sources that go on whatever they are told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,13 +14,17 @@ use super::succession::Standing;
 use super::{Control, blocking};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::Ladder;
+use crate::connections::{Connection, End};
 use crate::ladder::{Offence, Offender};
 use crate::store::Sentence;
 
 /// Who owes least is of least interest.
 const SHOWN: usize = 1_000;
 
-/// Bans that are logged one by one: a flood brings many at once, and each is in the store's log.
+/// For what a client still sends by a connection that was ended; its port may be another's before long.
+const FLOWS_DROPPED_FOR: Duration = Duration::from_secs(60);
+
+/// What is logged one by one: a flood brings many at once, and each is in the store's log.
 const LOGGED: usize = 20;
 
 impl Control {
@@ -60,6 +66,32 @@ impl Control {
             tracing::warn!(more = bans.len() - LOGGED, "banned");
         }
         applied
+    }
+
+    /// Ends the connections of these numbers, and has the kernel drop what still comes by them. Blocks.
+    pub fn end_offending(&self, numbers: &BTreeSet<u64>) {
+        if numbers.is_empty() {
+            return;
+        }
+        let found = self.connections.list(|connection| numbers.contains(&connection.id));
+        let flows: Vec<_> = found.iter().map(|connection| connection.flow()).collect();
+        let until = Monotonic(Monotonic::now().0.saturating_add(FLOWS_DROPPED_FOR.as_nanos() as u64));
+        if let Err(error) = self.edge.revoke_flows(&flows, until) {
+            tracing::warn!(%error, "connections are ended, and what still comes by them is not dropped");
+        }
+        let user = |connection: Arc<Connection>| {
+            let subject = connection.principal().map(|principal| principal.subject.to_string());
+            connection.end(End::Offence).then(|| (connection.peer.ip(), subject))
+        };
+        let ended: Vec<_> = found.into_iter().filter_map(user).collect();
+        for (source, subject) in ended.iter().take(LOGGED) {
+            tracing::warn!(%source, ?subject, "ended a connection: its user goes on asking for objects of others");
+        }
+        if !ended.is_empty()
+            && let Err(error) = self.store.note_ends(&ended, Offence::Enumeration.name(), UnixTime::now())
+        {
+            tracing::error!(%error, "that connections were ended is not in the log of changes");
+        }
     }
 
     /// What `status` says of it.

@@ -228,7 +228,9 @@ impl Desk {
         let (ladder, _steps) = Ladder::new(&config);
         let parts = Parts {
             acme: None,
+            audit: Audit::default(),
             allowlist: Arc::new(Allowlist::new(allow)),
+            bans: Arc::default(),
             classes: Classes::new(&config),
             connections: Arc::clone(&connections),
             counters: Arc::default(),

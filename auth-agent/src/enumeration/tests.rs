@@ -10,8 +10,13 @@ const START: u64 = 1_000;
 
 /// Three objects in a minute, six for a whole source.
 fn enumeration() -> Enumeration {
-    let [objects, source_factor] = [3, 2].map(|number| NonZeroU32::new(number).unwrap());
-    Enumeration::new(Some(EnumerationLimit { objects, per: Duration::from_secs(60), source_factor }))
+    let [end_after, objects, source_factor] = [5, 3, 2].map(|number| NonZeroU32::new(number).unwrap());
+    Enumeration::new(Some(EnumerationLimit {
+        end_after,
+        objects,
+        per: Duration::from_secs(60),
+        source_factor,
+    }))
 }
 
 fn at(seconds: u64) -> Monotonic {
@@ -97,11 +102,13 @@ fn a_limit_can_be_changed_and_taken_away() {
     for object in 0..3 {
         enumeration.foreign(7, &mallory, object, at(0));
     }
+    assert_eq!([4, 5, 6].map(|refusals| enumeration.ends(refusals)), [false, true, false]);
     enumeration.limit_to(None);
+    assert!(!enumeration.ends(5));
     assert_eq!(enumeration.debt(&mallory, at(0)), Charge::Within);
     assert_eq!(enumeration.foreign(7, &mallory, 9, at(0)), Noted::Before);
-    let [objects, source_factor] = [60, 2].map(|number| NonZeroU32::new(number).unwrap());
-    let limit = EnumerationLimit { objects, per: Duration::from_secs(60), source_factor };
+    let [end_after, objects, source_factor] = [5, 60, 2].map(|number| NonZeroU32::new(number).unwrap());
+    let limit = EnumerationLimit { end_after, objects, per: Duration::from_secs(60), source_factor };
     enumeration.limit_to(Some(limit));
     // A minute is owed, which is all of the new limit, too.
     assert_eq!(enumeration.debt(&mallory, at(0)), over(1));

@@ -23,6 +23,12 @@ impl RequestId {
         MAKER.with_borrow_mut(Maker::make)
     }
 
+    /// The id of that text, if it can be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let value = HeaderValue::from_str(text).ok().filter(|_| is_well_formed(text.as_bytes()));
+        value.map(Self)
+    }
+
     /// As it is written.
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()

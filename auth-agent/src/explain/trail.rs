@@ -5,9 +5,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::HeaderValue;
+use http::uri::PathAndQuery;
+
 use super::RequestId;
 use crate::clock::Monotonic;
 use crate::identity::{Identity, Method};
+use crate::request::Canonical;
 
 /// Limits of one request that are noted without room being made for them.
 const ORDINARY_LIMITS: usize = 4;
@@ -24,6 +28,8 @@ pub struct Trail {
 /// What was noted of one request. What is empty was not come to.
 #[derive(Debug, Default)]
 pub struct Notes {
+    /// Bytes of the request's body that were read before it was answered.
+    pub bytes_in: u64,
     /// Whether what the token came to was remembered.
     pub cached: Option<bool>,
     /// The kind of credential that the request carries.
@@ -34,6 +40,8 @@ pub struct Notes {
     pub endpoint: Option<Arc<str>>,
     /// When the request went on to its upstream.
     pub forwarded: Option<Monotonic>,
+    /// The host that was asked for.
+    pub host: Option<HeaderValue>,
     /// Who sent it.
     pub identity: Option<Arc<Identity>>,
     /// What the limits came to.
@@ -44,6 +52,8 @@ pub struct Notes {
     pub revoked: Option<bool>,
     /// [`Route::label`](crate::config::Route::label).
     pub route: Option<Arc<str>>,
+    /// What was asked for there, in its one form.
+    pub target: Option<PathAndQuery>,
     /// The name of the upstream.
     pub upstream: Option<Arc<str>>,
 }
@@ -136,6 +146,18 @@ impl Trail {
     /// Notes whether what a token came to was remembered.
     pub fn cached(&self, cached: bool) {
         self.lock().cached = Some(cached);
+    }
+
+    /// Notes the one form of the request.
+    pub fn canonical(&self, canonical: &Canonical) {
+        let mut notes = self.lock();
+        notes.host = Some(canonical.host().clone());
+        notes.target = Some(canonical.asked().clone());
+    }
+
+    /// Notes how much of the request's body was read.
+    pub fn read(&self, bytes: u64) {
+        self.lock().bytes_in = bytes;
     }
 
     /// Notes what kind of credential there is.

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::error;
 
-use super::{Ladder, Offence, Step};
+use super::{Ladder, Step};
 use crate::clock::UnixTime;
 use crate::control::Control;
 use crate::store::Sentence;
@@ -39,23 +39,25 @@ pub async fn climb(control: Arc<Control>, ladder: Arc<Ladder>, mut steps: mpsc::
             },
             () = sleep_until(due), if !dropped.is_empty() => {}
         }
-        let sentences = sort(batch.drain(..), &mut dropped);
+        let (sentences, ended) = sort(batch.drain(..), &mut dropped);
         let drops = if due <= Instant::now() { take(&mut dropped) } else { BTreeSet::new() };
         if !drops.is_empty() {
             due = Instant::now() + BETWEEN_DROPS;
         }
-        if sentences.is_empty() && drops.is_empty() {
+        if sentences.is_empty() && drops.is_empty() && ended.is_empty() {
             continue;
         }
         let (control, terms) = (Arc::clone(&control), ladder.terms());
         let round = move || {
             let drops: Vec<_> = drops.into_iter().collect();
+            // The sooner comes first.
+            control.end_offending(&ended);
             control.punish(&sentences, &drops, &terms, UnixTime::now())
         };
         match spawn_blocking(round).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                error!(%error, "sources that go on are not all banned; they are for their next offence")
+                error!(%error, "sources that go on are not all banned; they are for their next offence");
             }
             Err(error) => error!(%error, "banning sources that go on broke off"),
         }
@@ -63,15 +65,15 @@ pub async fn climb(control: Arc<Control>, ladder: Arc<Ladder>, mut steps: mpsc::
     }
 }
 
-/// Each source once.
-fn sort(steps: impl Iterator<Item = Step>, dropped: &mut BTreeSet<IpNet>) -> Vec<Sentence> {
-    let mut sentences: Vec<Sentence> = Vec::new();
+/// Each source once, and the connections that are to end.
+fn sort(steps: impl Iterator<Item = Step>, dropped: &mut BTreeSet<IpNet>) -> (Vec<Sentence>, BTreeSet<u64>) {
+    let (mut sentences, mut ended) = (Vec::new(), BTreeSet::new());
     let mut seen = BTreeSet::new();
     for step in steps {
         match step {
             Step::Ban(network, offence) => {
                 if seen.insert(network) {
-                    sentences.push(Sentence { network, offence: Offence::name(offence) });
+                    sentences.push(Sentence { network, offence: offence.name() });
                 }
             }
             Step::Drop(network) => {
@@ -79,14 +81,16 @@ fn sort(steps: impl Iterator<Item = Step>, dropped: &mut BTreeSet<IpNet>) -> Vec
                     dropped.insert(network);
                 }
             }
+            Step::End(connection) => drop(ended.insert(connection)),
         }
     }
-    sentences
+    (sentences, ended)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ladder::Offence;
 
     #[test]
     fn a_source_is_banned_once_for_the_first_of_its_offences_and_named_once_among_the_dropped() {
@@ -98,10 +102,11 @@ mod tests {
             Step::Drop(one),
             Step::Ban(other, Offence::Limit),
             Step::Ban(one, Offence::Limit),
+            Step::End(7),
         ];
-        let sentences = sort(steps.into_iter(), &mut dropped);
+        let (sentences, ended) = sort(steps.into_iter(), &mut dropped);
         let told: Vec<_> = sentences.iter().map(|sentence| (sentence.network, sentence.offence)).collect();
         assert_eq!(told, [(one, "forged"), (other, "limit")]);
-        assert_eq!(dropped, BTreeSet::from([one]));
+        assert_eq!((dropped, ended), (BTreeSet::from([one]), BTreeSet::from([7])));
     }
 }

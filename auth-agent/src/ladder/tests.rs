@@ -85,6 +85,7 @@ fn a_proxy_is_never_banned_and_nobody_is_while_the_ladder_is_off() {
             assert!(!ladder.charge(address(proxy), 1, Offence::Protocol, false, at(0)));
         }
         ladder.note_drop(address(proxy));
+        assert!(!ladder.end(address(proxy), 7));
     }
     let (off, mut none) = Ladder::new(&config("on = false"));
     assert!((0..100).all(|_| !off.charge(address(ONE), 1, Offence::Protocol, false, at(0))));

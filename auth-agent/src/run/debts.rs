@@ -11,7 +11,9 @@ use auth_common::table::Line;
 
 use crate::allowlist::Allowlist;
 use crate::authenticate::Guess;
+use crate::ban_list::BanList;
 use crate::clock::{Monotonic, UnixTime};
+use crate::connections::Connection;
 use crate::enumeration::{Enumeration, Noted};
 use crate::guesses::Guesses;
 use crate::identity::Identity;
@@ -26,6 +28,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(600);
 /// The debts of sources, but for those on the allowlist: they owe nothing (promise P11).
 pub(super) struct Debts {
     pub(super) allowlist: Arc<Allowlist>,
+    pub(super) bans: Arc<BanList>,
     pub(super) enumeration: Arc<Enumeration>,
     pub(super) filter: Arc<Filter>,
     pub(super) guesses: Arc<Guesses>,
@@ -91,6 +94,18 @@ impl SourceDebts for Debts {
             }
             Noted::Before => Charge::Within,
         }
+    }
+
+    fn goes_on(&self, connection: &Connection, now: Monotonic) {
+        let source = connection.peer.ip();
+        let ends = self.enumeration.ends(connection.strike()) && connection.has_one_user();
+        if ends && !self.allowlist.contains(source) && self.ladder.end(source, connection.id) {
+            self.offend(source, Offence::Enumeration, now);
+        }
+    }
+
+    fn is_banned(&self, client: IpAddr) -> bool {
+        self.bans.contains(client) && !self.allowlist.contains(client)
     }
 
     fn offend(&self, source: IpAddr, offence: Offence, now: Monotonic) {

@@ -174,7 +174,7 @@ fn a_store_that_can_not_be_trusted_is_refused_in_one_line_with_path_and_cure() {
             |dir| {
                 Connection::open(dir.join(DATABASE))
                     .unwrap()
-                    .pragma_update(None, "user_version", super::open::KNOWN + 1)
+                    .pragma_update(None, "user_version", open::KNOWN + 1)
                     .unwrap();
             },
             ": start the newer agent",

@@ -46,6 +46,7 @@ pub fn limits() -> Limits {
     let http = HttpLimit { drop_after, drop_for: HOUR, rate: rate(HTTP) };
     Limits {
         breaker: rate(STRANGERS),
+        enumeration: None,
         credential_failures: Limits::default().credential_failures,
         resets: rate(RESETS),
         site_factor: NonZeroU32::new(SITE).unwrap(),

@@ -118,6 +118,7 @@ fn enumeration(mut section: Section<'_>) -> Option<EnumerationLimit> {
     let default = EnumerationLimit::default();
     let on = section.or("on", values::boolean, true);
     let limit = EnumerationLimit {
+        end_after: section.or("end_after", values::count(1..=1_000_000), default.end_after),
         objects: section.or("objects", values::count(1..=MOST_OBJECTS), default.objects),
         per: section.or("per", values::duration(SECOND..=DAY), default.per),
         source_factor: section.or("source_factor", values::count(1..=10_000), default.source_factor),

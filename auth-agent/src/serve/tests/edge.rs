@@ -342,6 +342,9 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     // Reserved: nothing listens there.
     let dead: Address = "http://127.0.0.1:1".parse().unwrap();
     Config {
+        access_log: AccessLog::default(),
+        audit: Audit::default(),
+        explain: Explain::default(),
         acme: None,
         api_keys: ApiKeys { allow_browsers: false, header: HeaderName::from_static("x-api-key") },
         authorization_server: None,

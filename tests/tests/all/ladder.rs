@@ -1,0 +1,426 @@
+//! What becomes of clients that go on whatever they are told, on a real wire, and that nobody else pays for it (promises
+//! P6, P11 and P16).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use http::StatusCode;
+use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
+use tests::agent::until;
+use tests::client::{Client, PATIENCE, Session, inside};
+use tests::frames::{Ip, SYN, tcp};
+use tests::issuer::Issuer;
+use tests::pki::Authority;
+use tests::privilege;
+use tests::stage::{EDGE, HTTPS, Stage};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
+
+/// A drop and a few refusals fit in, a second drop does not.
+const LADDER: &str = r#"
+[limits.requests]
+rate = "20/min"
+burst = 5
+drop_after = 5
+drop_for = "1s"
+[limits.auth_failures]
+rate = "1000/s"
+[ladder]
+rate = "1/h"
+burst = 30
+first = "2s"
+factor = 2
+longest = "4s"
+forget_after = "1h"
+prices = { auth_failure = 0, drop = 20, enumeration = 0, forged = 8, limit = 1, protocol = 11 }
+"#;
+
+/// The bans that nobody made: network, offence, number, seconds.
+fn bans(stage: &Stage) -> Vec<(String, String, u64, u64)> {
+    let list = stage.setup.json(&["ban", "list"]).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let entry = |ban: &Value| {
+        let seconds = ban["until"].as_u64()? - ban["created"].as_u64()?;
+        let why = ban["automatic"].as_object()?;
+        Some((text(&ban["network"]), text(&why["offence"]), why["times"].as_u64()?, seconds))
+    };
+    list["bans"].as_array().unwrap().iter().filter_map(entry).collect()
+}
+
+/// Asks again and again, whatever the answer, until it is banned; what it was answered.
+fn persist(stage: &Stage, client: &Client) -> Vec<String> {
+    let network = format!("{}/32", client.source());
+    let mut reasons = Vec::new();
+    until("it is banned", || {
+        if let Ok(answer) = client.get_from(&stage.crowd, "/open", &[]) {
+            reasons.push(format!("{} {}", answer.status.as_u16(), answer.reason()).trim().to_owned());
+        }
+        Ok(bans(stage).iter().any(|(banned, ..)| *banned == network))
+    })
+    .unwrap();
+    reasons
+}
+
+fn is_let_in(stage: &Stage, client: &Client) -> Result<bool> {
+    inside(&stage.crowd, async || Ok(client.connect().await.is_ok()))
+}
+
+fn serves(stage: &Stage, client: &Client) {
+    assert_eq!(client.get_from(&stage.crowd, "/open", &[]).unwrap().status, StatusCode::OK);
+}
+
+#[test]
+fn who_goes_on_is_refused_then_dropped_then_banned_for_longer_each_time_and_nobody_else_is() {
+    if !privilege::kernel_usable("the ladder on the wire") {
+        return;
+    }
+    let mut stage = Stage::new(LADDER).unwrap();
+    let [offender, innocent, allowed] = [3, 4, 5].map(|number| stage.client(number).unwrap());
+    stage.setup.json(&["allow", "add", "10.77.0.5"]).unwrap();
+    serves(&stage, &innocent);
+
+    let reasons = persist(&stage, &offender);
+    assert_eq!(reasons[..6], ["200", "200", "200", "200", "200", "429 request-limit"], "{reasons:?}");
+    assert!(stage.setup.counter("request-debt").unwrap() > 0, "it was dropped for what it owed");
+    let network = || "10.77.0.3/32".to_owned();
+    assert_eq!(bans(&stage), [(network(), "drop".to_owned(), 1, 2)]);
+    serves(&stage, &innocent);
+
+    // A ban ends by itself, and the next one is longer.
+    until("the first ban ends", || is_let_in(&stage, &offender)).unwrap();
+    persist(&stage, &offender);
+    assert_eq!(bans(&stage), [(network(), "drop".to_owned(), 2, 4)]);
+    assert!(!is_let_in(&stage, &offender).unwrap());
+
+    // A restart changes nothing.
+    stage.restart().unwrap();
+    serves(&stage, &innocent);
+    until("the second ban ends", || is_let_in(&stage, &offender)).unwrap();
+    persist(&stage, &offender);
+    assert_eq!(bans(&stage)[0].2, 3, "{:?}", bans(&stage));
+
+    // Who is let off starts over.
+    stage.setup.json(&["ban", "remove", "10.77.0.3"]).unwrap();
+    until("the ban was lifted", || is_let_in(&stage, &offender)).unwrap();
+    persist(&stage, &offender);
+    assert_eq!(bans(&stage)[0].2, 1, "{:?}", bans(&stage));
+
+    let last = inside(&stage.crowd, async || {
+        let mut session = allowed.connect().await?;
+        for _ in 0..60 {
+            session.get(&allowed, "/open", &[]).await?;
+        }
+        session.get(&allowed, "/open", &[]).await
+    });
+    assert_eq!(last.unwrap().status, StatusCode::OK);
+    serves(&stage, &innocent);
+    assert_eq!(bans(&stage).len(), 1, "{:?}", bans(&stage));
+    let metrics = String::from_utf8(stage.setup.cli(&["metrics"]).unwrap().stdout).unwrap();
+    assert!(metrics.contains("auth_agent_bans_automatic 1\n"), "{metrics}");
+}
+
+/// Whether it counts as known.
+fn is_known(stage: &Stage, client: &Client) -> bool {
+    let shown = stage.setup.json(&["source", "show", &client.source().to_string()]).unwrap();
+    !shown["known_until"].is_null()
+}
+
+#[test]
+fn who_makes_up_tokens_loses_its_good_name_and_is_banned_before_long_and_others_keep_theirs() {
+    if !privilege::kernel_usable("forged tokens on the wire") {
+        return;
+    }
+    let stage = Stage::new(&LADDER.replacen("20/min", "1000/s", 1)).unwrap();
+    let bearer = |issuer: &Issuer| format!("Bearer {}", issuer.token("alice", "", 600).unwrap());
+    let (good, forged) = (bearer(&stage.setup.issuer), bearer(&Issuer::new().unwrap()));
+    let [offender, innocent] = [3, 4].map(|number| stage.client(number).unwrap());
+    let ask = |client: &Client, token: &str| {
+        client.get_from(&stage.crowd, "/", &[("authorization", token)]).map(|answer| answer.status.as_u16())
+    };
+    for client in [&offender, &innocent] {
+        assert_eq!(ask(client, &good).unwrap(), 200);
+        assert!(is_known(&stage, client));
+    }
+    assert_eq!(ask(&offender, &forged).unwrap(), 401);
+    assert!(!is_known(&stage, &offender));
+    // It can be earned again, until more than half of a ban is owed.
+    assert_eq!(ask(&offender, &good).unwrap(), 200);
+    assert!(is_known(&stage, &offender));
+    assert_eq!((ask(&offender, &forged).unwrap(), ask(&offender, &forged).unwrap()), (401, 401));
+    assert!(!is_known(&stage, &offender));
+    let owed = stage.setup.json(&["offenders"]).unwrap();
+    assert_eq!((&owed["offenders"][0]["network"], &owed["banned_at"]), (&"10.77.0.3/32".into(), &30.into()));
+    until("it is banned", || {
+        // Whether it is answered before it is dropped is a race.
+        let _ = ask(&offender, &forged);
+        Ok(!bans(&stage).is_empty())
+    })
+    .unwrap();
+    assert_eq!(bans(&stage)[0].1, "forged");
+    assert!(is_known(&stage, &innocent));
+    assert_eq!(ask(&innocent, &good).unwrap(), 200);
+}
+
+/// Says something to the edge that is no TLS; whether anybody was there to hear it.
+async fn babble(source: IpAddr) -> Result<bool> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    let Ok(Ok(mut stream)) = timeout(PATIENCE, socket.connect((EDGE, HTTPS).into())).await else {
+        return Ok(false);
+    };
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
+    let end = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+    ensure!(end.is_ok(), "the connection goes on");
+    Ok(true)
+}
+
+#[test]
+fn who_speaks_no_tls_is_banned_and_spoofed_packets_ban_nobody() {
+    if !privilege::kernel_usable("garbage on the wire") {
+        return;
+    }
+    let stage = Stage::new(LADDER).unwrap();
+    let [offender, innocent] = [3, 4].map(|number| stage.client(number).unwrap());
+    // Who does not like our certificate says so in TLS.
+    let stranger = Authority::new().unwrap();
+    let distrustful = Client::new(offender.source(), (EDGE, HTTPS).into(), stranger.pem()).unwrap();
+    for _ in 0..3 {
+        inside(&stage.crowd, async || distrustful.connect().await.map(drop)).unwrap_err();
+    }
+    let garbage = || inside(&stage.crowd, async || babble(offender.source()).await);
+    assert_eq!((garbage().unwrap(), garbage().unwrap()), (true, true));
+    assert_eq!(bans(&stage), []);
+    until("it is banned", || {
+        garbage()?;
+        Ok(!bans(&stage).is_empty())
+    })
+    .unwrap();
+    assert_eq!(bans(&stage)[0].1, "protocol");
+
+    let claimed = Ip::new("10.77.0.4", &EDGE.to_string(), 6, tcp(40_000, HTTPS, SYN)).bytes();
+    stage.crowd.run(|| send(&mut std::iter::repeat_n(claimed.clone(), 500))).unwrap();
+    serves(&stage, &innocent);
+    let status = stage.setup.json(&["status"]).unwrap();
+    assert_eq!((bans(&stage).len(), status["ladder"]["offences"]["protocol"].as_u64() >= Some(3)), (1, true));
+}
+
+/// Mail belongs to whom it is addressed to.
+const MAIL: &str = r#"
+[[route]]
+match = "template"
+path = "/mail/{user_id}"
+upstream = "echo"
+auth = "required"
+bind = { user_id = "sub" }
+foreign = 404
+[limits.enumeration]
+objects = 5
+per = "1h"
+end_after = 3
+[limits.auth_failures]
+rate = "10/h"
+drop_after = 1000
+[ladder]
+rate = "1/h"
+burst = 30
+first = "1h"
+longest = "1h"
+known_factor = 1
+prices = { auth_failure = 0, drop = 0, enumeration = 7, forged = 0, limit = 0, protocol = 0 }
+"#;
+
+#[test]
+fn who_walks_through_the_mail_of_others_is_slowed_then_cut_off_then_banned_and_its_neighbours_are_not() {
+    if !privilege::kernel_usable("enumeration on the wire") {
+        return;
+    }
+    let stage = Stage::new(MAIL).unwrap();
+    let [client, elsewhere] = [3, 4].map(|number| stage.client(number).unwrap());
+    let token = |subject: &str| format!("Bearer {}", stage.setup.issuer.token(subject, "", 600).unwrap());
+    let [mallory, alice] = ["mallory", "alice"].map(token);
+    let ask = async |session: &mut Session, client: &Client, who: &str, id: &str| {
+        let answer = session.get(client, &format!("/mail/{id}"), &[("authorization", who)]).await?;
+        anyhow::Ok(format!("{} {}", answer.status.as_u16(), answer.reason()))
+    };
+    let alone = |client: &Client, who: &str, id: &str| {
+        inside(&stage.crowd, async || ask(&mut client.connect().await?, client, who, id).await)
+    };
+    let (mine, foreign, slowed) = ("200 ", "404 route-not-found", "429 enumeration-limit");
+    inside(&stage.crowd, async || {
+        let mut session = client.connect().await?;
+        // The same one counts once.
+        for id in ["1", "2", "3", "3", "3", "4", "5"] {
+            assert_eq!(ask(&mut session, &client, &mallory, id).await?, foreign, "{id}");
+        }
+        // Its own is refused, too: what is asked for is not even looked at.
+        for id in ["mallory", "6"] {
+            assert_eq!(ask(&mut session, &client, &mallory, id).await?, slowed, "{id}");
+        }
+        // A neighbour on the same address asks for what is its own, and for what is not.
+        let mut neighbour = client.connect().await?;
+        assert_eq!(ask(&mut neighbour, &client, &alice, "alice").await?, mine);
+        assert_eq!(ask(&mut neighbour, &client, &alice, "1").await?, foreign);
+        // One 429 more than it should have needed, and the connection ends.
+        let last = ask(&mut session, &client, &mallory, "7").await;
+        assert!(last.is_err() || last.is_ok_and(|answer| answer == slowed));
+        let cut = until_cut(&mut session, &client, &mallory).await;
+        assert_eq!(ask(&mut neighbour, &client, &alice, "alice").await?, mine);
+        cut
+    })
+    .unwrap();
+    let status = stage.setup.json(&["status"]).unwrap();
+    assert_eq!(status["filter"]["flows"]["revoked"], 1, "{}", status["filter"]["flows"]);
+    assert_eq!(status["http"]["closed"]["offence"], 1, "{}", status["http"]["closed"]);
+    let ladder = &status["ladder"];
+    // With the fifth object and with the connection, its source was charged.
+    assert_eq!(
+        [&ladder["foreign_objects"], &ladder["slowed"], &ladder["offences"]["enumeration"]],
+        [6, 1, 2],
+        "{ladder}"
+    );
+    let shown = stage.setup.json(&["source", "show", "10.77.0.3"]).unwrap();
+    assert_eq!(shown["debts"]["auth_failures"]["debt_events"], 1, "{shown}");
+    let slow = stage.setup.json(&["offenders"]).unwrap();
+    assert_eq!(slow["slowed"][0]["subject"], "mallory", "{slow}");
+    let metrics = String::from_utf8(stage.setup.cli(&["metrics"]).unwrap().stdout).unwrap();
+    assert!(metrics.contains("auth_agent_offences_total{offence=\"enumeration\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("auth_agent_foreign_objects_total 6\n"), "{metrics}");
+
+    // It is slowed from wherever it comes; who goes on coming back has its source banned in the end.
+    assert_eq!(alone(&elsewhere, &mallory, "8").unwrap(), slowed);
+    assert_eq!(bans(&stage), []);
+    until("its source is banned", || {
+        let _ = inside(&stage.crowd, async || {
+            let mut session = client.connect().await?;
+            until_cut(&mut session, &client, &mallory).await
+        });
+        Ok(!bans(&stage).is_empty())
+    })
+    .unwrap();
+    assert_eq!(bans(&stage), [("10.77.0.3/32".to_owned(), "enumeration".to_owned(), 1, 3_600)]);
+    assert_eq!(alone(&elsewhere, &alice, "alice").unwrap(), mine);
+}
+
+/// Goes on until the connection ends.
+async fn until_cut(session: &mut Session, client: &Client, token: &str) -> Result<()> {
+    for number in 0..100 {
+        if session.get(client, &format!("/mail/more-{number}"), &[("authorization", token)]).await.is_err() {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the connection goes on")
+}
+
+const BEHIND_A_PROXY: &str = "[proxies]\ntrusted = [\"10.77.0.5\"]\n";
+
+#[test]
+fn a_client_behind_a_proxy_is_banned_by_its_own_address_and_the_proxy_never() {
+    if !privilege::kernel_usable("the ladder behind a proxy") {
+        return;
+    }
+    let stage = Stage::new(&format!("{LADDER}{BEHIND_A_PROXY}")).unwrap();
+    let proxy = stage.client(5).unwrap();
+    let ask = |client: &str| {
+        let answer = proxy.get_from(&stage.crowd, "/open", &[("x-forwarded-for", client)]).unwrap();
+        format!("{} {}", answer.status.as_u16(), answer.reason())
+    };
+    until("it is banned", || {
+        ask("203.0.113.9");
+        Ok(!bans(&stage).is_empty())
+    })
+    .unwrap();
+    assert_eq!(bans(&stage)[0].0, "203.0.113.9/32");
+    // It is still over its limits, and a ban made by hand counts as well.
+    assert!(["403 source-banned", "429 request-limit"].contains(&&*ask("203.0.113.9")));
+    stage.setup.json(&["ban", "add", "203.0.113.64/26"]).unwrap();
+    assert_eq!(ask("203.0.113.77"), "403 source-banned");
+    assert_eq!(ask("203.0.113.10"), "200 ");
+    // Whatever it says itself.
+    inside(&stage.crowd, async || {
+        for _ in 0..10 {
+            assert!(babble(proxy.source()).await?);
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(ask("203.0.113.11"), "200 ");
+}
+
+/// Sends packets as they are.
+fn send(packets: &mut dyn Iterator<Item = Vec<u8>>) -> Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+    socket.set_header_included_v4(true)?;
+    let edge = SocketAddr::from((EDGE, HTTPS)).into();
+    for packet in packets {
+        socket.send_to(&packet, &edge)?;
+    }
+    Ok(())
+}
+
+/// At a time; then a breath, so that who floods leaves the machine to others as well.
+const VOLLEY: u32 = 200;
+const BREATH: Duration = Duration::from_millis(10);
+
+/// Asks for connections in the name of ever more addresses until it is told to stop; how often.
+fn flood(stop: &AtomicBool) -> Result<u32> {
+    let mut sent = 0;
+    while !stop.load(Relaxed) {
+        let spoofed = |index: u32| {
+            let source = Ipv4Addr::from(0x0a4e_0000 + index).to_string();
+            Ip::new(&source, &EDGE.to_string(), 6, tcp(40_000, HTTPS, SYN)).bytes()
+        };
+        send(&mut (sent..sent + VOLLEY).map(spoofed))?;
+        sent += VOLLEY;
+        thread::sleep(BREATH);
+    }
+    Ok(sent)
+}
+
+#[test]
+fn a_known_client_is_served_as_ever_through_a_spoofed_flood_and_a_crowd_of_strangers() {
+    const REQUESTS: u32 = 60;
+    if !privilege::kernel_usable("earned trust on the wire") {
+        return;
+    }
+    let limits = "[limits.breaker]\nrate = \"10/s\"\nburst = 50\n[limits.requests]\nrate = \"10000/s\"\n";
+    let stage = Stage::new(limits).unwrap();
+    let token = format!("Bearer {}", stage.setup.issuer.token("alice", "", 600).unwrap());
+    let known = stage.client(3).unwrap();
+    // Each over a connection of its own.
+    let served = || {
+        let ask = || known.get_from(&stage.crowd, "/", &[("authorization", &token)]);
+        (0..REQUESTS).filter(|_| ask().is_ok_and(|answer| answer.status == StatusCode::OK)).count()
+    };
+    let undisturbed = served();
+    assert!(undisturbed > 0);
+
+    let (stop, turned_away) = (AtomicBool::new(false), AtomicU32::new(0));
+    let strangers: Vec<_> = (5..13).map(|number| stage.client(number).unwrap()).collect();
+    let (disturbed, sent) = thread::scope(|scope| {
+        let flooding = scope.spawn(|| stage.crowd.run(|| flood(&stop)));
+        for stranger in &strangers {
+            let (stage, stop, turned_away) = (&stage, &stop, &turned_away);
+            scope.spawn(move || {
+                while !stop.load(Relaxed) {
+                    if stranger.get_from(&stage.crowd, "/open", &[]).is_err() {
+                        turned_away.fetch_add(1, Relaxed);
+                    }
+                }
+            });
+        }
+        let tripped = until("the breaker trips", || Ok(stage.setup.counter("breaker")? > 1_000));
+        let disturbed = served();
+        stop.store(true, Relaxed);
+        let sent = flooding.join().unwrap();
+        tripped.map(|()| (disturbed, sent))
+    })
+    .unwrap();
+    let sent = sent.unwrap();
+    assert!(100 * disturbed >= 95 * undisturbed, "{disturbed} of {undisturbed}, through {sent} packets");
+    assert!(turned_away.load(Relaxed) > 0, "strangers share what is left");
+}
