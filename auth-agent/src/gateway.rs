@@ -25,7 +25,7 @@ use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
 use crate::limits::{self, Limiter, SourceDebts, Standing};
-use crate::policy::Permit;
+use crate::policy::{Permit, Policies, PolicyError};
 use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
@@ -78,6 +78,9 @@ pub enum GatewayError {
     /// Nothing can be logged.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Policies can't be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// What TLS to an upstream needs can't be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamTlsError),
@@ -87,7 +90,7 @@ impl Gateway {
     /// A gateway for one configuration. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// An upstream's certificates or authorities can't be used, or the access log can't be opened.
+    /// Policies, or what TLS to an upstream needs, can't be used, or the access log can't be opened.
     pub fn new(
         config: Arc<Config>,
         verify: Arc<dyn Verify>,
@@ -99,7 +102,8 @@ impl Gateway {
         let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
         // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
-        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
+        let policies = Policies::load(&config)?;
+        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts)).with_policies(policies);
         let current = ArcSwap::from_pointee(Current { judge, proxy, recording, rules });
         Ok(Self {
             authorization_server: None,
@@ -116,12 +120,14 @@ impl Gateway {
     /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
     ///
     /// # Errors
-    /// What TLS to an upstream needs can't be used, or the access log can't be opened.
+    /// Policies, or what TLS to an upstream needs, can't be used, or the access log can't be opened.
     pub fn prepare(&self, config: Arc<Config>) -> Result<Next, GatewayError> {
         let (log, recording) = (self.journal.prepare(&config)?, Recording::new(&config));
         let proxy = self.current.load().proxy.next(&config)?;
         let rules = Rules::new(&config);
-        let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
+        let policies = Policies::load(&config)?;
+        let judge =
+            Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts)).with_policies(policies);
         if let Some(keys) = &self.internal_keys {
             judge.sign_with(keys);
         }
