@@ -307,7 +307,7 @@ async fn serve(start: Start) -> Result<()> {
         Some(channel) => drop(tokio::spawn(outlive(channel, Arc::clone(&control), followed))),
         None => service_manager::ready(),
     }
-    let succession = loop {
+    let mut succession = loop {
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
@@ -319,13 +319,10 @@ async fn serve(start: Start) -> Result<()> {
         }
     };
     got_certificates.abort();
-    let succession = match succession {
-        None => {
-            control.stop();
-            upgrader.stop().await
-        }
-        succession => succession,
-    };
+    if succession.is_none() {
+        control.stop();
+        succession = upgrader.stop().await;
+    }
     // Where another agent takes over, its control socket is the one; else there is something to see until the end.
     let stops = (stop_control, stop_asking);
     let (now, at_the_end) = if succession.is_some() { (Some(stops), None) } else { (None, Some(stops)) };
