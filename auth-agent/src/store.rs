@@ -7,6 +7,7 @@
 
 mod allows;
 mod bans;
+mod budgets;
 mod changes;
 mod error;
 mod keys;

@@ -5,6 +5,7 @@
 mod issuer;
 mod keys;
 mod ladder;
+mod request_limits;
 mod revocations;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,9 @@ pub use self::keys::{
     RotatedKey,
 };
 pub use self::ladder::{LadderStatus, OffenderEntry, Offenders};
+pub use self::request_limits::{
+    OwedDebt, Owing, RequestLimitEntry, RequestLimits, ResetLimit, SetRequestLimit, WhoseDebts,
+};
 pub use self::revocations::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use crate::clock::UnixTime;
 use crate::config::Overrides;

@@ -32,6 +32,7 @@ mod limits;
 mod lists;
 mod refusals;
 mod reload;
+mod request_limits;
 mod reset;
 mod revocation;
 mod rules;
