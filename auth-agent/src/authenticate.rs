@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::{Monotonic, Now, UnixTime};
 use crate::credential::Credential;
+use crate::explain::Trail;
 use crate::identity::{Identity, Method};
 use crate::issuers::MissingKey;
 use crate::refusal::Refusal;
@@ -23,8 +24,8 @@ pub trait Verify: Send + Sync {
     fn missing_key(&self, token: &str, now: Monotonic) -> MissingKey;
     /// Refuses an identity whose credential has been revoked.
     fn unrevoked(&self, identity: &Identity, now: UnixTime) -> Result<(), Refusal>;
-    /// Whom a token stands for.
-    fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Denied>;
+    /// Whom a token stands for; what is found out on the way goes to `trail`.
+    fn token(&self, token: &str, now: UnixTime, trail: &Trail) -> Result<Arc<Identity>, Denied>;
 }
 
 /// Why a credential stands for nobody.
@@ -51,11 +52,11 @@ pub fn authenticate(
     verify: &dyn Verify,
     credential: &Credential<'_>,
     source: IpAddr,
-    now: Now,
+    (now, trail): (Now, &Trail),
 ) -> Result<Arc<Identity>, Denied> {
     match credential.method() {
         Method::ApiKey => verify.api_key(credential.text(), source, now),
-        Method::Jwt => verify.token(credential.text(), now.unix),
+        Method::Jwt => verify.token(credential.text(), now.unix, trail),
         // Nothing in a request is one.
         Method::Certificate => Err(Refusal::CredentialMissing.into()),
     }

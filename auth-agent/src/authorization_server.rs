@@ -34,6 +34,7 @@ use crate::api_key::has_browser_marks;
 use crate::authenticate::{Denied, Verify};
 use crate::clock::{Now, UnixTime};
 use crate::config::{Config, OWN_ISSUER, OWN_LEEWAY};
+use crate::explain::Trail;
 use crate::identity::Identity;
 use crate::refusal::{EndpointRefused, Refusal};
 use crate::request::Canonical;
@@ -285,7 +286,7 @@ impl AuthorizationServer {
 
     /// A token that this server issued and that is valid now.
     fn own_token(&self, token: &str, now: UnixTime) -> Option<Arc<Identity>> {
-        let token = self.verify.token(token, now).ok()?;
+        let token = self.verify.token(token, now, &Trail::default()).ok()?;
         self.verify.unrevoked(&token, now).ok()?;
         (token.facts().issuer.as_deref() == Some(OWN_ISSUER)).then_some(token)
     }

@@ -4,6 +4,7 @@
 //! 64 (EX_USAGE) the command line itself is wrong.
 
 mod args;
+mod audit;
 mod certificate;
 mod check;
 mod client;
@@ -19,6 +20,7 @@ mod offenders;
 mod own_issuer;
 mod pcap;
 mod pending;
+mod policy;
 mod render;
 mod revocation;
 mod service;
@@ -28,6 +30,7 @@ mod table;
 mod tests;
 mod tokens;
 mod upstream;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -3,7 +3,8 @@
 //! Invariant: what a request or a connection says about its client's address counts only if it comes from a proxy that
 //! the configuration trusts, and only in the one form that this proxy writes; from anyone else it is never looked at. Of
 //! the addresses in a header field, the last one that is no trusted proxy's is the client's: those before it are the
-//! client's own words.
+//! client's own words. A trusted proxy that says nothing is refused: taken for the client, it would lend everyone behind it
+//! its own address, with what that may do (networks of API keys, limits of its network) and what it owes.
 //!
 //! Budgets of the agent, networks of API keys and logs go by that address. What is counted and dropped in the kernel goes
 //! by the peer's: no packet says more.
@@ -39,10 +40,10 @@ impl TrustedProxies {
         self.trusted.contains(address)
     }
 
-    /// The client's address of a request that came from `peer`. A proxy that names no client asks for itself.
+    /// The client's address of a request that came from `peer`. A proxy asks for itself by naming itself.
     ///
     /// # Errors
-    /// A trusted proxy names a client that is no address.
+    /// A trusted proxy names no client, or one that is no address.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, Refusal> {
         if !self.contains(peer) {
             return Ok(peer);
@@ -52,7 +53,7 @@ impl TrustedProxies {
             Forwarding::Forwarded => fields::client_of_forwarded(headers, is_proxy),
             Forwarding::XForwarded => fields::client_of_x_forwarded_for(headers, is_proxy),
         };
-        client.map(|client| client.unwrap_or(peer)).map_err(|_| Refusal::ClientAddressInvalid)
+        client.ok().flatten().ok_or(Refusal::ClientAddressInvalid)
     }
 }
 

@@ -9,6 +9,7 @@ mod claims;
 mod defaults;
 mod document;
 mod error;
+mod explain;
 mod forward_auth;
 mod internal_token;
 mod ladder;
@@ -37,6 +38,7 @@ pub use self::claims::{ClaimMap, ClaimPath, NotAClaim, SensitiveClaims};
 use crate::https_url::HttpsUrl;
 
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::explain::{AccessLog, Audit, Explain, LogTarget};
 pub use self::forward_auth::{ForwardAuth, LocalAddress};
 pub use self::internal_token::{IdentityForm, InternalToken, LONGEST_INTERNAL_TOKEN};
 pub use self::ladder::{Ladder, Prices};
@@ -72,16 +74,22 @@ pub const LONGEST_LEEWAY: Duration = Duration::from_secs(30);
 /// The whole configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
+    /// Where it is written down what became of each request.
+    pub access_log: AccessLog,
     /// Where certificates are got, where any are.
     pub acme: Option<Acme>,
     /// How an API key is sent.
     pub api_keys: ApiKeys,
+    /// What is kept of who changed what.
+    pub audit: Audit,
     /// The built-in issuer, where there is one.
     pub authorization_server: Option<AuthorizationServer>,
     /// Networks whose sources have limits of their own.
     pub classes: Vec<Class>,
     /// The control socket.
     pub control: Control,
+    /// What is remembered of requests.
+    pub explain: Explain,
     /// Where other proxies ask about their requests, if they do.
     pub forward_auth: Option<ForwardAuth>,
     /// Names of the headers that carry the identity to the upstream.

@@ -4,6 +4,7 @@
 //! Changes run one at a time, each to its end even if its client goes away.
 
 mod allows;
+mod audit;
 mod bans;
 mod body;
 mod confirm;
@@ -21,6 +22,7 @@ mod metrics;
 mod problem;
 mod reload;
 mod request_limits;
+mod requests;
 mod revocations;
 mod socket;
 mod succession;
@@ -38,29 +40,30 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::{delete, get, post};
-use http::Method;
 use ipnet::IpNet;
 
 pub use self::follow::{Followed, follow};
 pub use self::problem::Problem;
-pub use self::socket::{ControlSocket, Peer, SocketError};
+pub use self::socket::{ControlSocket, SocketError};
 pub use self::succession::Held;
 use self::succession::Standing;
+pub use crate::actor::Peer;
+use crate::actor::{PerMinute, carried};
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
 use crate::authorization_server::{SigningKeys, TokenIssuer};
 use crate::ban_list::BanList;
 use crate::classes::{self, Classes};
 use crate::clock::UnixTime;
-use crate::config::Config;
+use crate::config::{Audit, Config};
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::edge::{Action, Edge, EdgeError, Rule};
 use crate::enumeration::Enumeration;
+use crate::gateway::Gateway;
 use crate::handover::{Channel, Upgrader};
 use crate::issuers::Issuers;
 use crate::ladder::Ladder;
@@ -74,6 +77,8 @@ use crate::token::Verifier;
 /// Ten years: who means longer means for ever.
 const LONGEST_SECONDS: u64 = 3650 * 24 * 60 * 60;
 const REMARK_CHARACTERS: usize = 256;
+/// Refused users that are written down one by one.
+const STRANGERS_PER_MINUTE: u32 = 10;
 
 /// What the control API is put together from.
 pub struct Parts {
@@ -83,6 +88,8 @@ pub struct Parts {
     pub allowlist: Arc<Allowlist>,
     /// Who is banned, for the request path.
     pub bans: Arc<BanList>,
+    /// What is kept of who did what.
+    pub audit: Audit,
     /// The limits that the configuration states.
     pub classes: Classes,
     /// The public connections.
@@ -120,6 +127,7 @@ pub struct Control {
     acme: Option<Arc<Acme>>,
     allowlist: Arc<Allowlist>,
     bans: Arc<BanList>,
+    audit_bounds: ArcSwap<Audit>,
     changing: Mutex<()>,
     classes: ArcSwap<Classes>,
     connections: Arc<Connections>,
@@ -140,6 +148,8 @@ pub struct Control {
     standing: AtomicU8,
     started: UnixTime,
     store: Arc<Store>,
+    /// Users who may not use the control socket.
+    strangers: Mutex<PerMinute>,
     /// Held for a round of upkeep.
     tending: Mutex<()>,
     tls: Arc<TlsListeners>,
@@ -153,6 +163,7 @@ impl Control {
             acme,
             allowlist,
             bans,
+            audit,
             classes,
             connections,
             counters,
@@ -174,6 +185,7 @@ impl Control {
             acme,
             allowlist,
             bans,
+            audit_bounds: ArcSwap::from_pointee(audit),
             changing,
             classes: ArcSwap::from_pointee(classes),
             connections,
@@ -192,6 +204,7 @@ impl Control {
             standing: AtomicU8::new(Standing::Acting as u8),
             started,
             store,
+            strangers: Mutex::new(PerMinute::new(STRANGERS_PER_MINUTE)),
             tending,
             tls,
             tokens,
@@ -212,6 +225,7 @@ impl Control {
     /// As [`Self::apply_rules`]; the change counts all the same, and is tried again.
     pub fn configure(&self, config: &Config, now: UnixTime) -> Result<(), Problem> {
         let _changing = self.changing();
+        self.audit_bounds.store(Arc::new(config.audit));
         self.classes.store(Arc::new(Classes::new(config)));
         self.allowlist.configure(config.kernel.allow.clone());
         self.apply_rules_locked(now)
@@ -235,6 +249,7 @@ impl Control {
         let chores = [
             ("rules", self.undo_and_purge(now)),
             ("flows", self.edge.forget_flows().map_err(Problem::Edge)),
+            ("audit log", self.purge_audit(now)),
             ("uses of keys", uses()),
             ("signing keys", self.issuer.as_ref().map_or(Ok(()), signing)),
             ("keys of internal tokens", self.internal_keys.as_ref().map_or(Ok(()), internal)),
@@ -346,6 +361,8 @@ impl Control {
 
 /// What the control API offers where an agent runs by a configuration file.
 pub struct Extras {
+    /// What became of requests.
+    pub gateway: Arc<Gateway>,
     /// Takes the configuration anew.
     pub reloader: Arc<Reloader>,
     /// Has another agent take over.
@@ -359,24 +376,29 @@ pub async fn serve(
     extras: Option<Extras>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let socket = socket.reporting(&control);
     let service = router(control, extras).into_make_service_with_connect_info::<Peer>();
     axum::serve(socket, service).with_graceful_shutdown(shutdown).await
 }
 
 fn router(control: Arc<Control>, extras: Option<Extras>) -> Router {
-    let extras = extras.map_or_else(Router::new, |Extras { reloader, upgrader }| {
+    let extras = extras.map_or_else(Router::new, |Extras { gateway, reloader, upgrader }| {
+        let requests = Router::new()
+            .route("/v1/requests/{id}", get(requests::show))
+            .with_state((Arc::clone(&control), gateway));
         let configuration = Router::new()
             .route("/v1/config/diff", get(reload::diff))
             .route("/v1/config/reload", post(reload::reload))
             .with_state(reloader);
         let upgrade = Router::new().route("/v1/upgrade", post(upgrade::upgrade)).with_state(upgrader);
-        configuration.merge(upgrade)
+        configuration.merge(upgrade).merge(requests)
     });
+    let noted = Arc::clone(&control);
     parts(Arc::clone(&control))
         .merge(extras)
         .layer(DefaultBodyLimit::max(body::BODY_BYTES))
         .layer(middleware::from_fn_with_state(control, succession::refuse_changes))
-        .layer(middleware::from_fn(log))
+        .layer(middleware::from_fn_with_state(noted, audit::note))
 }
 
 fn parts(control: Arc<Control>) -> Router {
@@ -384,6 +406,7 @@ fn parts(control: Arc<Control>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/v1/allows", get(allows::list).post(allows::add))
         .route("/v1/allows/{network}", delete(allows::remove))
+        .route("/v1/audit", get(audit::list))
         .route("/v1/bans", get(bans::list).post(bans::add))
         .route("/v1/bans/import", post(bans::import).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)))
         .route("/v1/bans/{network}", delete(bans::remove))
@@ -423,22 +446,12 @@ fn parts(control: Arc<Control>) -> Router {
         .with_state(control)
 }
 
-/// Who changed what; bodies stay out of the log, since they may hold secrets.
-async fn log(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = next.run(request).await;
-    if method != Method::GET {
-        tracing::info!(uid = peer.uid, %method, path, status = response.status().as_u16(), "control");
-    }
-    response
-}
-
 /// Runs blocking work to its end, whether or not the client waits for it.
 async fn blocking<T: Send + 'static>(
     control: Arc<Control>,
     work: impl FnOnce(&Control) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(move || work(&control)).await.unwrap_or(Err(Problem::Internal))
+    tokio::task::spawn_blocking(carried(move || work(&control))).await.unwrap_or(Err(Problem::Internal))
 }
 
 fn deadline(field: &'static str, seconds: Option<u64>, now: UnixTime) -> Result<Option<UnixTime>, Problem> {

@@ -21,6 +21,8 @@ pub struct Counters {
     pub permitted: AtomicU64,
     /// TLS handshakes that had to wait for others (`sizes.handshakes`).
     pub handshakes_delayed: AtomicU64,
+    /// Lines of the access log, or refusals in the agent's own, that were dropped; once there is a log.
+    pub log_dropped: OnceLock<Arc<AtomicU64>>,
     /// Requests refused, by reason.
     pub refusals: Reasons,
     /// Requests in all.
@@ -40,6 +42,7 @@ impl Counters {
             forwarded: self.forwarded.load(Relaxed),
             permitted: self.permitted.load(Relaxed),
             handshakes_delayed: self.handshakes_delayed.load(Relaxed),
+            access_log_dropped: self.log_dropped.get().map_or(0, |dropped| dropped.load(Relaxed)),
             refusals: self.refusals.snapshot(),
             requests: self.requests.load(Relaxed),
             tokens: self.tokens.snapshot(),
@@ -123,6 +126,9 @@ pub struct Snapshot {
     /// TLS handshakes that had to wait for others (`sizes.handshakes`).
     #[serde(default)]
     pub handshakes_delayed: u64,
+    /// Lines of the access log, or refusals in the agent's own, that were dropped.
+    #[serde(default)]
+    pub access_log_dropped: u64,
     /// Requests refused, by reason.
     pub refusals: BTreeMap<String, u64>,
     /// Requests in all.

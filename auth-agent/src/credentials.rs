@@ -15,6 +15,7 @@ use crate::authenticate::{Denied, Guess, Verify};
 use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::{self, OWN_ISSUER};
 use crate::counters::TokenCounters;
+use crate::explain::Trail;
 use crate::identity::{Facts, Identity, Method, TokenHash};
 use crate::issuers::{Issuers, MissingKey};
 use crate::refusal::Refusal;
@@ -52,19 +53,24 @@ impl Credentials {
     }
 
     /// The identity behind a token, verified now or a short while ago.
-    fn identity(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Denied> {
+    fn identity(&self, token: &str, now: UnixTime, trail: &Trail) -> Result<Arc<Identity>, Denied> {
         let Some(cache) = &self.cache else {
-            return self.verified(token, now).map(|accepted| accepted.identity).map_err(|(denied, _)| denied);
+            return self
+                .verified(token, now, trail)
+                .map(|accepted| accepted.identity)
+                .map_err(|(denied, _)| denied);
         };
         // Nothing is computed for what is refused for its length alone.
         self.tokens.check_size(token).map_err(Refusal::Token)?;
         let text = TextHash::of(token);
-        match cache.find(&text, now, |keys| self.tokens.is_current(keys)) {
+        let known = cache.find(&text, now, |keys| self.tokens.is_current(keys));
+        trail.cached(known.is_some());
+        match known {
             Some(Known::Accepted(identity)) => Ok(identity),
             Some(Known::Forged(guess)) => {
                 Err(Denied { guess: Some(guess), refusal: Refusal::Token(TokenError::Signature) })
             }
-            None => match self.verified(token, now) {
+            None => match self.verified(token, now, trail) {
                 Ok(accepted) => {
                     let identity = Arc::clone(&accepted.identity);
                     cache.accept(text, accepted);
@@ -78,7 +84,12 @@ impl Credentials {
         }
     }
 
-    fn verified(&self, token: &str, now: UnixTime) -> Result<Accepted, (Denied, Option<Forged>)> {
+    fn verified(
+        &self,
+        token: &str,
+        now: UnixTime,
+        trail: &Trail,
+    ) -> Result<Accepted, (Denied, Option<Forged>)> {
         let verified = self.tokens.verify(token, now);
         self.counters.sensitive.store(self.tokens.sensitive(), Relaxed);
         match verified {
@@ -90,7 +101,10 @@ impl Credentials {
                 keys: claims.keys(),
                 valid: claims.valid().clone(),
             }),
-            Err(Rejected { error, tried }) => Err(self.denied(error, tried.as_ref())),
+            Err(Rejected { error, says, tried }) => {
+                trail.presented(says);
+                Err(self.denied(error, tried.as_ref()))
+            }
         }
     }
 
@@ -145,8 +159,8 @@ impl Verify for Credentials {
         }
     }
 
-    fn token(&self, token: &str, now: UnixTime) -> Result<Arc<Identity>, Denied> {
-        let identity = self.identity(token, now)?;
+    fn token(&self, token: &str, now: UnixTime, trail: &Trail) -> Result<Arc<Identity>, Denied> {
+        let identity = self.identity(token, now, trail)?;
         // Remembered or not: such a token ends with its key.
         match identity.facts().key.and_then(|key| self.keys.standing(key, now)) {
             Some(Err(refusal)) => Err(refusal.into()),
@@ -166,6 +180,7 @@ fn facts(claims: &VerifiedClaims, token: TokenHash) -> Facts {
         key: None,
         method: Method::Jwt,
         scopes: Arc::clone(claims.scopes()),
+        signing_key: claims.signing_key().cloned(),
         subject: Arc::clone(claims.subject()),
         tenant: claims.tenant().cloned(),
         token: Some(token),

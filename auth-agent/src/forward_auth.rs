@@ -66,8 +66,9 @@ impl ForwardAuth {
             Dialect::Nginx => refusal::respond_to_nginx,
             Dialect::Envoy | Dialect::Forwarded => refusal::respond,
         };
-        // Envoy leaves a field of the client's in place that the verdict has none of.
-        let complete = dialect == Dialect::Envoy;
+        // Envoy leaves a field of the client's in place that the verdict has none of, and Caddy passes on the name of its
+        // own place for it.
+        let complete = dialect != Dialect::Nginx;
         match self.gateway.verify(&original, (client, complete), respond, now).await {
             Ok(identity) => {
                 let mut response = Response::new(Full::default());

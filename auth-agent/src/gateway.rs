@@ -11,7 +11,6 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
-use tracing::{debug, info};
 
 use crate::authenticate::{Denied, Verify};
 use crate::authorization_server::{Answered, AuthorizationServer, Endpoint, SigningKeys};
@@ -20,6 +19,7 @@ use crate::clock::{Monotonic, UnixTime};
 use crate::config::Config;
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
+use crate::explain::{Came, Counted, Journal, Log, LogError, Outcome, Recording, Trail, Via};
 use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
@@ -31,7 +31,7 @@ use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
 
 /// The body of a response: ours, or the upstream's.
-pub type AnswerBody = Either<Full<Bytes>, ResponseBody>;
+pub type AnswerBody = Counted<Either<Full<Bytes>, ResponseBody>>;
 
 /// Who is at the other end of a connection, as far as the connection itself tells.
 #[derive(Clone, Debug)]
@@ -53,6 +53,7 @@ pub struct Gateway {
     current: ArcSwap<Current>,
     debts: Arc<dyn SourceDebts>,
     internal_keys: Option<Arc<SigningKeys>>,
+    journal: Journal,
     limiter: Option<Arc<Limiter>>,
     verify: Arc<dyn Verify>,
 }
@@ -61,31 +62,52 @@ pub struct Gateway {
 pub struct Current {
     judge: Judge,
     proxy: Proxy,
+    recording: Recording,
     rules: Rules,
+}
+
+/// What a gateway is to go by next.
+pub struct Next {
+    current: Current,
+    log: Log,
+}
+
+/// Why there is no gateway for a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Nothing can be logged.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// What TLS to an upstream needs can't be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamTlsError),
 }
 
 impl Gateway {
     /// A gateway for one configuration. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// An upstream's certificates or authorities can't be used.
+    /// An upstream's certificates or authorities can't be used, or the access log can't be opened.
     pub fn new(
         config: Arc<Config>,
         verify: Arc<dyn Verify>,
         debts: Arc<dyn SourceDebts>,
         counters: Arc<Counters>,
-    ) -> Result<Self, UpstreamTlsError> {
+    ) -> Result<Self, GatewayError> {
+        let (journal, recording) = (Journal::start(&config)?, Recording::new(&config));
+        let _ = counters.log_dropped.set(journal.dropped());
         let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
         // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
         let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
-        let current = ArcSwap::from_pointee(Current { judge, proxy, rules });
+        let current = ArcSwap::from_pointee(Current { judge, proxy, recording, rules });
         Ok(Self {
             authorization_server: None,
             counters,
             current,
             debts,
             internal_keys: None,
+            journal,
             limiter: None,
             verify,
         })
@@ -94,8 +116,9 @@ impl Gateway {
     /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
     ///
     /// # Errors
-    /// What TLS to an upstream needs can't be used.
-    pub fn prepare(&self, config: Arc<Config>) -> Result<Current, UpstreamTlsError> {
+    /// What TLS to an upstream needs can't be used, or the access log can't be opened.
+    pub fn prepare(&self, config: Arc<Config>) -> Result<Next, GatewayError> {
+        let (log, recording) = (self.journal.prepare(&config)?, Recording::new(&config));
         let proxy = self.current.load().proxy.next(&config)?;
         let rules = Rules::new(&config);
         let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
@@ -105,15 +128,16 @@ impl Gateway {
         if let Some(limiter) = &self.limiter {
             judge.limit_with(limiter);
         }
-        Ok(Current { judge, proxy, rules })
+        Ok(Next { current: Current { judge, proxy, recording, rules }, log })
     }
 
     /// Goes by another configuration from the next request on.
-    pub fn change(&self, current: Current) {
+    pub fn change(&self, Next { current, log }: Next) {
         current.proxy.show();
         if let (Some(limiter), Some(plan)) = (&self.limiter, current.judge.plan()) {
             limiter.adopt(Arc::clone(plan));
         }
+        self.journal.change(log);
         self.current.store(Arc::new(current));
     }
 
@@ -153,7 +177,8 @@ impl Gateway {
         let (mut parts, body) = request.into_parts();
         unfold(&mut parts);
         let current = self.current.load_full();
-        let Current { judge, proxy, .. } = &*current;
+        let Current { judge, proxy, recording, .. } = &*current;
+        let id = judge.request_id(peer.source, peer.fields_name_clients, &parts.headers);
         let body = proxy.body(body).noted_by(&peer.connection);
         let unread = Unread::of(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
@@ -163,8 +188,12 @@ impl Gateway {
             Ok(peer.source)
         };
         let source = client.unwrap_or(peer.source);
-        let standing = Standing::default();
-        let outcome = match self.judge(judge, peer, (open, client, &standing), &parts, now).await {
+        let (standing, trail) = (Standing::default(), Trail::new(id));
+        let (at, via) = (now.monotonic, Via::Edge);
+        let came = Came { at, method: &method, path: uri.path(), source, via };
+        let read = body.clone();
+        let notes = (&standing, &trail);
+        let outcome = match self.judge(judge, peer, (open, client, notes), &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
                 // A form takes its time, and others of the source may have failed meanwhile.
                 let ready = || {
@@ -175,14 +204,16 @@ impl Gateway {
                 if let Err(refused) = &answer {
                     unread.linger(refused.refusal);
                 }
-                let response = self.own_answer(judge, source, &parts, answer);
-                return answered(&method, response).map(Either::Left);
+                let (response, refusal) = self.own_answer(judge, source, &trail, answer);
+                let response = answered(&method, response);
+                self.settle(recording, came, (&trail, refusal), &response);
+                return judge.named(&trail, response).map(Either::Left).map(Counted::from);
             }
             Ok(Judged::Permitted(canonical, permit)) => {
                 let forwarded = async {
                     settle_empty(&body).await?;
                     let request = Request::from_parts(parts, body);
-                    proxy.forward(&permit, &canonical, source, request).await
+                    proxy.forward(&permit, &canonical, (source, &trail), request).await
                 };
                 tokio::select! {
                     biased;
@@ -195,14 +226,21 @@ impl Gateway {
         let mut response = match outcome {
             Ok(response) => {
                 counters::count(&self.counters.forwarded);
-                response.map(|body| Either::Right(body.metered(standing.take_meter())))
+                trail.read(read.taken());
+                let logged = self.journal.answered(recording, came, &trail, response.status().as_u16());
+                let response = response.map(|body| body.metered(standing.take_meter()));
+                judge.named(&trail, response).map(|body| Counted::new(Either::Right(body), logged))
             }
             Err(refused) => {
                 unread.linger(refused.refusal);
                 if matches!(refused.refusal, Refusal::EnumerationLimit { .. }) {
                     self.debts.goes_on(&peer.connection, now.monotonic);
                 }
-                self.refuse(source, &method, uri.path(), refused)
+                let refused = Refused { id: Some(trail.id()), ..refused };
+                let response = answered(&method, refusal::respond(refused));
+                trail.read(read.taken());
+                self.settle(recording, came, (&trail, Some(refused.refusal)), &response);
+                judge.named(&trail, response).map(Either::Left).map(Counted::from)
             }
         };
         standing.tell(response.headers_mut());
@@ -220,19 +258,25 @@ impl Gateway {
     ) -> Result<HeaderMap, Response<Full<Bytes>>> {
         counters::count(&self.counters.requests);
         let current = self.current.load_full();
-        let standing = Standing::default();
-        match unforwarded(&current.judge, request, source, (now, &standing)).await {
+        let Current { judge, recording, rules, .. } = &*current;
+        let (standing, trail) = (Standing::default(), Trail::default());
+        let came = asked_about(request, source, now.monotonic);
+        match unforwarded(judge, request, (source, &standing, &trail), now).await {
             Ok(permit) => {
                 counters::count(&self.counters.permitted);
-                let mut identity = current.rules.identity(&permit, complete);
-                standing.tell(&mut identity);
-                Ok(identity)
+                let outcome = Outcome { refusal: None, status: PERMITTED };
+                self.journal.settled(recording, came, &trail, outcome, 0);
+                let mut headers = rules.identity(&permit, complete);
+                standing.tell(&mut headers);
+                judge.name(&trail, &mut headers);
+                Ok(headers)
             }
             Err(refused) => {
-                self.note(source, &request.method, request.uri.path(), refused.refusal);
+                let refused = Refused { id: Some(trail.id()), ..refused };
                 let mut response = respond(refused);
                 standing.tell(response.headers_mut());
-                Err(response)
+                self.settle(recording, came, (&trail, Some(refused.refusal)), &response);
+                Err(judge.named(&trail, response))
             }
         }
     }
@@ -240,8 +284,12 @@ impl Gateway {
     /// The answer to a proxy's question that is none.
     pub fn refuse_asking(&self, peer: IpAddr, asking: &Parts, refusal: Refusal) -> Response<Full<Bytes>> {
         counters::count(&self.counters.requests);
-        self.note(peer, &asking.method, asking.uri.path(), refusal);
-        refusal::respond(refusal.into())
+        let current = self.current.load();
+        let trail = Trail::default();
+        let response = refusal::respond(Refused { id: Some(trail.id()), ..refusal.into() });
+        let came = asked_about(asking, peer, Monotonic::now());
+        self.settle(&current.recording, came, (&trail, Some(refusal)), &response);
+        current.judge.named(&trail, response)
     }
 
     /// Everything that is decided before a byte goes to the upstream. The charge comes first, so that no
@@ -250,7 +298,7 @@ impl Gateway {
         &'g self,
         judge: &'g Judge,
         peer: &Peer,
-        (open, client, standing): (&OpenRequest, Result<IpAddr, Refusal>, &Standing),
+        (open, client, (standing, trail)): (&OpenRequest, Result<IpAddr, Refusal>, (&Standing, &Trail)),
         request: &Parts,
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
@@ -266,6 +314,7 @@ impl Gateway {
         }
         let source = client?;
         let mut canonical = judge.canonical(request, peer.server_name.as_deref())?;
+        trail.canonical(&canonical);
         let own = self.authorization_server.as_ref();
         if let Some((server, endpoint)) = own.and_then(|server| Some((server, server.endpoint(&canonical)?)))
         {
@@ -277,7 +326,8 @@ impl Gateway {
             };
         }
         let (headers, method) = (&request.headers, &request.method);
-        let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source, standing };
+        let open = Some(open);
+        let case = Case { canonical: &canonical, headers, method, now, open, source, standing, trail };
         let (permit, rewritten) = judge.permit(admitted, &case).await?;
         if let Some(path) = rewritten {
             canonical.rewrite(path)?;
@@ -290,52 +340,49 @@ impl Gateway {
         &self,
         judge: &Judge,
         source: IpAddr,
-        request: &Parts,
+        trail: &Trail,
         answer: Result<Answered, EndpointRefused>,
-    ) -> Response<Full<Bytes>> {
+    ) -> (Response<Full<Bytes>>, Option<Refusal>) {
         let now = Now::read();
         match answer {
             Ok(Answered { client, response }) => {
-                if client.is_some() {
+                if let Some(client) = &client {
                     self.debts.authenticated(source, now.monotonic);
+                    trail.identified(client, false);
                 }
-                response
+                (response, None)
             }
             Err(refused) => {
                 let denied = Denied { guess: refused.guess, refusal: refused.refusal };
                 let refusal = judge.charge_failure(source, denied, now.monotonic);
                 let refused = EndpointRefused { refusal, ..refused };
-                self.note(source, &request.method, request.uri.path(), refused.refusal);
-                refusal::respond_endpoint(&refused)
+                (refusal::respond_endpoint(&refused, trail.id()), Some(refusal))
             }
         }
     }
 
-    fn refuse(
+    /// Counts a refusal, if it is one, and notes what became of a request that no upstream answers.
+    fn settle(
         &self,
-        source: IpAddr,
-        method: &Method,
-        path: &str,
-        refused: Refused<'_>,
-    ) -> Response<AnswerBody> {
-        self.note(source, method, path, refused.refusal);
-        answered(method, refusal::respond(refused)).map(Either::Left)
+        recording: &Recording,
+        came: Came<'_>,
+        (trail, refusal): (&Trail, Option<Refusal>),
+        response: &Response<Full<Bytes>>,
+    ) {
+        if let Some(refusal) = refusal {
+            self.counters.refusals.count(refusal.name());
+            if let Some(offence) = Offence::of(&refusal) {
+                self.debts.offend(came.source, offence, Monotonic::now());
+            }
+        }
+        let bytes = response.body().size_hint().exact().unwrap_or_default();
+        let status = refusal.map_or(response.status(), |refusal| refusal.status()).as_u16();
+        self.journal.settled(recording, came, trail, Outcome { refusal, status }, bytes);
     }
 
-    /// Counts and logs a refusal.
-    fn note(&self, source: IpAddr, method: &Method, path: &str, refusal: Refusal) {
-        let (reason, status) = (refusal.name(), refusal.status());
-        self.counters.refusals.count(reason);
-        if let Some(offence) = Offence::of(&refusal) {
-            self.debts.offend(source, offence, Monotonic::now());
-        }
-        // Debug formatting escapes what could forge a log line; the query may hold a secret and is left out.
-        let path = &path[..path.floor_char_boundary(MAX_LOGGED_PATH_BYTES)];
-        if refusal.is_notable() {
-            info!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
-        } else {
-            debug!(reason, status = status.as_u16(), %source, %method, ?path, "refused");
-        }
+    /// What became of the requests.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Holds it against `source` that it ended its connection with an offence.
@@ -354,17 +401,26 @@ impl Gateway {
     }
 }
 
+/// The status by which a proxy is told that it may forward a request.
+const PERMITTED: u16 = 200;
+
+/// A request that another proxy asks about.
+fn asked_about(request: &Parts, source: IpAddr, at: Monotonic) -> Came<'_> {
+    Came { at, method: &request.method, path: request.uri.path(), source, via: Via::ForwardAuth }
+}
+
 /// Leave for another proxy to forward a request.
 async fn unforwarded<'j>(
     judge: &'j Judge,
     request: &Parts,
-    source: IpAddr,
-    (now, standing): (Now, &Standing),
+    (source, standing, trail): (IpAddr, &Standing, &Trail),
+    now: Now,
 ) -> Result<Permit<'j>, Refused<'j>> {
     let admitted = judge.admit_behind_proxy(source, now)?;
     let canonical = judge.canonical(request, None)?;
+    trail.canonical(&canonical);
     let (headers, method) = (&request.headers, &request.method);
-    let case = Case { canonical: &canonical, headers, method, now, open: None, source, standing };
+    let case = Case { canonical: &canonical, headers, method, now, open: None, source, standing, trail };
     let (permit, _) = judge.permit(admitted, &case).await?;
     Ok(permit)
 }
@@ -420,5 +476,3 @@ fn cut_off(why: End) -> Refusal {
         End::Banned | End::Offence | End::Operator | End::Revoked => Refusal::CredentialRevoked,
     }
 }
-
-const MAX_LOGGED_PATH_BYTES: usize = 256;

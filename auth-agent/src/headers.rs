@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::client_address::forwarded;
 use crate::config::{Config, Forwarding, HeaderChanges, IdentityHeaders};
+use crate::explain::RequestId;
 use crate::identity::Identity;
 use crate::policy::Permit;
 use crate::request::Canonical;
@@ -72,6 +73,8 @@ pub struct Rules {
     identity: IdentityHeaders,
     /// Names that only we may send to the upstream, and those of credentials, folded.
     ours: Vec<String>,
+    /// The field of the request's id.
+    request_id: Option<HeaderName>,
     send: Vec<Forwarding>,
     /// The field of the internal token.
     token: Option<HeaderName>,
@@ -86,10 +89,12 @@ impl Rules {
         let token = config.internal_token.as_ref().map(|token| token.header.clone());
         let names =
             identity.names().into_iter().chain([&config.api_keys.header, &AUTHORIZATION]).chain(&token);
+        let request_id = config.explain.header.clone();
+        let names = names.chain(&request_id);
         let ours = names.map(|name| name.as_str().replace(['_', '.'], "-")).collect();
         let wants_headers = config.upstreams.iter().map(|upstream| upstream.identity.has_headers());
         let (send, wants_headers) = (config.proxies.send.clone(), wants_headers.collect());
-        Self { identity, ours, send, token, wants_headers }
+        Self { identity, ours, request_id, send, token, wants_headers }
     }
 
     /// Turns the client's header fields into those for the upstream.
@@ -98,7 +103,7 @@ impl Rules {
         headers: &mut HeaderMap,
         version: Version,
         request: &Canonical,
-        source: IpAddr,
+        (source, id): (IpAddr, &RequestId),
         permit: &Permit<'_>,
     ) {
         let accepts_trailers = headers.get_all(TE).iter().any(is_trailers);
@@ -116,6 +121,7 @@ impl Rules {
         headers.append(VIA, via(version));
         apply(headers, &permit.route().request_headers);
         self.add_who(headers, permit);
+        headers.extend(self.request_id.clone().map(|name| (name, id.value().clone())));
     }
 
     /// The fields that tell the upstream who sent a request, and no others; `complete` with those that tell nothing.

@@ -134,6 +134,8 @@ pub struct Facts {
     pub method: Method,
     /// What it may do.
     pub scopes: Arc<[Arc<str>]>,
+    /// The id of the key that the token was signed with, where it has one.
+    pub signing_key: Option<Arc<str>>,
     /// The token's subject, or the API key's name.
     pub subject: Arc<str>,
     /// The tenant, where the issuer's tokens name one.
@@ -157,6 +159,7 @@ impl Facts {
             key: None,
             method,
             scopes: Arc::default(),
+            signing_key: None,
             subject: subject.into(),
             tenant: None,
             token: None,

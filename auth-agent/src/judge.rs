@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Response};
 
-use crate::api_key::has_browser_marks;
+use crate::api_key::{ApiKey, has_browser_marks};
 use crate::authenticate::{self, Denied, Verify};
 use crate::authorization_server::SigningKeys;
 use crate::client_address::TrustedProxies;
@@ -16,6 +16,7 @@ use crate::clock::{Monotonic, Now};
 use crate::config::{Auth, Config, Route};
 use crate::connections::OpenRequest;
 use crate::credential::{self, Credential};
+use crate::explain::{self, Presented, RequestId, Trail};
 use crate::identity::{Identity, Method as By};
 use crate::internal_token::InternalTokens;
 use crate::issuers::MissingKey;
@@ -57,6 +58,8 @@ pub struct Case<'c> {
     pub source: IpAddr,
     /// Where to note what the limits came to.
     pub standing: &'c Standing,
+    /// Where to note what is found out.
+    pub trail: &'c Trail,
 }
 
 impl Judge {
@@ -99,6 +102,30 @@ impl Judge {
         self.proxies.client(peer, headers)
     }
 
+    /// What a request from `peer` is called: a trusted proxy may have named it, where fields tell of its clients.
+    pub fn request_id(&self, peer: IpAddr, fields_name_clients: bool, headers: &HeaderMap) -> RequestId {
+        let named = self
+            .config
+            .explain
+            .header
+            .as_ref()
+            .filter(|_| fields_name_clients && self.proxies.contains(peer));
+        named.and_then(|name| explain::accepted(headers, name)).unwrap_or_else(RequestId::make)
+    }
+
+    /// The response, with the name of its request.
+    pub fn named<B>(&self, trail: &Trail, mut response: Response<B>) -> Response<B> {
+        self.name(trail, response.headers_mut());
+        response
+    }
+
+    /// Puts the name of the request in its field, if there is one.
+    pub fn name(&self, trail: &Trail, headers: &mut HeaderMap) {
+        if let Some(name) = &self.config.explain.header {
+            headers.insert(name.clone(), trail.id().value().clone());
+        }
+    }
+
     /// Charges a request to its source, so that none is free, whatever is wrong with it.
     ///
     /// # Errors
@@ -134,6 +161,7 @@ impl Judge {
     ) -> Result<(Permit<'_>, Option<String>), Refused<'_>> {
         let matched = policy::route(&self.routes, case.method, case.canonical)?;
         let (route, rewritten) = (matched.route, matched.rewritten(case.canonical.path()));
+        case.trail.route(&route.label);
         let identity = self.limited(case, route).await?;
         let mut permit = self.authorize(admitted, case, &matched, identity)?;
         if let Some(tokens) = self.tokens.get() {
@@ -148,15 +176,39 @@ impl Judge {
         let Some((limiter, plan)) = self.limits.get().filter(|_| !route.limits.is_empty()) else {
             return self.identify(case, route).await;
         };
-        let Case { method, now, source, standing, .. } = *case;
+        let Case { method, now, source, standing, trail, .. } = *case;
         let asking = Asking { identity: None, method, now, route, source };
-        limiter.look(plan, &asking, standing)?;
+        // Where nobody has to prove anything, the charge looks first anyway.
+        if route.auth == Auth::Required
+            && let Err(refusal) = limiter.look(plan, &asking, standing)
+        {
+            note(standing, trail);
+            return Err(refusal);
+        }
         let identified = self.identify(case, route).await;
         let identity = identified.as_ref().ok().and_then(|identity| identity.as_deref());
         let charged = limiter.charge(plan, &Asking { identity, ..asking }, standing);
+        note(standing, trail);
         // What is wrong with the credential is told first.
         let identity = identified?;
         charged.map(|()| identity)
+    }
+
+    /// What would come of the request if `identity` had sent it: its route, and why it is refused.
+    pub fn decision(
+        &self,
+        case: &Case<'_>,
+        identity: Option<Arc<Identity>>,
+    ) -> (Option<&Route>, Result<(), Refusal>) {
+        let matched = match policy::route(&self.routes, case.method, case.canonical) {
+            Ok(matched) => matched,
+            Err(refused) => return (None, Err(refused.refusal)),
+        };
+        let identity = identity.filter(|_| matched.route.auth == Auth::Required);
+        let decided = self.admit(case.source, case.now).and_then(|admitted| {
+            self.authorize(admitted, case, &matched, identity).map(drop).map_err(|refused| refused.refusal)
+        });
+        (Some(matched.route), decided)
     }
 
     /// Leave to use the route and the object that is asked for; foreign ones are charged.
@@ -200,7 +252,9 @@ impl Judge {
         let outcome = self.authenticate(case).await.and_then(|identity| {
             // In this order: what is revoked after the look finds the request among those to be cut off.
             case.open.inspect(|open| open.identified(&identity));
-            self.verify.unrevoked(&identity, case.now.unix)?;
+            let unrevoked = self.verify.unrevoked(&identity, case.now.unix);
+            case.trail.identified(&identity, unrevoked.is_err());
+            unrevoked?;
             case.open.inspect(|open| open.accepted(&identity));
             Ok(identity)
         });
@@ -248,15 +302,17 @@ impl Judge {
             }
             credential => credential?,
         };
+        case.trail.credential(credential.method());
         self.refuse_browser(case.headers, &credential)?;
         let judge = |now: Now| {
-            authenticate::authenticate(&*self.verify, &credential, case.source, now)
+            authenticate::authenticate(&*self.verify, &credential, case.source, (now, case.trail))
                 .and_then(|identity| authenticate::bound(identity, certificate))
         };
         let denied = match judge(case.now) {
             Ok(identity) => return Ok(identity),
             Err(denied) => denied,
         };
+        note_api_key(case.trail, &credential);
         let hope = |denied: &Denied, now: Now| {
             authenticate::missing_key(&*self.verify, &credential, &denied.refusal, now.monotonic)
         };
@@ -271,4 +327,18 @@ impl Judge {
             MissingKey::Coming(_) | MissingKey::NotNow => UNKNOWN_NOW.into(),
         })
     }
+}
+
+/// Notes which API key was refused. Its id is no secret.
+fn note_api_key(trail: &Trail, credential: &Credential<'_>) {
+    if credential.method() == By::ApiKey
+        && let Ok(key) = ApiKey::parse(credential.text())
+    {
+        trail.presented(Presented::new(None, Some(&key.id().to_string())));
+    }
+}
+
+/// Notes what the limits came to.
+fn note(standing: &Standing, trail: &Trail) {
+    standing.each(|name, used, most| trail.limit(Arc::clone(name), used, most));
 }

@@ -1,5 +1,6 @@
 //! The agent: terminates TLS, authenticates, authorises, limits, forwards, and keeps the kernel filter.
 
+pub mod actor;
 pub mod allowlist;
 pub mod api_key;
 pub mod authenticate;
@@ -22,6 +23,7 @@ mod duration;
 pub mod edge;
 pub mod enumeration;
 pub mod events;
+pub mod explain;
 pub mod forward_auth;
 pub mod gateway;
 pub mod guesses;
@@ -35,6 +37,7 @@ pub mod judge;
 pub mod kernel;
 pub mod ladder;
 pub mod limits;
+pub mod lints;
 pub mod network;
 pub mod path;
 pub mod policy;
@@ -52,3 +55,4 @@ pub mod store;
 pub mod thumbprint;
 pub mod tls;
 pub mod token;
+pub mod trial;

@@ -10,8 +10,10 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use crate::clock::Monotonic;
 use crate::config::{Balance, Config, Sizes, Timeouts};
 use crate::deadline::Deadline;
+use crate::explain::Trail;
 use crate::headers::{self, Rules};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
@@ -133,7 +135,7 @@ impl Proxy {
         &self,
         permit: &Permit<'_>,
         canonical: &Canonical,
-        source: IpAddr,
+        (source, trail): (IpAddr, &Trail),
         request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let route = permit.route();
@@ -144,7 +146,7 @@ impl Proxy {
         body.limit(self.limits(route.body_bytes, route.timeouts.body_idle));
         let stated_empty = body.is_end_stream() && parts.headers.contains_key(CONTENT_LENGTH);
         let offer = Offer::take(&mut parts, &route.upgrades)?.filter(|_| body.is_end_stream());
-        self.rules.to_upstream(&mut parts.headers, parts.version, canonical, source, permit);
+        self.rules.to_upstream(&mut parts.headers, parts.version, canonical, (source, trail.id()), permit);
         if let Some(offer) = &offer {
             offer.pass_on(&mut parts.headers);
         }
@@ -158,7 +160,8 @@ impl Proxy {
         let group = &self.upstreams.get(route.upstream).ok_or(Refusal::UpstreamUnreachable)?.group;
         let key =
             if group.settings.upstream.balance == Balance::PrincipalHash { key(permit, source) } else { 0 };
-        let exchange = Exchange { body: &body, canonical, group, key, offer: offer.as_ref(), route };
+        let exchange = Exchange { body: &body, canonical, group, key, offer: offer.as_ref(), route, trail };
+        trail.forwarded(&group.settings.upstream.name, Monotonic::now());
         let mut whole = route.timeouts.request.map(Deadline::after);
         let answer = tokio::select! {
             biased;

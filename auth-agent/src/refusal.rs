@@ -57,7 +57,7 @@ pub enum Refusal {
     CertificateNameless,
     /// The credential lacks a claim that the route needs, or has it with another value.
     ClaimMismatch,
-    /// A trusted proxy names a client without an address.
+    /// A trusted proxy names no client, or one without an address.
     ClientAddressInvalid,
     /// A request to the built-in issuer without a client's credentials.
     ClientMissing,

@@ -8,6 +8,8 @@ mod changes;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::digest;
+use serde_json::json;
 use tracing::info;
 
 pub use self::changes::Change;
@@ -15,14 +17,14 @@ use crate::clock::UnixTime;
 use crate::config::{Config, ConfigErrors, KeySource};
 use crate::control::Control;
 use crate::enumeration::Enumeration;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, GatewayError};
 use crate::guesses::Guesses;
 use crate::issuers::{self, Issuers, TrustError};
 use crate::kernel::{Filter, FilterError};
 use crate::ladder::Ladder;
-use crate::proxy::UpstreamTlsError;
 use crate::serve::{ServeError, Serving};
 use crate::service_manager;
+use crate::store::AuditOutcome;
 use crate::token::{KeyError, Verifier};
 
 /// Why a configuration was not taken.
@@ -58,9 +60,9 @@ pub enum ReloadError {
     /// It is no TOML, which the parser of configurations did not see.
     #[error("the configuration can't be compared: {0}")]
     Unlike(#[from] toml::de::Error),
-    /// An upstream's certificates or authorities can't be used.
+    /// An upstream's certificates or authorities can't be used, or the access log can't be opened.
     #[error("nothing has changed: {0}")]
-    Upstream(#[from] UpstreamTlsError),
+    Gateway(#[from] GatewayError),
 }
 
 /// Where the configuration comes from.
@@ -174,8 +176,25 @@ impl Reloader {
         }
         service_manager::reloading();
         let done = self.reload_locked();
+        if let Ok(changes) = &done {
+            self.audit(changes);
+        }
         service_manager::ready();
         done
+    }
+
+    /// Writes down who had the configuration taken, and what it is like now.
+    fn audit(&self, changes: &[Change]) {
+        let fingerprint = fingerprint(&self.lock().text);
+        let fields: Vec<_> = changes.iter().map(|change| change.field.as_str()).collect();
+        let detail = json!({ "changed": fields, "sha256": fingerprint });
+        self.parts.control.audit("config.reload", &detail, AuditOutcome::Done, UnixTime::now());
+    }
+
+    /// The same where it was not taken, and nobody is told so.
+    pub fn audit_failure(&self, error: &ReloadError) {
+        let detail = json!({ "why": error.to_string() });
+        self.parts.control.audit("config.reload", &detail, AuditOutcome::Refused, UnixTime::now());
     }
 
     fn reload_locked(&self) -> Result<Vec<Change>, ReloadError> {
@@ -243,6 +262,12 @@ impl Reloader {
     fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What tells one configuration file from another: SHA-256 of its text, as `sha256sum` prints it.
+fn fingerprint(text: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn ports(config: &Config) -> impl Iterator<Item = u16> {

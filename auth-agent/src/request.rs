@@ -43,6 +43,11 @@ impl Canonical {
         self.target.query()
     }
 
+    /// Path and query of the request.
+    pub fn asked(&self) -> &PathAndQuery {
+        &self.target
+    }
+
     /// Path and query for the upstream: those of the request, unless its route rewrites them.
     pub fn target(&self) -> &PathAndQuery {
         self.rewritten.as_ref().unwrap_or(&self.target)

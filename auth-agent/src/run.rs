@@ -11,10 +11,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 use self::debts::Debts;
@@ -76,7 +77,8 @@ pub fn run(source: Source, handover: bool) -> Result<()> {
 
 fn start(source: Source, program: Program, heir: Option<Heir>) -> Result<()> {
     let (config, text) = source.load()?;
-    log()?;
+    // Dropped, it writes what is left.
+    let _log = log()?;
     let inheritance = Inheritance::new(heir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let start = Start { config: Arc::new(config), inheritance, program, source, text };
@@ -89,17 +91,19 @@ fn start(source: Source, program: Program, heir: Option<Heir>) -> Result<()> {
 /// Whatever is asked for: below `info`, h2 logs what it can't parse, queries and all, and secrets may be in them.
 const QUIET: &str = "h2=info";
 
-fn log() -> Result<()> {
+/// No thread that serves waits for whoever reads the log: what there is no room for is dropped.
+fn log() -> Result<WorkerGuard> {
     let wanted = std::env::var(LOG_VARIABLE).unwrap_or_default();
     let filter = filter(&wanted)
         .with_context(|| format!("{LOG_VARIABLE}: write it like `info` or `auth_agent=debug`"))?;
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
     tracing_subscriber::fmt()
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_target(false)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .init();
-    Ok(())
+    Ok(guard)
 }
 
 fn filter(wanted: &str) -> Result<EnvFilter> {
@@ -193,6 +197,7 @@ async fn serve(start: Start) -> Result<()> {
         acme: Some(Arc::clone(&acme)),
         allowlist: Arc::clone(&allowlist),
         bans: Arc::clone(&bans),
+        audit: config.audit,
         classes: Classes::new(&config),
         connections: server.connections(),
         counters: Arc::clone(&counters),
@@ -245,7 +250,11 @@ async fn serve(start: Start) -> Result<()> {
     let addresses = server.addresses()?;
 
     if let Some(channel) = &inheritance.channel {
-        handover::wait_for_go(Arc::clone(channel)).await?;
+        tokio::select! {
+            go = handover::wait_for_go(Arc::clone(channel)) => go?,
+            _ = terminate.recv() => bail!("stopped before it took over"),
+            _ = interrupt.recv() => bail!("stopped before it took over"),
+        }
     }
     socket.take_place()?;
     asked.iter().for_each(forward_auth::Listener::take_place);
@@ -270,7 +279,7 @@ async fn serve(start: Start) -> Result<()> {
     let reloader = Arc::new(Reloader::new(source, config, text, parts));
     let (stop_asking, asking_stopped) = oneshot::channel::<()>();
     let asking = asked.map(|listener| {
-        let forward_auth = Arc::new(ForwardAuth::new(gateway, internal_keys));
+        let forward_auth = Arc::new(ForwardAuth::new(Arc::clone(&gateway), internal_keys));
         let reloader = Arc::clone(&reloader);
         // Either way, it is time.
         let stop = async { drop(asking_stopped.await) };
@@ -285,7 +294,11 @@ async fn serve(start: Start) -> Result<()> {
         store: Arc::clone(&store),
     };
     let upgrader = Arc::new(Upgrader::new(program, parts));
-    let extras = Extras { reloader: Arc::clone(&reloader), upgrader: Arc::clone(&upgrader) };
+    let extras = Extras {
+        gateway: Arc::clone(&gateway),
+        reloader: Arc::clone(&reloader),
+        upgrader: Arc::clone(&upgrader),
+    };
     let (stop_control, control_stopped) = oneshot::channel::<()>();
     let control_server = tokio::spawn(control::serve(socket, Arc::clone(&control), Some(extras), async {
         // Either way, it is time.
@@ -303,11 +316,21 @@ async fn serve(start: Start) -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
-            _ = hangup.recv() => drop(tokio::spawn(hang_up(Arc::clone(&reloader)))),
+            _ = hangup.recv() => {
+                gateway.journal().reopen();
+                drop(tokio::spawn(hang_up(Arc::clone(&reloader))));
+            }
             succession = upgrader.done() => break Some(succession),
         }
     };
     got_certificates.abort();
+    let succession = match succession {
+        None => {
+            control.stop();
+            upgrader.stop().await
+        }
+        succession => succession,
+    };
     // Where another agent takes over, its control socket is the one; else there is something to see until the end.
     let stops = (stop_control, stop_asking);
     let (now, at_the_end) = if succession.is_some() { (Some(stops), None) } else { (None, Some(stops)) };
@@ -326,8 +349,6 @@ async fn serve(start: Start) -> Result<()> {
     if following.is_none() {
         tracing::info!("stopping: the filter stays until `auth-agent detach`");
         service_manager::stopping();
-        control.stop();
-        upgrader.give_up();
     }
     serving.drain(reloader.config().timeouts.drain).await;
     drop(at_the_end);
@@ -338,7 +359,9 @@ async fn serve(start: Start) -> Result<()> {
     issuers.end();
     let tasks = [watch, heartbeat, samples, fresh_certificates, upkeep, climbing, counting];
     tasks.into_iter().chain(following).for_each(|task| task.abort());
-    finish(control, control_server).await
+    finish(control, control_server).await?;
+    spawn_blocking(move || gateway.journal().settle()).await?;
+    Ok(())
 }
 
 /// Follows the agent before this one until it has ended.
@@ -404,7 +427,8 @@ fn token_issuer(
 
 /// For SIGHUP, which is told of the outcome in the log alone.
 async fn hang_up(reloader: Arc<Reloader>) {
-    match spawn_blocking(move || reloader.reload()).await {
+    let reload = move || reloader.reload().inspect_err(|error| reloader.audit_failure(error));
+    match spawn_blocking(reload).await {
         Ok(Ok(changes)) => tracing::info!(changes = changes.len(), "configuration reloaded"),
         Ok(Err(error)) => tracing::error!(%error, "configuration not reloaded"),
         Err(error) => tracing::error!(%error, "reloading the configuration broke off"),

@@ -81,21 +81,21 @@ struct Open {
 }
 
 impl Open {
-    fn new(tls: &Arc<TlsListener>, sockets: &mut Sockets) -> Result<Self, BindError> {
+    fn new(tls: &Arc<TlsListener>, socket: TcpListener) -> Result<Self, BindError> {
         let address = tls.address();
-        let socket = sockets.take(address).map_or_else(|| listen::bind(address), Ok)?;
         let heirloom = socket.try_clone().map_err(|source| BindError::Other { address, source })?;
         Ok(Self { address, heirloom, socket, tls: Arc::clone(tls) })
     }
 
-    /// Certificates come first: an address is not taken for what can't be served. What is in `sockets` is not opened.
-    fn all(
-        tls: &[Arc<TlsListener>],
-        sockets: &mut Sockets,
-        is_open: impl Fn(SocketAddr) -> bool,
-    ) -> Result<Vec<Self>, BindError> {
-        let new = tls.iter().filter(|tls| !is_open(tls.address()));
-        new.map(|tls| Self::new(tls, sockets)).collect()
+    /// Certificates come first: an address is not taken for what can't be served. What is in `sockets` is not opened; what
+    /// is left there may be on the port of what is.
+    fn all(tls: &[Arc<TlsListener>], sockets: &mut Sockets) -> Result<Vec<Self>, BindError> {
+        let taken: Vec<_> = tls.iter().map(|tls| (tls, sockets.take(tls.address()))).collect();
+        let opened = taken.into_iter().map(|(tls, socket)| {
+            let socket = socket.map_or_else(|| listen::bind(tls.address(), &sockets.all()), Ok)?;
+            Self::new(tls, socket)
+        });
+        opened.collect()
     }
 }
 
@@ -115,7 +115,7 @@ impl Server {
     pub fn bind_or_take(config: &Config, sockets: &mut Sockets) -> Result<Self, ServeError> {
         let tls = TlsListeners::default();
         tls.replace(tls.prepare(config, UnixTime::now())?);
-        let listeners = Open::all(&tls.all(), sockets, |_| false)?;
+        let listeners = Open::all(&tls.all(), sockets)?;
         let workers =
             config.sizes.workers.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let workers = Workers::start(workers).map_err(ServeError::Workers)?;
@@ -139,7 +139,7 @@ impl Server {
 
     /// Serves from now on. Must be called within a tokio runtime.
     pub fn start(self, config: &Config, gateway: Arc<Gateway>, allowlist: Arc<Allowlist>) -> Serving {
-        let limit = descriptors::make_room(config.sizes.connections.get());
+        let limit = descriptors::make_room(config);
         let shared = Arc::new(Shared {
             admission: Arc::new(Admission::new(config, allowlist, limit)),
             connections: self.connections,
@@ -171,13 +171,15 @@ pub struct Serving {
 
 struct Listening {
     heirloom: TcpListener,
-    /// Dropped, it stops.
-    _stop: oneshot::Sender<()>,
+    /// Dropped, it stops; told, once it has taken what waits for it.
+    stop: oneshot::Sender<()>,
     tls: Arc<ArcSwap<TlsListener>>,
 }
 
 /// What a change of the configuration needs of the system, and has got.
 pub struct Prepared {
+    /// Connections that there are descriptors for.
+    limit: usize,
     new: Vec<Open>,
     settings: Settings,
     tls: Vec<Arc<TlsListener>>,
@@ -190,26 +192,37 @@ impl Serving {
     /// If a listener can't be opened.
     pub fn prepare(&self, config: &Config) -> Result<Prepared, ServeError> {
         let tls = self.tls.prepare(config, UnixTime::now())?;
-        let is_open = |address| self.lock().contains_key(&address);
-        let new = Open::all(&tls, &mut Sockets::default(), is_open)?;
-        Ok(Prepared { new, settings: Settings::new(config), tls })
+        let listening = self.lock();
+        let is_new = |tls: &&Arc<TlsListener>| !listening.contains_key(&tls.address());
+        let leaving = |address| tls.iter().all(|tls| tls.address() != address);
+        let leaving = listening.iter().filter(|(address, _)| leaving(**address));
+        let leaving: Vec<_> = leaving.map(|(_, listening)| &listening.heirloom).collect();
+        let new = tls.iter().filter(is_new).map(|tls| Open::new(tls, listen::bind(tls.address(), &leaving)?));
+        let new = new.collect::<Result<_, BindError>>()?;
+        drop(listening);
+        Ok(Prepared { limit: descriptors::make_room(config), new, settings: Settings::new(config), tls })
     }
 
     /// Changes over. Connections stay as they are, those of listeners that are gone, too.
     pub fn apply(&self, prepared: Prepared) {
-        let Prepared { new, settings, tls } = prepared;
-        let limit = descriptors::make_room(settings.sizes.connections.get());
+        let Prepared { limit, new, settings, tls } = prepared;
         self.shared.admission.set_limits(limit, settings.sizes.connections_per_source.get());
         self.shared.settings.store(Arc::new(settings));
         self.tls.replace(tls.clone());
         let tls: HashMap<_, _> = tls.into_iter().map(|tls| (tls.address(), tls)).collect();
-        self.lock().retain(|address, listening| match tls.get(address) {
-            Some(tls) => {
-                listening.tls.store(Arc::clone(tls));
-                true
-            }
-            None => false,
-        });
+        let mut listening = self.lock();
+        let (stay, leave) = std::mem::take(&mut *listening)
+            .into_iter()
+            .partition::<HashMap<_, _>, _>(|(address, _)| tls.contains_key(address));
+        *listening = stay;
+        for (address, listening) in &*listening {
+            listening.tls.store(Arc::clone(&tls[address]));
+        }
+        drop(listening);
+        for Listening { stop, .. } in leave.into_values() {
+            // It may be gone already.
+            let _ = stop.send(());
+        }
         for open in new {
             self.listen(open);
         }
@@ -227,7 +240,7 @@ impl Serving {
             self.phase.subscribe(),
             stopped,
         ));
-        self.lock().insert(address, Listening { heirloom, _stop: stop, tls });
+        self.lock().insert(address, Listening { heirloom, stop, tls });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Listening>> {

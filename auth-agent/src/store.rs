@@ -6,6 +6,7 @@
 //! A change and its entry in the log are one transaction.
 
 mod allows;
+mod audit;
 mod bans;
 mod budgets;
 mod changes;
@@ -30,6 +31,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use self::allows::{Allow, MAX_ALLOWS};
+pub use self::audit::{AuditEntry, AuditOutcome, AuditWanted};
 pub use self::bans::{Automatic, Ban, MAX_BANS};
 pub use self::changes::Change;
 pub use self::error::{Problem, StoreError};

@@ -14,6 +14,7 @@
 //! `x5c`) is refused; a mere reference to one (`jku`, `x5u`, `x5t`, `x5t#S256`) is ignored, since real
 //! issuers put them into good tokens (UAA and XSUAA send `jku`, Entra ID sends `x5t`).
 
+mod claimed;
 mod claims;
 mod error;
 mod glance;
@@ -35,6 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 
+pub use claimed::claimed;
 pub use claims::VerifiedClaims;
 pub(crate) use claims::is_identifier;
 pub use error::TokenError;
@@ -44,6 +46,7 @@ pub use known::{KeyName, KnownKeys, UnknownKey};
 
 use crate::clock::UnixTime;
 use crate::config;
+use crate::explain::Presented;
 use claims::{Claims, Terms};
 use header::Header;
 use keys::{Key, KeySet};
@@ -98,6 +101,8 @@ pub struct KeysVersion {
 pub struct Rejected {
     /// Why.
     pub error: TokenError,
+    /// What it says of itself, as far as it was read.
+    pub says: Presented,
     /// Where the key or the signature was wrong: what was tried.
     pub tried: Option<Tried>,
 }
@@ -115,7 +120,14 @@ pub struct Tried {
 
 impl From<TokenError> for Rejected {
     fn from(error: TokenError) -> Self {
-        Self { error, tried: None }
+        Self { error, says: Presented::default(), tried: None }
+    }
+}
+
+impl Rejected {
+    /// The same of a token that names this issuer and this key.
+    fn of(self, issuer: &Arc<str>, key: Option<&str>) -> Self {
+        Self { says: Presented::new(Some(Arc::clone(issuer)), key), ..self }
     }
 }
 
@@ -220,15 +232,8 @@ impl Verifier {
         let signature = wire::decode(parts.signature)?;
 
         let issuer = current.issuer(&claims)?;
-        issuer.check_type(&header)?;
-        let checked = claims.check(&issuer.terms, now)?;
-        let keys = issuer.keys.load();
-        let tried = |error| issuer.tried(error, &header, keys.version);
-        let key = keys.find(header.key_id()).map_err(tried)?;
-        key.check_algorithm(header.algorithm())?;
-        let signed = key.verify(parts.signed, &signature).map_err(tried)?;
-        issuer.sensitive.watch(issuer.name(), &claims)?;
-        Ok(checked.verified(&signed, &claims, &issuer.terms, keys.version))
+        let verified = issuer.verify(&header, &claims, (parts.signed, &signature), now);
+        verified.map_err(|rejected| rejected.of(issuer.name(), header.key_id()))
     }
 
     /// Whether these are the keys of their issuer still.
@@ -290,10 +295,30 @@ impl Issuer {
         Ok(Self { config: config.clone(), keys, sensitive, terms })
     }
 
+    /// The checks that need to know whose token it is; `signature` is beside what is signed.
+    fn verify(
+        &self,
+        header: &Header<'_>,
+        claims: &Claims<'_>,
+        (signed, signature): (&[u8], &[u8]),
+        now: UnixTime,
+    ) -> Result<VerifiedClaims, Rejected> {
+        self.check_type(header)?;
+        let checked = claims.check(&self.terms, now)?;
+        let keys = self.keys.load();
+        let tried = |error| self.tried(error, header, keys.version);
+        let key = keys.find(header.key_id()).map_err(tried)?;
+        key.check_algorithm(header.algorithm())?;
+        let signed = key.verify(signed, signature).map_err(tried)?;
+        self.sensitive.watch(self.name(), claims)?;
+        Ok(checked.verified(signed, claims, &self.terms, keys.version))
+    }
+
     fn tried(&self, error: TokenError, header: &Header<'_>, keys: KeysVersion) -> Rejected {
         let guessed = matches!(error, TokenError::KeyUnknown | TokenError::Signature);
         let key_id = header.key_id().map(str::to_owned);
-        Rejected { error, tried: guessed.then(|| Tried { issuer: Arc::clone(self.name()), key_id, keys }) }
+        let tried = guessed.then(|| Tried { issuer: Arc::clone(self.name()), key_id, keys });
+        Rejected { tried, ..error.into() }
     }
 
     fn name(&self) -> &Arc<str> {

@@ -81,6 +81,7 @@ pub const fn ipv6_mask(prefix: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::string::ToString as _;
 
     use super::*;
 

@@ -143,16 +143,25 @@ impl Client {
         &self,
         protocol: &[u8],
     ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+        let socket = self.socket(0)?;
+        let stream = timeout(PATIENCE, socket.connect(self.edge)).await;
+        self.secure(stream.context("no answer to the connection")??, protocol).await
+    }
+
+    /// Begins TLS on a connection, and offers one protocol.
+    ///
+    /// # Errors
+    /// Refused, or not answered within [`PATIENCE`].
+    pub async fn secure(
+        &self,
+        stream: tokio::net::TcpStream,
+        protocol: &[u8],
+    ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
         let mut tls = ClientConfig::clone(&self.tls);
         tls.alpn_protocols = vec![protocol.to_vec()];
-        let socket = self.socket(0)?;
-        timeout(PATIENCE, async {
-            let stream = socket.connect(self.edge).await?;
-            let name = ServerName::try_from("localhost")?;
-            anyhow::Ok(TlsConnector::from(Arc::new(tls)).connect(name, stream).await?)
-        })
-        .await
-        .context("no answer to the connection")?
+        let name = ServerName::try_from("localhost")?;
+        let handshake = TlsConnector::from(Arc::new(tls)).connect(name, stream);
+        Ok(timeout(PATIENCE, handshake).await.context("no answer to the handshake")??)
     }
 
     /// One GET on a connection of its own.

@@ -38,6 +38,7 @@ pub fn run() -> Result<()> {
     toolchain()?;
     tools()?;
     competitor("nginx", "nginx");
+    competitor("caddy", "caddy");
     guest();
     libraries();
     acme_server();

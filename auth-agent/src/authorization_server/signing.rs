@@ -121,19 +121,8 @@ impl SigningKeys {
         verifier: Arc<Verifier>,
         now: UnixTime,
     ) -> Result<Self, SigningError> {
-        let (changing, current) = (Mutex::default(), ArcSwap::default());
-        let keys = Self {
-            algorithm: config.algorithm,
-            changing,
-            current,
-            longest: LONGEST_OWN_TOKEN,
-            purpose: KeyPurpose::Issuer,
-            rotate_every: config.rotate_every.as_secs(),
-            sealer,
-            store,
-            verifier: Some(verifier),
-        };
-        keys.begin(now)
+        let makes = (config.algorithm, config.rotate_every);
+        Self::begin(KeyPurpose::Issuer, makes, (store, sealer), Some(verifier), now)
     }
 
     /// The stored keys of internal tokens, which nobody verifies here.
@@ -143,25 +132,27 @@ impl SigningKeys {
         sealer: Sealer,
         now: UnixTime,
     ) -> Result<Self, SigningError> {
-        let (changing, current) = (Mutex::default(), ArcSwap::default());
-        let keys = Self {
-            algorithm: config.algorithm,
-            changing,
-            current,
-            longest: LONGEST_INTERNAL_TOKEN,
-            purpose: KeyPurpose::Internal,
-            rotate_every: config.rotate_every.as_secs(),
-            sealer,
-            store,
-            verifier: None,
-        };
-        keys.begin(now)
+        Self::begin(KeyPurpose::Internal, (config.algorithm, config.rotate_every), (store, sealer), None, now)
     }
 
-    fn begin(self, now: UnixTime) -> Result<Self, SigningError> {
-        self.read_again()?;
-        self.upkeep(now)?;
-        Ok(self)
+    fn begin(
+        purpose: KeyPurpose,
+        (algorithm, rotate_every): (Algorithm, Duration),
+        (store, sealer): (Arc<Store>, Sealer),
+        verifier: Option<Arc<Verifier>>,
+        now: UnixTime,
+    ) -> Result<Self, SigningError> {
+        let longest = match purpose {
+            KeyPurpose::Internal => LONGEST_INTERNAL_TOKEN,
+            KeyPurpose::Issuer => LONGEST_OWN_TOKEN,
+        };
+        let (changing, current) = (Mutex::default(), ArcSwap::default());
+        let rotate_every = rotate_every.as_secs();
+        let keys =
+            Self { algorithm, changing, current, longest, purpose, rotate_every, sealer, store, verifier };
+        keys.read_again()?;
+        keys.upkeep(now)?;
+        Ok(keys)
     }
 
     /// Goes by what is stored: another agent may have changed it. Blocks.

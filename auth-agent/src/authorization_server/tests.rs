@@ -17,6 +17,7 @@ use super::*;
 use crate::api_key::{ApiKey, KeyRing, Pepper, StoredKey};
 use crate::clock::Monotonic;
 use crate::credentials::Credentials;
+use crate::explain::Trail;
 use crate::issuers::Issuers;
 use crate::revocation::{Revocation, Revocations, Target};
 use crate::store::Store;
@@ -149,7 +150,8 @@ impl Site {
     }
 
     fn use_token(&self, token: &str, now: Now) -> Result<Arc<Identity>, Refusal> {
-        let identity = self.verify.token(token, now.unix).map_err(|denied| denied.refusal)?;
+        let identity =
+            self.verify.token(token, now.unix, &Trail::default()).map_err(|denied| denied.refusal)?;
         self.verify.unrevoked(&identity, now.unix)?;
         Ok(identity)
     }

@@ -3,6 +3,7 @@
 mod issuer;
 mod keys;
 mod limit;
+mod policy;
 mod revocation;
 
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 pub(super) use self::issuer::{IssueToken, SigningKeyVerb};
 pub(super) use self::keys::{CreateKey, KeyVerb, RotateKey};
 pub(super) use self::limit::{LimitVerb, Limited, ResetDebts, SetLimit, WhoseDebt};
+pub(super) use self::policy::{PolicyExample, PolicyVerb};
 pub(super) use self::revocation::{OfIssuer, RevocationVerb, RevokeOptions, RevokeVerb};
 use crate::duration;
 use crate::events::{DEFAULT_RATE, MAX_RATE, UnknownReason, parse_reasons};
@@ -107,6 +109,24 @@ pub(super) enum Verb {
         #[arg(value_name = "ID")]
         id: Option<i64>,
     },
+    /// Show what was decided about a request, and why
+    ///
+    /// Stage by stage: credential, route, limits, what decided, upstream; and what the kernel knows of its source now.
+    /// Each serving thread remembers its last requests (explain.remembered).
+    Why {
+        /// The request's id: X-Request-Id of its response
+        #[arg(value_name = "REQUEST-ID")]
+        id: String,
+    },
+    /// List who changed what: over the control socket, by signal, or the agent by itself
+    Audit {
+        /// Only what was done within this time, like 1h [default: whenever]
+        #[arg(long, value_name = "TIME", value_parser = duration::parse_seconds)]
+        since: Option<Duration>,
+        /// At most so many, the last ones [default: 100]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: Option<u32>,
+    },
     /// List the sources that owe points for what they did, and the principals that asked for too many objects of others
     ///
     /// Whoever owes too many is banned: see [ladder] and [limits.enumeration] in the configuration.
@@ -130,6 +150,9 @@ pub(super) enum Verb {
     /// Check the configuration, or print an example; needs no running agent
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Look for holes in the routes, and try out who may do what; needs no running agent
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// Look at this host for what keeps the filter or the agent from working; needs no running agent
     ///
     /// Changes nothing. Exits 1 where there is a problem. Without root it says what it could not see.

@@ -33,7 +33,7 @@ impl Units {
 fn service(binary: &Path, path: &Path, config: &Config) -> String {
     let command = format!("{} --config {}", quoted(binary), quoted(path));
     let stop = config.timeouts.drain.as_secs().saturating_add(STOP_MARGIN_SECONDS);
-    let descriptors = descriptors_needed(config.sizes.connections.get());
+    let descriptors = descriptors_needed(config);
     format!(
         "# /etc/systemd/system/auth-agent.service\n\
          # A new version: put it in the place of the old file, then `auth-agent upgrade`, which drops no request.\n\
@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn the_units_name_the_program_the_configuration_and_its_listeners() {
-        let text = format!("{MINIMAL}\n[timeouts]\ndrain = \"45s\"\n[sizes]\nconnections = 1000\n");
+        let text =
+            format!("{MINIMAL}\n[timeouts]\ndrain = \"45s\"\n[sizes]\nconnections = 1000\nworkers = 2\n");
         let config = Config::parse(&text, Path::new("/etc/auth-agent/config.toml")).unwrap();
         let (binary, path) = (Path::new("/opt/auth 1/auth-agent"), Path::new("/etc/100%/config.toml"));
         let units = Units::new(binary, path, &config);
@@ -95,7 +96,8 @@ mod tests {
             "ExecStart=\"/opt/auth 1/auth-agent\" --config /etc/100%%/config.toml run",
             "ExecReload=\"/opt/auth 1/auth-agent\" --config /etc/100%%/config.toml reload",
             "TimeoutStopSec=60",
-            "LimitNOFILE=2512",
+            // 1,000 of clients; 1,000 in use and 2 x 128 kept for the upstream, and a health check; 512 in reserve.
+            "LimitNOFILE=2769",
             "Type=notify",
         ] {
             assert!(service.lines().any(|other| other == line), "no {line:?} in {service}");

@@ -18,8 +18,8 @@ use super::args::{
 };
 use super::client::{self, ClientError, call, call_within};
 use super::{
-    Failure, check, configuration, connections, events, issuer, keys, limit, network_list, offenders,
-    own_issuer, pending, render, revocation, service, tokens, upstream,
+    Failure, audit, check, configuration, connections, events, issuer, keys, limit, network_list, offenders,
+    own_issuer, pending, policy, render, revocation, service, tokens, upstream, why,
 };
 use crate::clock::UnixTime;
 use crate::config::{Config, EXAMPLE};
@@ -93,6 +93,8 @@ impl Session<'_> {
                 })
             }
             Verb::Confirm { id } => self.confirm(id),
+            Verb::Why { id } => self.get(&why::target(&id), |story| why::story(story, now)),
+            Verb::Audit { limit, since } => self.get(&audit::target(since, limit), audit::list),
             Verb::Offenders => self.get("/v1/offenders", |list| offenders::list(list, now)),
             Verb::Pending => self.get("/v1/pending", |list| pending::list(list, now)),
             Verb::Connection(ConnectionVerb::List { source, subject }) => {
@@ -123,6 +125,7 @@ impl Session<'_> {
             Verb::Config(ConfigVerb::Check) => self.check(),
             Verb::Config(ConfigVerb::Diff) => self.get("/v1/config/diff", configuration::diff),
             Verb::Config(ConfigVerb::Example) => Ok(self.out.write_all(EXAMPLE.as_bytes())?),
+            Verb::Policy(verb) => policy::run(self, &verb),
             Verb::Service { sockets } => self.service(sockets),
             Verb::Doctor { interfaces } => self.doctor(interfaces),
             Verb::Detach { pin_directory } => self.detach(pin_directory),

@@ -45,8 +45,19 @@ fn only_the_field_that_the_proxies_write_is_read() {
     }
     let strange =
         [("x_forwarded_for", "198.51.100.1"), ("x-real-ip", "198.51.100.1"), ("client-ip", "1.1.1.1")];
-    assert_eq!(client(Forwarding::XForwarded, PROXY, &strange).as_deref(), Some(PROXY));
-    assert_eq!(client(Forwarding::Forwarded, PROXY, &strange).as_deref(), Some(PROXY));
+    assert_eq!(client(Forwarding::XForwarded, PROXY, &strange), None);
+    assert_eq!(client(Forwarding::Forwarded, PROXY, &strange), None);
+}
+
+#[test]
+fn a_trusted_proxy_speaks_for_itself_only_if_it_says_so() {
+    let itself = format!("for={PROXY}");
+    for (read, field, value) in
+        [(Forwarding::Forwarded, "forwarded", &*itself), (Forwarding::XForwarded, "x-forwarded-for", PROXY)]
+    {
+        assert_eq!(client(read, PROXY, &[]), None, "{read:?}");
+        assert_eq!(client(read, PROXY, &[(field, value)]).as_deref(), Some(PROXY), "{read:?}");
+    }
 }
 
 #[test]

@@ -9,9 +9,9 @@ use http::HeaderName;
 
 use super::upstream::{Address, Balance, Ejection, Protocol, Upstream, UpstreamTls};
 use super::{
-    ApiKeys, ByteRate, Control, EnumerationLimit, Forwarding, HttpLimit, IdentityForm, IdentityHeaders,
-    Kernel, Ladder, Limits, PlaintextAnswer, Prices, Proxies, Rate, Retries, RouteTimeouts, Sizes,
-    SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
+    AccessLog, ApiKeys, Audit, ByteRate, Control, EnumerationLimit, Explain, Forwarding, HttpLimit,
+    IdentityForm, IdentityHeaders, Kernel, Ladder, Limits, LogTarget, PlaintextAnswer, Prices, Proxies, Rate,
+    Retries, RouteTimeouts, Sizes, SourceLimits, Store, Timeouts, Tokens, WhenAgentGone, XdpMode,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -20,15 +20,34 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+impl Default for AccessLog {
+    /// None is written.
+    fn default() -> Self {
+        Self { principals: true, sample: nonzero(1), to: LogTarget::Off }
+    }
+}
+
 impl Default for ApiKeys {
     fn default() -> Self {
         Self { allow_browsers: false, header: HeaderName::from_static("x-api-key") }
     }
 }
 
+impl Default for Audit {
+    fn default() -> Self {
+        Self { entries: nonzero(100_000), keep: 365 * DAY }
+    }
+}
+
 impl Default for Control {
     fn default() -> Self {
         Self { allow_uids: Vec::new(), socket: PathBuf::from("/run/auth-agent/control.sock") }
+    }
+}
+
+impl Default for Explain {
+    fn default() -> Self {
+        Self { header: Some(HeaderName::from_static("x-request-id")), remembered: 4096 }
     }
 }
 

@@ -4,6 +4,7 @@ mod acme;
 mod authorization_server;
 mod bounds;
 mod earlier;
+mod explain;
 mod forward_auth;
 mod internal_token;
 mod issuers;
@@ -57,6 +58,9 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         let what = format!("\"{}\" is to get a token that there is none of", upstream.name);
         root.check("upstream", wrong(what, "write [internal_token], or identity = \"headers\""));
     }
+    let explain = explain::explain(root.section("explain"), &identity);
+    let access_log = explain::access_log(root.section("access_log"));
+    let audit = explain::audit(root.section("audit"));
     let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
     let mut routes = routes::routes(route_sections, &given);
     let request_limits = request_limits::request_limits(&mut root, &mut routes);
@@ -65,11 +69,14 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     root.check("route", routes::are_quick_to_find(&routes));
     root.finish();
     Config {
+        access_log,
         acme,
         api_keys,
+        audit,
         authorization_server,
         classes,
         control,
+        explain,
         forward_auth,
         identity_headers,
         internal_token,

@@ -19,7 +19,7 @@ use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
 pub(super) use self::access::{claim_rule, foreign, query_name, unchecked};
-pub(super) use self::files::{absolute_path, local_address, path, socket};
+pub(super) use self::files::{absolute_path, local_address, log_target, path, socket};
 pub(super) use self::limit::{counted, dimension, period, volume, volume_rate};
 pub(super) use self::listener::{
     certificate_name, client_mode, contact, host_name, tls_version, unknown_name,
@@ -142,8 +142,13 @@ pub(super) fn workers(value: &DeValue<'_>) -> Checked<Option<NonZeroUsize>> {
 
 /// A whole number up to `most`, 0 included.
 pub(super) fn small(most: u32) -> impl Fn(&DeValue<'_>) -> Checked<u8> {
-    move |value| match integer(value).and_then(|number| u8::try_from(number).ok()) {
-        Some(number) if u32::from(number) <= most => Ok(number),
+    move |value| whole(most)(value).map(|number| u8::try_from(number).unwrap_or(u8::MAX))
+}
+
+/// A whole number up to `most`, 0 included.
+pub(super) fn whole(most: u32) -> impl Fn(&DeValue<'_>) -> Checked<u32> {
+    move |value| match integer(value).and_then(|number| u32::try_from(number).ok()) {
+        Some(number) if number <= most => Ok(number),
         _ => wrong(format!("{} is not a number in range", described(value)), format!("write 0 to {most}")),
     }
 }
@@ -197,6 +202,11 @@ pub(super) fn header(value: &DeValue<'_>) -> Checked<HeaderName> {
         );
     }
     HeaderName::try_from(name).or_else(|_| wrong("a header name that is too long", CURE))
+}
+
+/// `"off"`, or a header field as [`header`] has it.
+pub(super) fn header_or_off(value: &DeValue<'_>) -> Checked<Option<HeaderName>> {
+    if value.as_str() == Some("off") { Ok(None) } else { header(value).map(Some) }
 }
 
 /// `"auto"`, `"generic"` or `"native"`

@@ -14,7 +14,7 @@ use super::succession::Standing;
 use super::{Control, blocking};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::Ladder;
-use crate::connections::End;
+use crate::connections::{Connection, End};
 use crate::ladder::{Offence, Offender};
 use crate::store::Sentence;
 
@@ -24,7 +24,7 @@ const SHOWN: usize = 1_000;
 /// For what a client still sends by a connection that was ended; its port may be another's before long.
 const FLOWS_DROPPED_FOR: Duration = Duration::from_secs(60);
 
-/// Bans that are logged one by one: a flood brings many at once, and each is in the store's log.
+/// What is logged one by one: a flood brings many at once, and each is in the store's log.
 const LOGGED: usize = 20;
 
 impl Control {
@@ -79,12 +79,18 @@ impl Control {
         if let Err(error) = self.edge.revoke_flows(&flows, until) {
             tracing::warn!(%error, "connections are ended, and what still comes by them is not dropped");
         }
-        for connection in found {
-            let subject = connection.principal().map(|principal| principal.subject);
-            if connection.end(End::Offence) {
-                let source = connection.peer.ip();
-                tracing::warn!(%source, subject = ?subject, "ended a connection: its user goes on asking for objects of others");
-            }
+        let user = |connection: Arc<Connection>| {
+            let subject = connection.principal().map(|principal| principal.subject.to_string());
+            connection.end(End::Offence).then(|| (connection.peer.ip(), subject))
+        };
+        let ended: Vec<_> = found.into_iter().filter_map(user).collect();
+        for (source, subject) in ended.iter().take(LOGGED) {
+            tracing::warn!(%source, ?subject, "ended a connection: its user goes on asking for objects of others");
+        }
+        if !ended.is_empty()
+            && let Err(error) = self.store.note_ends(&ended, Offence::Enumeration.name(), UnixTime::now())
+        {
+            tracing::error!(%error, "that connections were ended is not in the log of changes");
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! Times are seconds since 1970, durations seconds. Unknown fields of a request are refused.
 
+mod audit;
 mod issuer;
 mod keys;
 mod ladder;
 mod request_limits;
+mod requests;
 mod revocations;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::audit::{AuditList, AuditRecord};
 pub use self::issuer::{
     IssueToken, IssuedToken, OPERATOR, RotateSigningKey, SigningKeyEntry, SigningKeyList,
 };
@@ -24,6 +27,7 @@ pub use self::ladder::{LadderStatus, OffenderEntry, Offenders};
 pub use self::request_limits::{
     OwedDebt, Owing, RequestLimitEntry, RequestLimits, ResetLimit, SetRequestLimit, WhoseDebts,
 };
+pub use self::requests::{CredentialStory, DeciderStory, LimitStory, RequestStory, UpstreamStory};
 pub use self::revocations::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use crate::clock::UnixTime;
 use crate::config::Overrides;

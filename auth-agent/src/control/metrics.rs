@@ -40,6 +40,12 @@ fn text(status: &Status, upstreams: &UpstreamList) -> String {
         "TLS handshakes that waited for others (sizes.handshakes).",
         http.handshakes_delayed,
     );
+    text.one(
+        "access_log_dropped_total",
+        "counter",
+        "Lines of the access log, or refusals in the agent's own, that were dropped.",
+        http.access_log_dropped,
+    );
     text.family("requests_refused_total", "counter", "Requests refused, by reason.");
     for (reason, count) in &http.refusals {
         text.sample("requests_refused_total", &[("reason", reason)], count);

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use ipnet::IpNet;
 
+use super::audit::Why;
 use super::messages::ProblemDetails;
 use crate::api_key::{KeyId, MalformedKeyId, RandomError};
 use crate::authorization_server::SigningError;
@@ -168,7 +169,7 @@ pub enum Problem {
     /// No such path.
     #[error(
         "there is no such path: the paths start with /v1/ and are status, keys, issuers, allows, bans, limits, \
-         pending, revocations, connections, sources, events, signing-keys, tokens, config, upgrade and detach"
+         pending, revocations, connections, sources, requests, audit, events, signing-keys, tokens, config, upgrade and detach"
     )]
     Path,
     /// No random bytes.
@@ -177,6 +178,21 @@ pub enum Problem {
     /// No new keys.
     #[error(transparent)]
     Refresh(#[from] RefreshError),
+    /// Nothing is known of it.
+    #[error(
+        "nothing is known of the request {id}: of refused ones those since {refused} are remembered, of others those \
+         since {answered} (explain.remembered){other}"
+    )]
+    RequestMissing {
+        /// Since when answered requests are remembered.
+        answered: String,
+        /// As asked.
+        id: String,
+        /// Who else may know it.
+        other: &'static str,
+        /// Since when refused requests are remembered.
+        refused: String,
+    },
     /// A text that is not the id of a revocation.
     #[error(transparent)]
     RevocationId(#[from] MalformedMark),
@@ -281,6 +297,7 @@ impl Problem {
             Self::Network(_) => "network-invalid",
             Self::Path => "path-missing",
             Self::PendingMissing(_) => "pending-missing",
+            Self::RequestMissing { .. } => "request-missing",
             Self::Peer { .. } => "peer-refused",
             Self::Random(_) => "random-failed",
             Self::Replaced => "agent-replaced",
@@ -325,6 +342,7 @@ impl Problem {
             | Self::LimitMissing { .. }
             | Self::Path
             | Self::PendingMissing(_)
+            | Self::RequestMissing { .. }
             | Self::Refresh(RefreshError::Missing(_))
             | Self::RequestLimitMissing { .. }
             | Self::RequestLimitUnset(_)
@@ -371,7 +389,9 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             title: status.canonical_reason().unwrap_or_default().to_owned(),
         };
+        let why = Why(details.detail.clone());
         let mut response = (status, Json(details)).into_response();
+        response.extensions_mut().insert(why);
         let json = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response

@@ -7,6 +7,7 @@ use axum::extract::State;
 
 use super::messages::ConfigChanges;
 use super::problem::Problem;
+use crate::actor::carried;
 use crate::reload::{Change, ReloadError, Reloader};
 
 pub(super) async fn diff(State(reloader): State<Arc<Reloader>>) -> Result<Json<ConfigChanges>, Problem> {
@@ -22,7 +23,7 @@ async fn run(
     reloader: Arc<Reloader>,
     work: fn(&Reloader) -> Result<Vec<Change>, ReloadError>,
 ) -> Result<Json<ConfigChanges>, Problem> {
-    let done = tokio::task::spawn_blocking(move || work(&reloader)).await;
+    let done = tokio::task::spawn_blocking(carried(move || work(&reloader))).await;
     let changes = done.map_err(|_| Problem::Internal)??;
     Ok(Json(ConfigChanges { changes }))
 }

@@ -14,11 +14,14 @@ use axum::serve::{IncomingStream, Listener};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time;
 
+use super::Control;
 use super::problem::Problem;
+use crate::actor::Peer;
 
 /// How many strangers may be told at a time why they are refused; more are just closed.
 const REFUSALS: usize = 16;
@@ -74,13 +77,8 @@ pub struct ControlSocket {
 struct Guard {
     allow_uids: Arc<[u32]>,
     refusals: Arc<Semaphore>,
-}
-
-/// The process at the other end.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// The user it ran as when it connected.
-    pub uid: u32,
+    /// Where it is written down who was refused.
+    report: Option<Arc<Control>>,
 }
 
 impl ControlSocket {
@@ -108,6 +106,12 @@ impl ControlSocket {
         Self::make(&beside, Some(path), allow_uids)
     }
 
+    /// Has it written down there who is refused.
+    pub(super) fn reporting(mut self, control: &Arc<Control>) -> Self {
+        self.guard.report = Some(Arc::clone(control));
+        self
+    }
+
     /// Puts the socket's file in its place, over the old agent's.
     ///
     /// # Errors
@@ -132,7 +136,7 @@ impl ControlSocket {
         let inode = fs::symlink_metadata(path).map_err(failed("find"))?.ino();
         let own_uid = own_uid().map_err(failed("learn the user of"))?;
         let allow_uids = allow_uids.iter().copied().chain([0, own_uid]).collect();
-        let guard = Guard { allow_uids, refusals: Arc::new(Semaphore::new(REFUSALS)) };
+        let guard = Guard { allow_uids, refusals: Arc::new(Semaphore::new(REFUSALS)), report: None };
         Ok(Self { guard, inode, listener, path: path.to_owned(), place: place.map(Path::to_owned) })
     }
 }
@@ -161,17 +165,20 @@ impl Listener for ControlSocket {
                 }
             };
             match stream.peer_cred() {
-                Ok(peer) if self.guard.allow_uids.contains(&peer.uid()) => {
-                    return (stream, Peer { uid: peer.uid() });
+                Ok(found) => {
+                    let peer = peer(found);
+                    if self.guard.allow_uids.contains(&peer.uid) {
+                        return (stream, peer);
+                    }
+                    self.guard.refuse(stream, peer);
                 }
-                Ok(peer) => self.guard.refuse(stream, peer.uid()),
                 Err(error) => tracing::warn!(%error, "control socket: can't learn the peer's user"),
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<Peer> {
-        own_uid().map(|uid| Peer { uid })
+        Ok(peer(UnixStream::pair()?.0.peer_cred()?))
     }
 }
 
@@ -183,8 +190,10 @@ impl Connected<IncomingStream<'_, ControlSocket>> for Peer {
 
 impl Guard {
     /// Answers one request with 403 and closes, without keeping anyone else waiting.
-    fn refuse(&self, stream: UnixStream, uid: u32) {
+    fn refuse(&self, stream: UnixStream, peer: Peer) {
+        let uid = peer.uid;
         tracing::warn!(uid, "control socket: user refused");
+        self.report.iter().for_each(|control| control.audit_stranger(peer));
         let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         let answer =
             service_fn(move |_| async move { Ok::<_, Infallible>(Problem::Peer { uid }.into_response()) });
@@ -229,6 +238,10 @@ async fn clear_stale(path: &Path) -> Result<(), SocketError> {
         }
         Err(error) => Err(failed("probe")(error)),
     }
+}
+
+fn peer(found: UCred) -> Peer {
+    Peer { gid: found.gid(), pid: found.pid(), uid: found.uid() }
 }
 
 /// What the kernel would tell a peer of this process.

@@ -244,6 +244,7 @@ impl Desk {
         let parts = Parts {
             acme: None,
             allowlist,
+            audit: Audit::default(),
             bans: Arc::default(),
             classes: Classes::new(&config),
             connections: Arc::clone(&connections),

@@ -10,6 +10,7 @@ use axum::extract::State;
 use super::body::Body;
 use super::messages::{Upgrade, Upgraded};
 use super::problem::Problem;
+use crate::actor::carried;
 use crate::handover::{LONGEST_READY, READY_WITHIN, Upgrader};
 
 /// To its end, whether or not the client waits for it.
@@ -19,7 +20,7 @@ pub(super) async fn upgrade(
 ) -> Result<Json<Upgraded>, Problem> {
     let within = within(within_seconds)?;
     let binary = binary.map(absolute).transpose()?;
-    let done = tokio::task::spawn_blocking(move || upgrader.upgrade(binary, within)).await;
+    let done = tokio::task::spawn_blocking(carried(move || upgrader.upgrade(binary, within))).await;
     let done = done.map_err(|_| Problem::Internal)??;
     Ok(Json(Upgraded { binary: done.binary.display().to_string(), pid: done.pid, version: done.version }))
 }

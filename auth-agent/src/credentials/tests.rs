@@ -7,6 +7,7 @@ use super::*;
 use crate::api_key::{Pepper, StoredKey};
 use crate::authenticate;
 use crate::config::ClaimPath;
+use crate::explain::Trail;
 use crate::identity::Claim;
 use crate::thumbprint::Thumbprint;
 use crate::token::tests::mint::{self, NOW, Signer};
@@ -34,7 +35,7 @@ fn setup(config: config::Tokens) -> Setup {
 }
 
 fn outcome(setup: &Setup, token: &str, now: u64) -> Result<Arc<Identity>, Refusal> {
-    setup.credentials.token(token, UnixTime(now)).map_err(|denied| denied.refusal)
+    setup.credentials.token(token, UnixTime(now), &Trail::default()).map_err(|denied| denied.refusal)
 }
 
 /// Hits, misses, known forgeries.
@@ -195,7 +196,7 @@ fn without_memory_nothing_is_remembered() {
 #[test]
 fn a_guess_is_known_by_the_issuer_and_the_name_of_the_key_whatever_else_is_in_the_token() {
     let setup = setup(config::Tokens::default());
-    let guess = |token: &str| setup.credentials.token(token, NOW).unwrap_err().guess;
+    let guess = |token: &str| setup.credentials.token(token, NOW, &Trail::default()).unwrap_err().guess;
     let forger = Signer::stranger();
     let with_kid = |kid: &str, members| {
         let header = json!({"alg": "ES256", "typ": "jwt", "kid": kid}).to_string();

@@ -169,6 +169,8 @@ pub struct Pins {
 pub struct Agent {
     /// `sizes.connections`.
     pub connections: usize,
+    /// The open file limit that those and the upstreams' need.
+    pub descriptors: u64,
     /// The listeners.
     pub listeners: Vec<Listener>,
     /// The store's directory.

@@ -20,6 +20,7 @@ fn healthy() -> Facts {
     Facts {
         agent: Some(Agent {
             connections: 10_000,
+            descriptors: 20_512,
             listeners: vec![Listener {
                 address: "[::]:443".parse().unwrap(),
                 certificates: vec![Certificate {

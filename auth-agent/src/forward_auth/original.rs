@@ -39,8 +39,12 @@ impl Dialect {
         if let Some(original) = target.strip_prefix(ENVOY).filter(|original| original.starts_with('/')) {
             return Some((Self::Envoy, Some(original)));
         }
+        // Caddy leaves the client's query there; the request's whole target is in a field.
+        if asking.uri.path() == "/verify/caddy" {
+            return Some((Self::Forwarded, None));
+        }
         match target {
-            "/verify/caddy" | "/verify/traefik" => Some((Self::Forwarded, None)),
+            "/verify/traefik" => Some((Self::Forwarded, None)),
             "/verify/nginx" => Some((Self::Nginx, None)),
             _ => None,
         }

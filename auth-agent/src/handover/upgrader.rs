@@ -9,7 +9,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::channel::{Channel, Message};
@@ -75,10 +77,12 @@ pub enum UpgradeError {
     /// It failed when it had changed the store for itself.
     #[error(
         "the new agent failed, and before that it brought the store to schema {schema}, which this version can't open when \
-         it starts: this one goes on until it ends, have the new version start before (or restore a backup of the store \
-         then); it failed with: {error}"
+         it starts: this one goes on until it ends; have the new version start before, or put {} in the database's place \
+         then (and move its -wal and -shm away); it failed with: {error}", copy.display()
     )]
     Migrated {
+        /// The database as it was before.
+        copy: PathBuf,
         /// Why it failed.
         error: String,
         /// What the store has now.
@@ -158,12 +162,19 @@ pub struct Parts {
 
 /// Has a new agent take over.
 pub struct Upgrader {
-    /// While it is not ready; whoever ends this process kills it.
-    child: Mutex<Option<Child>>,
+    /// Until it serves, or is gone.
+    child: Mutex<Option<Started>>,
     done: watch::Sender<Option<Succession>>,
     parts: Parts,
     program: Program,
     under_way: Mutex<()>,
+}
+
+/// A new agent.
+struct Started {
+    process: Child,
+    /// It was told to serve: what this agent had may be in its hands.
+    told: bool,
 }
 
 /// What there is to do for an agent that another one has taken over from.
@@ -205,12 +216,31 @@ impl Upgrader {
         }
     }
 
-    /// Kills the new agent if it is not ready yet: the operator wants none. After [`Control::stop`], none starts any more.
-    pub fn give_up(&self) {
-        if let Some(child) = &mut *self.child() {
-            // It may have ended by itself.
-            let _ = child.kill();
+    /// For an agent that the operator stops, after [`Control::stop`]: from then on no other starts. One that is not ready is
+    /// killed. One that was told to serve may do so already: it is waited for, and then told to stop in good order, too;
+    /// what is left to do is what there is whenever another has taken over.
+    pub async fn stop(self: &Arc<Self>) -> Option<Succession> {
+        let told = match &mut *self.child() {
+            Some(Started { process, told: true }) => Pid::from_child(process),
+            Some(Started { process, .. }) => {
+                // It may have ended by itself.
+                let _ = process.kill();
+                return None;
+            }
+            // It may just have come to serve.
+            None => return self.done.borrow().clone(),
+        };
+        let this = Arc::clone(self);
+        let settled =
+            spawn_blocking(move || drop(this.under_way.lock().unwrap_or_else(PoisonError::into_inner)));
+        if let Err(error) = settled.await {
+            error!(%error, "waiting for the new agent broke off");
         }
+        let succession = self.done.borrow().clone()?;
+        if let Err(error) = kill_process(told, Signal::TERM) {
+            error!(%error, "the new agent can't be told to stop, too");
+        }
+        Some(succession)
     }
 
     /// Has `binary`, or else the file that this process was started from, take over, if it is ready within this time.
@@ -247,7 +277,8 @@ impl Upgrader {
                 Ok(upgraded)
             }
             Err(error) => {
-                let error = with_schema(error, self.parts.store.newer_schema());
+                let store = &self.parts.store;
+                let error = with_schema(error, store.newer_schema(), store.copy_before_newer());
                 error!(%error, "no new agent has taken over");
                 self.go_on(held, &config);
                 Err(error)
@@ -284,13 +315,14 @@ impl Upgrader {
         let pid = self.start(binary, theirs)?;
         let done = self.give(&ours, config).map_err(UpgradeError::from).and_then(|()| {
             let version = wait_until_ready(&ours, binary, deadline, within)?;
+            self.tell()?;
             go(&ours, binary)?;
             Ok(version)
         });
         let child = self.child().take();
         match (done, child) {
             (Ok(version), _) => Ok((Upgraded { binary: binary.to_owned(), pid, version }, ours)),
-            (Err(error), Some(child)) => Err(with_status(error, end(child))),
+            (Err(error), Some(child)) => Err(with_status(error, end(child.process))),
             (Err(error), None) => Err(error),
         }
     }
@@ -303,7 +335,19 @@ impl Upgrader {
         }
         let started = self.program.heir(binary, channel).spawn();
         let started = started.map_err(|source| UpgradeError::Start { binary: binary.to_owned(), source })?;
-        Ok(child.insert(started).id())
+        Ok(child.insert(Started { process: started, told: false }).process.id())
+    }
+
+    /// Notes that the new agent is about to be told to serve, unless this one stops.
+    fn tell(&self) -> Result<(), UpgradeError> {
+        let mut child = self.child();
+        if self.parts.control.is_stopping() {
+            return Err(UpgradeError::Stopping);
+        }
+        if let Some(started) = &mut *child {
+            started.told = true;
+        }
+        Ok(())
     }
 
     /// Whether or not anybody takes it: who is gone is found then.
@@ -328,7 +372,7 @@ impl Upgrader {
         channel.send(&Message::Handed)
     }
 
-    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+    fn child(&self) -> MutexGuard<'_, Option<Started>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -382,11 +426,11 @@ fn end(mut child: Child) -> Option<ExitStatus> {
 }
 
 /// Where the new agent changed the schema, something has changed.
-fn with_schema(error: UpgradeError, newer: Result<Option<i64>, StoreError>) -> UpgradeError {
+fn with_schema(error: UpgradeError, newer: Result<Option<i64>, StoreError>, copy: PathBuf) -> UpgradeError {
     let Ok(Some(schema)) = newer else { return error };
     let error = error.to_string();
     let error = error.strip_prefix("nothing has changed: ").unwrap_or(&error).to_owned();
-    UpgradeError::Migrated { error, schema }
+    UpgradeError::Migrated { copy, error, schema }
 }
 
 fn with_status(error: UpgradeError, ended: Option<ExitStatus>) -> UpgradeError {
@@ -425,10 +469,11 @@ mod tests {
     #[test]
     fn a_new_agent_that_failed_after_it_changed_the_schema_is_told_of() {
         let failed = || UpgradeError::Failed("no listener".to_owned());
-        let said = |newer| with_schema(failed(), newer).to_string();
+        let said = |newer| with_schema(failed(), newer, "/store/copy".into()).to_string();
         assert_eq!(said(Ok(None)), failed().to_string());
         let changed = said(Ok(Some(99)));
         assert!(changed.contains("schema 99") && changed.contains("no listener"), "{changed}");
+        assert!(changed.contains("put /store/copy in the database's place"), "{changed}");
         assert!(!changed.contains("nothing has changed"), "{changed}");
     }
 

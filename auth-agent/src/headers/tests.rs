@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::tests::MINIMAL;
 use crate::config::{Auth, HeaderChanges, Route, Sizes};
+use crate::explain::RequestId;
 use crate::identity::tests::someone;
 use crate::identity::{Facts, Method};
 use crate::request;
@@ -44,7 +45,7 @@ fn forward(fields: &[(&str, &str)], identity: Option<&Arc<Identity>>) -> HeaderM
     let source = IpAddr::from([192, 0, 2, 9]);
     let route = Route::under("/", Auth::Required, &[], 0);
     let permit = Permit::of(&route, identity.cloned());
-    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), source, &permit);
+    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), (source, &RequestId::make()), &permit);
     headers
 }
 
@@ -214,7 +215,7 @@ fn a_route_changes_fields_in_every_spelling_whatever_the_client_nominates() {
         ("accept", "*/*"),
     ];
     let (mut headers, source) = (map(&sent), IpAddr::from([192, 0, 2, 9]));
-    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), source, &permit);
+    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), (source, &RequestId::make()), &permit);
     let mut expected = map(&ALWAYS);
     expected.extend(map(&[("accept", "*/*"), ("x-edge", "1")]));
     assert_eq!(headers, expected);
@@ -240,7 +241,13 @@ fn the_way_of_a_request_is_told_in_the_fields_that_are_wanted() {
         let route = Route::under("/", Auth::None, &[], 0);
         let mut headers = map(&[("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "1.1.1.1")]);
         let source = "2001:db8::9".parse().unwrap();
-        rules.to_upstream(&mut headers, Version::HTTP_11, &target(), source, &Permit::of(&route, None));
+        rules.to_upstream(
+            &mut headers,
+            Version::HTTP_11,
+            &target(),
+            (source, &RequestId::make()),
+            &Permit::of(&route, None),
+        );
         let mut names: Vec<_> =
             headers.keys().map(HeaderName::as_str).filter(|name| name.contains("forwarded")).collect();
         names.sort_unstable();

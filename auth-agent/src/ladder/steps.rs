@@ -57,7 +57,7 @@ pub async fn climb(control: Arc<Control>, ladder: Arc<Ladder>, mut steps: mpsc::
         match spawn_blocking(round).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                error!(%error, "sources that go on are not all banned; they are for their next offence")
+                error!(%error, "sources that go on are not all banned; they are for their next offence");
             }
             Err(error) => error!(%error, "banning sources that go on broke off"),
         }

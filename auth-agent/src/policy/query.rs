@@ -75,7 +75,9 @@ fn decoded(value: &str) -> Result<Cow<'_, str>, Ambiguous> {
         return Err(Ambiguous);
     }
     let text = text(value).ok_or(Ambiguous)?;
-    if text.contains(char::is_control) || is_escaped_twice(&text) { Err(Ambiguous) } else { Ok(text) }
+    // The latter end it where the query is decoded before it is taken apart.
+    let ends = |char: char| char.is_control() || char == '&' || char == ';';
+    if text.contains(ends) || is_escaped_twice(&text) { Err(Ambiguous) } else { Ok(text) }
 }
 
 /// Some servers decode twice, or know other escapes than RFC 3986: `%u0031`.

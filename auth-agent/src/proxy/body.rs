@@ -134,6 +134,11 @@ impl RequestBody {
         self.lock().is_none_or(|state| state.is_whole)
     }
 
+    /// Bytes of it that were read.
+    pub fn taken(&self) -> u64 {
+        self.lock().map_or(0, |state| state.taken)
+    }
+
     /// Whether nothing of it was taken, so that it can be sent once more.
     pub fn is_untouched(&self) -> bool {
         self.lock().is_none_or(|state| state.taken == 0 && !state.is_whole && state.failure.is_none())

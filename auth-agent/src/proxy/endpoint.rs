@@ -57,7 +57,7 @@ pub(super) struct Endpoint {
     /// TLS did not agree to HTTP/2 when it was last asked.
     is_http1: AtomicBool,
     /// As the configuration names it, and the address where that is not all of it.
-    pub label: String,
+    pub label: Arc<str>,
     mark: u64,
     pub multiplexed: ThreadLocal<Multiplexed>,
     /// As the configuration names it.
@@ -117,7 +117,7 @@ impl Endpoint {
             is_healthy: AtomicBool::new(true),
             is_http1: AtomicBool::new(false),
             mark: balance::hash(label.as_bytes()),
-            label,
+            label: label.into(),
             multiplexed: ThreadLocal::new(),
             name: address.to_string(),
             opened: Opened::default(),

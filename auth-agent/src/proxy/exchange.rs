@@ -30,6 +30,7 @@ use super::upgrade::Offer;
 use super::{RequestBody, error_chain, multiplex};
 use crate::config::Route;
 use crate::deadline::Deadline;
+use crate::explain::Trail;
 use crate::refusal::Refusal;
 use crate::request::Canonical;
 
@@ -46,6 +47,7 @@ pub(super) struct Exchange<'e> {
     /// It offers to switch protocols, which HTTP/1.1 can, and HTTP/2 for WebSocket alone.
     pub offer: Option<&'e Offer>,
     pub route: &'e Route,
+    pub trail: &'e Trail,
 }
 
 /// What an endpoint answered, and over what.
@@ -214,6 +216,7 @@ impl Exchange<'_> {
         fresh: bool,
     ) -> Result<Reply, Failed> {
         endpoint.counts.requests.fetch_add(1, Relaxed);
+        self.trail.asked(&endpoint.label);
         let speaks = endpoint.speaks(self.offer.is_some());
         if speaks == Speaks::Http2 {
             return Box::pin(self.over_http2(endpoint, speaks, request)).await;
@@ -342,6 +345,7 @@ impl Exchange<'_> {
         request.headers_mut().insert(HOST, self.canonical.host().clone());
         if let Some(offer) = self.offer {
             offer.fold(request);
+            offer.pass_on(request.headers_mut());
         }
     }
 
@@ -372,6 +376,7 @@ impl Exchange<'_> {
         request: &mut Request<RequestBody>,
     ) -> Result<(), Failed> {
         let Some(offer) = self.offer.filter(|offer| offer.is_for_websocket()) else { return Ok(()) };
+        offer.fold(request);
         if place.takes_websockets().await {
             offer.extend(request);
         } else if offer.is_stream() {

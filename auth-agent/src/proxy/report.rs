@@ -177,7 +177,7 @@ impl EndpointStatus {
             connects: counts.connects.load(Relaxed),
             ejected_for_seconds: ejection.map(|left| left.as_secs_f64()),
             ejections: counts.ejections.load(Relaxed),
-            endpoint: endpoint.label.clone(),
+            endpoint: endpoint.label.to_string(),
             failures: counts.failures.load(Relaxed),
             idle: endpoint.idle_connections(),
             in_flight: endpoint.in_flight(),

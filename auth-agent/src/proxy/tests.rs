@@ -16,6 +16,7 @@ use super::resolve::{Lookup, Resolve};
 use super::*;
 use crate::config::tests::MINIMAL;
 use crate::config::{Auth, Route};
+use crate::explain::Trail;
 use crate::request;
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,7 +69,9 @@ async fn ask(proxy: &Proxy) -> Result<String, Refusal> {
     let (parts, body) = request.into_parts();
     let canonical = request::canonicalise(&parts, None, &Sizes::default()).unwrap();
     let permit = Permit::of(&route, None);
-    let response = proxy.forward(&permit, &canonical, SOURCE, Request::from_parts(parts, body)).await?;
+    let response = proxy
+        .forward(&permit, &canonical, (SOURCE, &Trail::default()), Request::from_parts(parts, body))
+        .await?;
     let body = response.into_body().collect().await.unwrap().to_bytes();
     Ok(String::from_utf8(body.to_vec()).unwrap())
 }
@@ -179,7 +182,12 @@ async fn a_request_on_its_way_takes_little_room() {
     let permit = Permit::of(&route, None);
     let (parts, ()) = Request::get("/").header("host", "a").body(()).unwrap().into_parts();
     let canonical = request::canonicalise(&parts, None, &Sizes::default()).unwrap();
-    let forward =
-        proxy.forward(&permit, &canonical, SOURCE, Request::from_parts(parts, RequestBody::empty()));
+    let trail = Trail::default();
+    let forward = proxy.forward(
+        &permit,
+        &canonical,
+        (SOURCE, &trail),
+        Request::from_parts(parts, RequestBody::empty()),
+    );
     assert!(size_of_val(&forward) <= 4 << 10, "{}", size_of_val(&forward));
 }

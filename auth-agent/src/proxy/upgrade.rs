@@ -128,12 +128,12 @@ impl Offer {
         }
     }
 
-    /// Undoes [`Self::extend`].
+    /// Undoes that, where it was done for another endpoint.
     pub fn fold<B>(&self, request: &mut Request<B>) {
-        if request.extensions_mut().remove::<Protocol>().is_some() {
+        if self.is_for_websocket() {
             *request.method_mut() = Method::GET;
+            request.extensions_mut().remove::<Protocol>();
         }
-        self.pass_on(request.headers_mut());
     }
 
     /// Whether the upstream took the offer.
@@ -211,4 +211,64 @@ fn is_for(headers: &HeaderMap, protocol: &str) -> bool {
     let mut nominations = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     matches!(offer, (Some(offer), None) if offer.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
         && nominations.any(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that is to become a WebSocket, as hyper has it.
+    fn stream(protocol: &'static str) -> Parts {
+        let request = Request::builder().method(Method::CONNECT).version(Version::HTTP_2);
+        let mut request = request.uri("https://localhost/x").body(()).unwrap();
+        request.extensions_mut().insert(Protocol::from_static(protocol));
+        let upgrade = hyper::upgrade::on(Request::new(()));
+        request.extensions_mut().insert(upgrade);
+        request.into_parts().0
+    }
+
+    #[test]
+    fn only_a_stream_for_websocket_is_judged_as_its_handshake() {
+        for (protocol, method) in [("websocket", Method::GET), ("WebSocket", Method::CONNECT)] {
+            let mut parts = stream(protocol);
+            unfold(&mut parts);
+            assert_eq!((&parts.method, is_extended(&parts)), (&method, method == Method::GET));
+        }
+        let mut plain = stream("websocket");
+        plain.extensions.remove::<Protocol>();
+        unfold(&mut plain);
+        assert!(plain.method == Method::CONNECT && !is_extended(&plain));
+    }
+
+    #[test]
+    fn each_has_a_key_of_its_own() {
+        let offer = || {
+            let mut parts = stream("websocket");
+            unfold(&mut parts);
+            Offer::take(&mut parts, &["websocket".to_owned()]).unwrap().unwrap().websocket.unwrap()
+        };
+        let (one, other) = (offer(), offer());
+        assert_ne!(one.key, other.key);
+        assert_eq!(one.accept, accept(one.key.as_bytes()));
+    }
+
+    #[test]
+    fn what_was_made_for_one_version_can_be_sent_by_the_other() {
+        let mut parts = stream("websocket");
+        unfold(&mut parts);
+        let offer = Offer::take(&mut parts, &["websocket".to_owned()]).unwrap().unwrap();
+        let mut request = Request::from_parts(parts, ());
+        offer.extend(&mut request);
+        assert_eq!(request.method(), Method::CONNECT);
+        assert_eq!(request.extensions().get::<Protocol>().unwrap().as_str(), "websocket");
+        assert!(!request.headers().contains_key(SEC_WEBSOCKET_KEY));
+        // A copy for another try has no extensions.
+        request.extensions_mut().remove::<Protocol>();
+        offer.fold(&mut request);
+        offer.pass_on(request.headers_mut());
+        assert_eq!(request.method(), Method::GET);
+        assert_eq!(request.headers()[UPGRADE], "websocket");
+        assert!(request.headers().contains_key(SEC_WEBSOCKET_KEY));
+        assert!(Offer::take(&mut stream("websocket"), &[]).unwrap().is_none(), "it was not unfolded");
+    }
 }

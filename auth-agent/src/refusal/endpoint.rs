@@ -9,6 +9,7 @@ use serde_json::json;
 use super::response::{end_connection, whole_seconds};
 use super::{Refusal, Refused, respond};
 use crate::authenticate::Guess;
+use crate::explain::RequestId;
 
 /// A refusal, and what the response to it needs to know of the request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,10 +32,15 @@ impl EndpointRefused {
 }
 
 /// The response to a request that the built-in issuer refused.
-pub fn respond_endpoint(refused: &EndpointRefused) -> Response<Full<Bytes>> {
+pub fn respond_endpoint(refused: &EndpointRefused, id: &RequestId) -> Response<Full<Bytes>> {
     let refusal = refused.refusal;
-    let Some(code) = code(&refusal) else { return other(refused) };
-    let body = json!({ "error": code, "error_description": refusal.detail(), "reason": refusal.name() });
+    let Some(code) = code(&refusal) else { return other(refused, id) };
+    let body = json!({
+        "error": code,
+        "error_description": refusal.detail(),
+        "reason": refusal.name(),
+        "request_id": id.as_str(),
+    });
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = refusal.status();
     let headers = response.headers_mut();
@@ -51,8 +57,8 @@ pub fn respond_endpoint(refused: &EndpointRefused) -> Response<Full<Bytes>> {
 }
 
 /// What is no matter of RFC 6749 is answered as everywhere else.
-fn other(refused: &EndpointRefused) -> Response<Full<Bytes>> {
-    let mut response = respond(Refused::from(refused.refusal));
+fn other(refused: &EndpointRefused, id: &RequestId) -> Response<Full<Bytes>> {
+    let mut response = respond(Refused { id: Some(id), ..refused.refusal.into() });
     if let Some(allow) = refused.allow {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     }

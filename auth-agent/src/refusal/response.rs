@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Refusal;
 use super::proxy_status::proxy_status;
+use crate::explain::RequestId;
 use crate::token::TokenError;
 
 /// Keys that are missing are fetched within seconds, where the issuer can be reached.
@@ -23,6 +24,8 @@ const FORWARDED_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 pub struct Refused<'r> {
     /// The methods that the route takes, where it was another one.
     pub allow: Option<&'r HeaderValue>,
+    /// What the request is called.
+    pub id: Option<&'r RequestId>,
     /// The reason.
     pub refusal: Refusal,
     /// The scopes that the route needs; empty where that does not matter.
@@ -31,17 +34,19 @@ pub struct Refused<'r> {
 
 impl From<Refusal> for Refused<'_> {
     fn from(refusal: Refusal) -> Self {
-        Self { allow: None, refusal, scopes: &[] }
+        Self { allow: None, id: None, refusal, scopes: &[] }
     }
 }
 
 #[derive(Serialize)]
-struct Problem {
+struct Problem<'p> {
     r#type: &'static str,
     title: &'static str,
     status: u16,
     detail: &'static str,
     reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'p str>,
 }
 
 /// The response to a refused request.
@@ -49,7 +54,7 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
     let refused = Refused { refusal: refused.refusal.shown(), ..refused };
     let refusal = refused.refusal;
     let status = refusal.status();
-    let mut response = Response::new(Full::new(problem(&refusal, status)));
+    let mut response = Response::new(Full::new(problem(&refusal, refused.id, status)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -87,13 +92,14 @@ pub(super) fn end_connection(headers: &mut HeaderMap, refusal: &Refusal) {
     }
 }
 
-fn problem(refusal: &Refusal, status: StatusCode) -> Bytes {
+fn problem(refusal: &Refusal, id: Option<&RequestId>, status: StatusCode) -> Bytes {
     let problem = Problem {
         r#type: "about:blank",
         title: status.canonical_reason().unwrap_or_default(),
         status: status.as_u16(),
         detail: refusal.detail(),
         reason: refusal.name(),
+        request_id: id.map(RequestId::as_str),
     };
     serde_json::to_vec(&problem).map_or_else(|_| Bytes::new(), Bytes::from)
 }

@@ -19,10 +19,13 @@ pub struct Change {
 }
 
 /// What running agents can change. Everything else is set up once, at the start.
-const CHANGEABLE: [&str; 18] = [
+const CHANGEABLE: [&str; 21] = [
+    "access_log",
     "acme",
     "api_keys",
+    "audit",
     "class",
+    "explain",
     "identity_headers",
     "issuer",
     "kernel.allow",

@@ -1,16 +1,20 @@
 //! Accepting connections, whatever happens to the last one.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
+use tokio::task::unconstrained;
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
+use super::listen::BACKLOG;
 use super::{Phase, Shared, connection, draining};
 use crate::clock::UnixTime;
 use crate::counters;
@@ -36,7 +40,15 @@ pub(super) async fn run(
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = draining(&mut phase) => return,
-            _ = &mut stopped => return,
+            told = &mut stopped => {
+                // Who waits here would be reset with the socket.
+                let most = if told.is_ok() { BACKLOG } else { 0 };
+                for _ in 0..most {
+                    let Some((stream, address)) = unconstrained(waiting(&socket)).await else { return };
+                    admit(stream, address, tls.load_full(), &shared, &phase);
+                }
+                return;
+            }
         };
         match accepted {
             Ok((stream, address)) => {
@@ -55,6 +67,15 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+/// A connection that is there already.
+async fn waiting(socket: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    poll_fn(|context| match socket.poll_accept(context) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 fn admit(

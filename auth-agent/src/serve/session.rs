@@ -79,7 +79,7 @@ impl Session {
         } else if self.is_closing() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let forwarded = matches!(response.body(), Either::Right(_));
+        let forwarded = matches!(response.body().body(), Either::Right(_));
         Ok(response.map(|body| Watched::new(body, exchange, open, forwarded)))
     }
 

@@ -44,6 +44,11 @@ impl Sockets {
         Some(self.0.swap_remove(found).1)
     }
 
+    /// Those that are here.
+    pub(super) fn all(&self) -> Vec<&TcpListener> {
+        self.0.iter().map(|(_, socket)| socket).collect()
+    }
+
     /// The addresses of those that are here.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.0.iter().map(|(address, _)| *address).collect()

@@ -4,6 +4,7 @@ mod answers;
 mod api_keys;
 mod certificates;
 mod connections;
+mod conversations;
 mod edge;
 mod endings;
 mod http2;

@@ -1,10 +1,13 @@
 //! The log of every change: who asks what happened, and later what other hosts must be told, reads it here.
 
+use std::path::PathBuf;
+
 use rusqlite::{Connection, Transaction};
 use serde::Serialize;
 
 use super::values::json;
-use super::{Problem, Store, StoreError};
+use super::{AuditOutcome, Problem, Store, StoreError, audit};
+use crate::actor::Actor;
 use crate::clock::UnixTime;
 
 /// How long the log remembers a change that no longer has any effect.
@@ -19,7 +22,7 @@ pub struct Change {
     /// From when on it has no effect.
     pub expires: Option<UnixTime>,
     /// `allow.add`, `allow.remove`, `ban.add`, `ban.automatic` (nobody made it), `ban.import`, `ban.remove`, `change.confirm`,
-    /// `change.undo`, `key.create`, `key.import`, `key.revoke`, `key.rotate`,
+    /// `change.undo`, `connection.end` (for an offence), `key.create`, `key.import`, `key.revoke`, `key.rotate`,
     /// `limit.remove`, `limit.set`, `revocation.add`, `revocation.remove`,
     /// `signing-key.put`, `signing-key.remove`, `source.drop` (at the network card, for what it owes), `token.issue`, `token.revoke`.
     pub kind: String,
@@ -46,6 +49,7 @@ pub(super) enum Kind {
     BudgetSet,
     ChangeConfirm,
     ChangeUndo,
+    ConnectionEnd,
     DebtReset,
     KeyCreate,
     KeyImport,
@@ -75,6 +79,7 @@ impl Kind {
             Self::BudgetSet => "budget.set",
             Self::ChangeConfirm => "change.confirm",
             Self::ChangeUndo => "change.undo",
+            Self::ConnectionEnd => "connection.end",
             Self::DebtReset => "debt.reset",
             Self::KeyCreate => "key.create",
             Self::KeyImport => "key.import",
@@ -131,12 +136,17 @@ impl Store {
         self.read(found).map(|found| Some(found).filter(|found| *found > super::open::KNOWN))
     }
 
+    /// What a newer program left of the database as this one knows it.
+    pub fn copy_before_newer(&self) -> PathBuf {
+        super::open::copy_of(&self.path, super::open::KNOWN)
+    }
+
     /// Another number than the last time if another process has written meanwhile.
     pub fn foreign_writes(&self) -> Result<i64, StoreError> {
         self.read(|connection| Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?))
     }
 
-    /// Adds the log entry of a change to its transaction.
+    /// Adds the log entry of a change to its transaction, and that of who made it.
     pub(super) fn record(
         &self,
         transaction: &Transaction<'_>,
@@ -145,11 +155,17 @@ impl Store {
         payload: &impl Serialize,
         expires: Option<UnixTime>,
     ) -> Result<(), Problem> {
-        let payload = serde_json::to_string(payload)
+        let payload = serde_json::to_value(payload)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let actor = match kind {
+            // Its own client asked for it.
+            Kind::TokenRevoke if Actor::current().peer().is_none() => Actor::CLIENT,
+            _ => Actor::current(),
+        };
+        audit::insert(transaction, &actor, kind.name(), &payload, AuditOutcome::Done, now)?;
         transaction.execute(
             "INSERT INTO changes (origin, time, kind, payload, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (&self.origin, now, kind.name(), payload, expires),
+            (&self.origin, now, kind.name(), payload.to_string(), expires),
         )?;
         Ok(())
     }

@@ -63,7 +63,8 @@ pub enum Problem {
     /// Written by a newer version.
     #[error(
         "the database has schema {found}, and this version knows up to {known}: start the newer agent that wrote \
-         it, or restore the backup from before the upgrade"
+         it, or put its copy from before, auth-agent.db.schema-{known}, in its place (and move auth-agent.db-wal and -shm \
+         away): what has changed since then is lost"
     )]
     NewerSchema {
         /// Of the database.

@@ -1,5 +1,6 @@
 //! Bans that nobody made: sources that went on whatever they were told, and how often each of them was banned for it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -18,8 +19,8 @@ pub const MAX_AUTOMATIC_BANS: usize = MAX_BANS / 2;
 /// Most sources whose bans are counted. Those that would be forgotten first make room.
 const MAX_OFFENDERS: i64 = 200_000;
 
-/// Sources that are named in one entry of the log; the rest is counted there.
-const NAMED_DROPS: usize = 100;
+/// What is named in one entry of the log; the rest is counted there.
+const NAMED: usize = 100;
 
 /// Who is to be banned, and for what.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,9 +77,23 @@ impl Store {
 
     /// Writes down which sources had to be dropped at the network card for what they owe.
     pub fn note_drops(&self, sources: &[IpNet], now: UnixTime) -> Result<(), StoreError> {
-        let named: Vec<_> = sources.iter().take(NAMED_DROPS).map(ToString::to_string).collect();
+        let named: Vec<_> = sources.iter().take(NAMED).map(ToString::to_string).collect();
         let payload = json!({ "networks": named, "more": sources.len() - named.len() });
         self.write(|transaction| self.record(transaction, now, Kind::SourceDrop, &payload, Some(now)))
+    }
+
+    /// Writes down whose connections were ended for an offence: sources, and who used them.
+    pub fn note_ends(
+        &self,
+        ended: &[(IpAddr, Option<String>)],
+        offence: &str,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let entry =
+            |(source, subject): &(IpAddr, Option<String>)| json!({ "source": source, "subject": subject });
+        let named: Vec<_> = ended.iter().take(NAMED).map(entry).collect();
+        let payload = json!({ "connections": named, "more": ended.len() - named.len(), "offence": offence });
+        self.write(|transaction| self.record(transaction, now, Kind::ConnectionEnd, &payload, Some(now)))
     }
 
     /// How often a source was banned for what it did, as far as that is remembered.

@@ -2,8 +2,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/7.sql"),
     include_str!("schema/8.sql"),
     include_str!("schema/9.sql"),
+    include_str!("schema/10.sql"),
 ];
 
 /// The schema that this program works with.
@@ -114,7 +116,10 @@ fn connect(path: &Path, now: UnixTime) -> Result<(Connection, String), Problem> 
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     quick_check(&connection)?;
-    migrate(&mut connection, schema, now)?;
+    if (1..MIGRATIONS.len()).contains(&schema) {
+        copy(&connection, &copy_of(path, schema as i64))?;
+    }
+    migrate(&mut connection, schema..MIGRATIONS.len(), now)?;
     let origin = connection.query_row("SELECT id FROM host", [], |row| row.get(0))?;
     sync_directory(path).map_err(io_problem("flush the store's directory"))?;
     Ok((connection, origin))
@@ -139,8 +144,26 @@ fn quick_check(connection: &Connection) -> Result<(), Problem> {
     if verdict == "ok" { Ok(()) } else { Err(Problem::Corrupt(verdict.replace('\n', " "))) }
 }
 
-fn migrate(connection: &mut Connection, schema: usize, now: UnixTime) -> Result<(), Problem> {
-    for (step, sql) in MIGRATIONS.iter().enumerate().skip(schema) {
+/// Where the database is left as it was with an older schema: programs that know no newer one can be given it.
+pub(super) fn copy_of(database: &Path, schema: i64) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(format!(".schema-{schema}"));
+    name.into()
+}
+
+fn copy(connection: &Connection, to: &Path) -> Result<(), Problem> {
+    let made = match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        // SQLite would make it with the umask's mode, and writes only to an empty one.
+        _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map(drop),
+    };
+    made.map_err(io_problem("copy the database before its schema changes"))?;
+    connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(io_problem("flush the database's copy"))
+}
+
+fn migrate(connection: &mut Connection, steps: Range<usize>, now: UnixTime) -> Result<(), Problem> {
+    for (step, sql) in MIGRATIONS.iter().enumerate().take(steps.end).skip(steps.start) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
         transaction.execute_batch(sql)?;
         if step == 0 {
@@ -162,4 +185,46 @@ fn host_id() -> Result<String, Problem> {
 /// A new database survives a power cut only if its name does.
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `migrate` finds: a database as a program that knew less left it.
+    fn older(path: &Path, schema: usize) {
+        let mut connection = Connection::open(path).unwrap();
+        migrate(&mut connection, 0..schema, UnixTime(1)).unwrap();
+        connection.execute_batch("INSERT INTO bans (network, created) VALUES ('192.0.2.1/32', 1)").unwrap();
+    }
+
+    #[test]
+    fn a_database_is_left_as_it_was_before_its_schema_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("store");
+        make_directory(&directory).unwrap();
+        let path = directory.join(DATABASE);
+        let before = MIGRATIONS.len() - 1;
+        let copy = copy_of(&path, before as i64);
+        fs::write(&copy, "of an attempt before").unwrap();
+        older(&path, before);
+        drop(open(&directory, None, UnixTime(2)).unwrap());
+        assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o7777, 0o600);
+        // As the program of then opens it.
+        let connection = Connection::open(&copy).unwrap();
+        assert_eq!(recognise(&connection).unwrap(), before);
+        quick_check(&connection).unwrap();
+        let bans: i64 = connection.query_row("SELECT count(*) FROM bans", [], |row| row.get(0)).unwrap();
+        assert_eq!(bans, 1);
+        drop(connection);
+        // In the place of the database, it is one; and nothing is copied that does not change.
+        for file in [path.clone(), path.with_extension("db-wal"), path.with_extension("db-shm")] {
+            let _ = fs::remove_file(file);
+        }
+        fs::rename(&copy, &path).unwrap();
+        drop(open(&directory, None, UnixTime(3)).unwrap());
+        fs::remove_file(&copy).unwrap();
+        drop(open(&directory, None, UnixTime(4)).unwrap());
+        assert!(!copy.exists());
+    }
 }

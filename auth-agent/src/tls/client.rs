@@ -39,14 +39,19 @@ impl ClientCertificate {
         chain: &[CertificateDer<'_>],
         acceptance: Acceptance,
         authenticates: Option<&CertificateIdentity>,
+        now: UnixTime,
     ) -> Option<Self> {
-        let der = chain.first()?;
+        let (der, others) = chain.split_first()?;
         let certificate = leaf::parse(der).ok()?;
         let (thumbprint, validity) = (Thumbprint::of(der), leaf::validity(&certificate));
+        let ends = leaf::ends_above(&certificate, others, now);
+        // It ends with the first of its chain.
+        let not_after = ends.iter().copied().fold(validity.not_after, UnixTime::min);
         let credential = authenticates.map(|taken| Credential {
             allow_browsers: taken.allow_browsers,
-            identity: identity(&certificate, taken, thumbprint, validity),
+            identity: identity(&certificate, taken, thumbprint, Validity { not_after, ..validity }),
         });
+        let acceptance = acceptance.until(ends, now);
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         Some(Self { acceptance, chain, credential, thumbprint, validity })
     }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Error, X509Version};
 use x509_parser::time::ASN1Time;
@@ -85,6 +86,28 @@ pub(super) fn validity(certificate: &X509Certificate<'_>) -> Validity {
     let seconds = |time: ASN1Time| UnixTime(u64::try_from(time.timestamp()).unwrap_or(0));
     let validity = certificate.validity();
     Validity { not_after: seconds(validity.not_after), not_before: seconds(validity.not_before) }
+}
+
+/// The last seconds of the certificates between a leaf and its authority, by their names: of several with one name, the
+/// latest. Those that are over at `now` are not what it was believed for.
+pub(super) fn ends_above(
+    leaf: &X509Certificate<'_>,
+    others: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Vec<UnixTime> {
+    let others: Vec<_> = others.iter().filter_map(|der| parse(der).ok()).collect();
+    let (mut ends, mut issuer) = (Vec::new(), leaf.issuer().as_raw());
+    // No way is longer than there are certificates.
+    for _ in 0..others.len() {
+        let named = others
+            .iter()
+            .filter(|other| other.subject().as_raw() == issuer && other.issuer().as_raw() != issuer);
+        let Some(next) = named.max_by_key(|other| validity(other).not_after) else { break };
+        ends.push(validity(next).not_after);
+        issuer = next.issuer().as_raw();
+    }
+    ends.retain(|end| *end >= now);
+    ends
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -205,10 +205,11 @@ impl TlsListener {
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         let known = setup.trust.as_deref().filter(|_| !resumed);
         let acceptance = Acceptance::new(known, Arc::clone(trust.latest()));
-        let certificate = ClientCertificate::new(chain, acceptance, wanted.authenticates.as_ref());
+        let now = UnixTime::now();
+        let certificate = ClientCertificate::new(chain, acceptance, wanted.authenticates.as_ref(), now);
         let certificate = certificate.ok_or(Failure::Certificate)?;
         if resumed {
-            certificate.check(UnixTime::now()).map_err(|_| Failure::Certificate)?;
+            certificate.check(now).map_err(|_| Failure::Certificate)?;
         }
         Ok(Some(Arc::new(certificate)))
     }

@@ -102,6 +102,10 @@ fn next_update(path: &Path, der: &[u8]) -> Result<Option<UnixTime>, TlsError> {
 /// Whether a chain was accepted by the latest authorities and lists.
 #[derive(Debug)]
 pub(super) struct Acceptance {
+    /// The last seconds of the certificates that the way from the leaf to an authority goes by.
+    ends: Vec<UnixTime>,
+    /// When it was last found good.
+    good_at: AtomicU64,
     /// The generation that it was last found good in.
     good_in: AtomicU64,
     trust: Arc<ArcSwap<Trust>>,
@@ -110,20 +114,34 @@ pub(super) struct Acceptance {
 impl Acceptance {
     /// Good in `trust`, as far as that is known.
     pub fn new(known: Option<&Trust>, latest: Arc<ArcSwap<Trust>>) -> Self {
-        Self { good_in: AtomicU64::new(known.map_or(0, |trust| trust.generation)), trust: latest }
+        let good_in = AtomicU64::new(known.map_or(0, |trust| trust.generation));
+        Self { ends: Vec::new(), good_at: AtomicU64::new(0), good_in, trust: latest }
     }
 
-    /// Whether the chain is accepted now. It is looked at once for each change.
+    /// Looked at again when one of `ends` is over, which none is at `now`.
+    pub fn until(self, ends: Vec<UnixTime>, now: UnixTime) -> Self {
+        Self { ends, good_at: AtomicU64::new(now.0), ..self }
+    }
+
+    /// Whether the chain is accepted now. It is looked at once for each change, and once after each end.
     pub fn holds(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         let trust = self.trust.load();
-        if self.good_in.load(Relaxed) == trust.generation && !trust.is_overdue(now) {
+        let is_new = self.good_in.load(Relaxed) != trust.generation;
+        if !is_new && !trust.is_overdue(now) && !self.has_ended(now) {
             return true;
         }
         let good = trust.accepts(chain, now);
         if good {
+            self.good_at.store(now.0, Relaxed);
             self.good_in.store(trust.generation, Relaxed);
         }
         good
+    }
+
+    /// Whether a certificate is over that was not when the chain was last found good.
+    fn has_ended(&self, now: UnixTime) -> bool {
+        let good_at = UnixTime(self.good_at.load(Relaxed));
+        self.ends.iter().any(|end| good_at <= *end && *end < now)
     }
 }
 

@@ -44,6 +44,7 @@ pub struct VerifiedClaims {
     kept: Option<Arc<KeptClaims>>,
     keys: KeysVersion,
     scopes: Arc<[Arc<str>]>,
+    signing_key: Option<Arc<str>>,
     subject: Arc<str>,
     tenant: Option<Arc<str>>,
     token_id: Option<Arc<str>>,
@@ -84,6 +85,11 @@ impl VerifiedClaims {
     /// What the token allows: sorted, each scope once, none with a space in it.
     pub fn scopes(&self) -> &Arc<[Arc<str>]> {
         &self.scopes
+    }
+
+    /// The id of the key that it was signed with, where that has one.
+    pub fn signing_key(&self) -> Option<&Arc<str>> {
+        self.signing_key.as_ref()
     }
 
     /// Whom it stands for: not empty, no control characters, no space at either end.
@@ -135,6 +141,11 @@ pub(super) struct Claims<'t>(Object<'t>);
 impl<'t> Claims<'t> {
     pub fn parse(text: &'t [u8]) -> Result<Self, TokenError> {
         Ok(Self(Object::parse(text)?))
+    }
+
+    /// Those of an object that was read already.
+    pub fn of(object: Object<'t>) -> Self {
+        Self(object)
     }
 
     /// Everything that needs no signature. What comes of it is not to be believed yet.
@@ -273,7 +284,7 @@ impl<'t> Claims<'t> {
     }
 
     /// What is kept of a claim that is there.
-    fn kept(&self, path: &ClaimPath) -> Option<Kept> {
+    pub fn kept(&self, path: &ClaimPath) -> Option<Kept> {
         match self.at(path) {
             Ok(None | Some(Json::Null)) => None,
             Ok(Some(Json::Array(items))) if items.len() <= MAX_LIST => {
@@ -350,7 +361,7 @@ pub(super) struct Checked<'c> {
 impl Checked<'_> {
     pub fn verified(
         self,
-        _: &Signed,
+        signed: Signed,
         claims: &Claims<'_>,
         terms: &Terms,
         keys: KeysVersion,
@@ -363,6 +374,7 @@ impl Checked<'_> {
             kept: KeptClaims::read(&terms.claims.kept, |name| claims.kept(name)),
             keys,
             scopes: self.scopes.into_iter().map(Arc::from).collect(),
+            signing_key: signed.into_key(),
             subject: self.subject.into(),
             tenant: self.tenant.map(Arc::from),
             token_id: self.token_id.map(Arc::from),

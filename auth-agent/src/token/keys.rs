@@ -5,6 +5,8 @@ mod file;
 mod pin;
 mod remote;
 
+use std::sync::Arc;
+
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::ParsedPublicKey;
 use jsonwebtoken::Algorithm;
@@ -42,7 +44,7 @@ impl KeySet {
         for (index, key) in keys.iter().enumerate() {
             match &key.id {
                 Some(id) if keys[..index].iter().any(|other| other.id.as_ref() == Some(id)) => {
-                    return Err(KeyFault::KeyIdTwice { id: id.clone() });
+                    return Err(KeyFault::KeyIdTwice { id: id.to_string() });
                 }
                 None if keys.len() > 1 => return Err(KeyFault::KeyIdMissing),
                 _ => {}
@@ -78,7 +80,7 @@ impl KeySet {
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     algorithm: Algorithm,
-    id: Option<String>,
+    id: Option<Arc<str>>,
     material: Material,
 }
 
@@ -89,8 +91,15 @@ enum Material {
     Secret(Box<hmac::Key>),
 }
 
-/// Proof that a signature holds. Only [`Key::verify`] makes one.
-pub(super) struct Signed(());
+/// Proof that a signature holds, with the id of the key. Only [`Key::verify`] makes one.
+pub(super) struct Signed(Option<Arc<str>>);
+
+impl Signed {
+    /// The id of the key, where it has one.
+    pub fn into_key(self) -> Option<Arc<str>> {
+        self.0
+    }
+}
 
 impl Key {
     pub fn algorithm(&self) -> Algorithm {
@@ -110,6 +119,6 @@ impl Key {
             Material::Public(key) => key.verify_sig(signed, signature),
             Material::Secret(key) => hmac::verify(key, signed, signature),
         };
-        holds.map(|()| Signed(())).map_err(|_| TokenError::Signature)
+        holds.map(|()| Signed(self.id.clone())).map_err(|_| TokenError::Signature)
     }
 }

@@ -17,8 +17,6 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use auth_agent::serve;
-
 use super::machine;
 use super::spread::Spread;
 use crate::client::{Client, Session, inside};
@@ -146,16 +144,17 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Connections that a process may have here, with the agent's two descriptors for each, and some for those that are
-/// measured.
+/// Connections that the agent admits here at least, which is half of what it may open but for what it keeps in reserve; and
+/// some for those that are measured.
 fn room() -> Result<u32> {
+    const RESERVE: u64 = 512;
     const BESIDES: u64 = 64;
     let limits = std::fs::read_to_string("/proc/self/limits")?;
     let files =
         limits.lines().find(|line| line.starts_with("Max open files")).context("no limit of open files")?;
     let Some(Ok(hard)) = files.split_whitespace().nth(4).map(str::parse::<u64>) else { return Ok(u32::MAX) };
-    let room = (0..=hard).rev().find(|connections| serve::descriptors_needed(*connections as usize) <= hard);
-    Ok(u32::try_from(room.unwrap_or_default().saturating_sub(BESIDES)).unwrap_or(u32::MAX))
+    let room = hard.saturating_sub(RESERVE) / 2;
+    Ok(u32::try_from(room.saturating_sub(BESIDES)).unwrap_or(u32::MAX))
 }
 
 /// Idle connections, each of someone who was known by a request.

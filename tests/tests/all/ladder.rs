@@ -14,6 +14,7 @@ use tests::agent::until;
 use tests::client::{Client, PATIENCE, Session, inside};
 use tests::frames::{Ip, SYN, tcp};
 use tests::issuer::Issuer;
+use tests::pki::Authority;
 use tests::privilege;
 use tests::stage::{EDGE, HTTPS, Stage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -185,6 +186,12 @@ fn who_speaks_no_tls_is_banned_and_spoofed_packets_ban_nobody() {
     }
     let stage = Stage::new(LADDER).unwrap();
     let [offender, innocent] = [3, 4].map(|number| stage.client(number).unwrap());
+    // Who does not like our certificate says so in TLS.
+    let stranger = Authority::new().unwrap();
+    let distrustful = Client::new(offender.source(), (EDGE, HTTPS).into(), stranger.pem()).unwrap();
+    for _ in 0..3 {
+        inside(&stage.crowd, async || distrustful.connect().await.map(drop)).unwrap_err();
+    }
     let garbage = || inside(&stage.crowd, async || babble(offender.source()).await);
     assert_eq!((garbage().unwrap(), garbage().unwrap()), (true, true));
     assert_eq!(bans(&stage), []);

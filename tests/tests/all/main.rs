@@ -30,6 +30,7 @@ mod ladder;
 mod lifecycle;
 mod limits;
 mod lists;
+mod proxied;
 mod refusals;
 mod reload;
 mod request_limits;

@@ -79,6 +79,32 @@ fn routes_limits_and_listeners_change_and_streams_and_websockets_go_on() {
 }
 
 #[test]
+fn a_listener_moves_on_its_port_and_what_goes_on_there_does() {
+    if !privilege::kernel_usable("reload on the wire") {
+        return;
+    }
+    let stage = Stage::new("").unwrap();
+    let client = stage.client(3).unwrap();
+    let bearer = format!("Bearer {}", stage.setup.issuer.token("alice", "", 600).unwrap());
+    inside(&stage.crowd, async || {
+        let mut session = client.connect().await?;
+        let mut body = stream(&mut session, &client, &bearer).await;
+        let mut here = "[::]:8443";
+        for there in ["0.0.0.0:8443", "10.77.0.1:8443", "[::]:8443", "0.0.0.0:8443"] {
+            edit(&stage, &format!("address = \"{here}\""), &format!("address = \"{there}\""));
+            // A new start gets the sockets of the one before, and is to move in the same way.
+            let verb = if there.starts_with('[') { "upgrade" } else { "reload" };
+            stage.setup.json(&[verb])?;
+            assert_eq!(client.get("/open", &[]).await?.status, 200, "{there}");
+            assert!(goes_on(&mut body).await, "{there}");
+            here = there;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_configuration_that_can_not_be_taken_changes_nothing_and_says_why() {
     if !privilege::kernel_usable("reload on the wire") {
         return;

@@ -1,6 +1,7 @@
 //! A new agent takes over, and nobody notices (promise P13): under load, with streams that go on, and when it fails.
 
 mod load;
+mod stopped;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::*;
+use crate::explain::RequestId;
 use crate::refusal::respond_endpoint;
 
 const GRANT: &str = "grant_type=client_credentials";
@@ -188,7 +189,7 @@ async fn a_client_goes_by_the_rules_of_its_key() {
             assert!(answer.is_ok(), "{what}: {answer:?}");
             continue;
         };
-        let response = respond_endpoint(&answer.expect_err(what));
+        let response = respond_endpoint(&answer.expect_err(what), &RequestId::make());
         assert_eq!(response.status(), status, "{what}");
         assert_eq!(response.headers()["cache-control"], "no-store", "{what}");
         let challenged = response
@@ -348,7 +349,7 @@ async fn the_metadata_and_the_key_set_are_public_and_say_where_all_is() {
         (Endpoint::Introspect, &get, "POST"),
     ] {
         let refused = site.send(endpoint, request, "", at(0)).await.unwrap_err();
-        let response = respond_endpoint(&refused);
+        let response = respond_endpoint(&refused, &RequestId::make());
         assert_eq!(
             (response.status().as_u16(), &response.headers()["allow"]),
             (405, &HeaderValue::from_static(allow))

@@ -8,6 +8,7 @@ use http_body::Frame;
 use tokio::time::Instant;
 
 use super::*;
+use crate::explain::RequestId;
 use crate::refusal::respond_endpoint;
 
 /// A byte a second, without an end.
@@ -64,7 +65,7 @@ async fn what_ends_a_body_is_what_the_client_is_told() {
         let refused = site.server.answer(Endpoint::Token, &posted(&[]), body, SOURCE, || Ok(at(0))).await;
         let refused = refused.unwrap_err();
         assert_eq!(refused.refusal, refusal);
-        let response = respond_endpoint(&refused);
+        let response = respond_endpoint(&refused, &RequestId::make());
         assert_eq!(response.status(), status);
         assert_eq!(response.headers().get("connection").map(|value| value.to_str().unwrap()), close);
         assert_eq!(json_of(response).await["error"].as_str(), code, "{refusal:?}");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
 use super::{address, string};
-use crate::config::LocalAddress;
 use crate::config::document::{Checked, shown, wrong};
+use crate::config::{LocalAddress, LogTarget};
 
 /// A file or folder; a relative one is looked for in `folder`.
 pub(in crate::config) fn path(folder: &Path) -> impl Fn(&DeValue<'_>) -> Checked<PathBuf> {
@@ -54,5 +54,17 @@ pub(in crate::config) fn local_address(folder: &Path) -> impl Fn(&DeValue<'_>) -
             Some(path) => socket(folder)(&DeValue::String(path.into())).map(LocalAddress::Unix),
             None => address(value).map(LocalAddress::Socket),
         }
+    }
+}
+
+/// `"off"`, `"stdout"`, or a file; a relative one is looked for in `folder`.
+pub(in crate::config) fn log_target(folder: &Path) -> impl Fn(&DeValue<'_>) -> Checked<LogTarget> {
+    move |value| match value.as_str() {
+        Some("off") => Ok(LogTarget::Off),
+        Some("stdout") => Ok(LogTarget::Stdout),
+        Some(text) if text.ends_with('/') => {
+            wrong(format!("\"{}\" is not a file", shown(text)), "write \"off\", \"stdout\" or a file's path")
+        }
+        _ => path(folder)(value).map(LogTarget::File),
     }
 }

@@ -7,8 +7,10 @@ use crate::proxy::{EndpointState, EndpointStatus, Totals, UpstreamStatus};
 
 /// Name, kind, help, and what is counted.
 type Figure<F> = (&'static str, &'static str, &'static str, F);
+type Total = fn(&Totals) -> u64;
+type AtPresent = fn(&EndpointStatus) -> usize;
 
-const TOTALS: [Figure<fn(&Totals) -> u64>; 5] = [
+const TOTALS: [Figure<Total>; 5] = [
     ("endpoint_requests_total", "counter", "Requests sent.", |totals| totals.requests),
     ("endpoint_failures_total", "counter", "Requests that failed there.", |totals| totals.failures),
     ("endpoint_broken_total", "counter", "Responses that broke off.", |totals| totals.broken),
@@ -16,7 +18,7 @@ const TOTALS: [Figure<fn(&Totals) -> u64>; 5] = [
     ("endpoint_ejections_total", "counter", "Times that it failed too often.", |totals| totals.ejections),
 ];
 
-const NOW: [Figure<fn(&EndpointStatus) -> usize>; 3] = [
+const NOW: [Figure<AtPresent>; 3] = [
     ("endpoint_in_flight", "gauge", "Requests in flight.", |endpoint| endpoint.in_flight),
     ("endpoint_connections", "gauge", "Open connections.", |endpoint| endpoint.connections),
     ("endpoint_idle_connections", "gauge", "Open connections without a request.", |endpoint| endpoint.idle),

@@ -1,8 +1,10 @@
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::super::testing::Desk;
+use super::super::testing::{Desk, used_by};
 use super::super::*;
 use crate::clock::Monotonic;
+use crate::identity::Method;
 use crate::ladder::Offence;
 use crate::store::Sentence;
 
@@ -65,6 +67,25 @@ fn a_ban_that_the_kernel_refuses_is_stored_and_made_later() {
     *desk.edge.broken.lock().unwrap() = false;
     desk.control.upkeep(UnixTime::now()).unwrap();
     assert_eq!(banned(&desk), ["203.0.113.9/32"]);
+}
+
+#[test]
+fn a_connection_is_ended_for_its_user_and_no_other_and_the_kernel_drops_what_still_comes() {
+    let desk = Desk::open(&[]);
+    let [one, other] = [1, 2].map(|port| {
+        let peer = SocketAddr::from(([203, 0, 113, 9], port));
+        desk.connections.enter("10.0.0.1:443".parse().unwrap(), peer, UnixTime::now())
+    });
+    let _request = used_by(&one, Method::Jwt, "mallory");
+    desk.control.end_offending(&BTreeSet::from([one.connection().id, 99]));
+    assert_eq!((one.connection().is_ended(), other.connection().is_ended()), (true, false));
+    let flows: Vec<_> = desk.edge.flows.lock().unwrap().iter().map(|(flow, _)| flow.peer.port()).collect();
+    assert_eq!(flows, [1]);
+    let [change] = &desk.store.changes(0, 9).unwrap()[..] else { panic!("one change") };
+    assert_eq!(
+        (&*change.kind, &change.payload["connections"][0]["subject"]),
+        ("connection.end", &"mallory".into())
+    );
 }
 
 #[test]

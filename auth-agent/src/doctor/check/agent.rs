@@ -5,7 +5,6 @@ use crate::clock::UnixTime;
 use crate::doctor::Finding;
 use crate::doctor::Severity::{Problem, Warning};
 use crate::doctor::facts::{Agent, Certificate, Facts, Host, Listener, Port, Process, Rights, Store};
-use crate::serve;
 use crate::tls::SOON_SECONDS;
 
 const DAY: u64 = 86_400;
@@ -28,15 +27,15 @@ fn open_files(agent: &Agent, host: &Host) -> Finding {
         Ok(limits) => limits,
         Err(error) => return unseen("open files", "the limit", error),
     };
-    let needed = serve::descriptors_needed(agent.connections);
+    let needed = agent.descriptors;
     if limits.open_files >= needed {
         return Finding::ok(
             "open files",
-            format!("{} for {} connections", limits.open_files, agent.connections),
+            format!("{} for {} connections and those of the upstreams", limits.open_files, agent.connections),
         );
     }
     let seen = format!(
-        "a hard limit of {} here, while sizes.connections = {} needs {needed}: the agent will admit fewer",
+        "a hard limit of {} here; sizes.connections = {} with upstreams needs {needed}: the agent will admit fewer",
         limits.open_files, agent.connections
     );
     let fix = format!("ulimit -Hn {needed} # as root; for the service, LimitNOFILE={needed} in its unit");

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use super::ports;
 use crate::config::{self, CertificateFiles, Config};
 use crate::doctor::facts::{Agent, Certificate, Listener, Rights, Store, Unseen};
+use crate::serve::descriptors_needed;
 use crate::tls::{Pair, TlsError};
 
 /// Gathers it.
@@ -19,6 +20,7 @@ pub fn agent(config: &Config) -> Agent {
     };
     Agent {
         connections: config.sizes.connections.get(),
+        descriptors: descriptors_needed(config),
         listeners: config.listeners.iter().map(listener).collect(),
         store: Store { directory, state },
     }

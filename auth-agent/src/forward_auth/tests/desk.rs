@@ -22,6 +22,7 @@ use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::tests::MINIMAL;
 use crate::config::{Config, LocalAddress};
 use crate::counters::Counters;
+use crate::explain::Trail;
 use crate::gateway::Gateway;
 use crate::identity::tests::someone;
 use crate::identity::{Identity, Method};
@@ -74,7 +75,7 @@ impl Verify for FakeVerify {
         if identity.subject() == "revoked" { Err(Refusal::CredentialRevoked) } else { Ok(()) }
     }
 
-    fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Denied> {
+    fn token(&self, token: &str, _: UnixTime, _: &Trail) -> Result<Arc<Identity>, Denied> {
         match token {
             "good" => Ok(someone(Method::Jwt, "alice", &["read"])),
             "revoked" => Ok(someone(Method::Jwt, "revoked", &["read"])),

@@ -241,3 +241,26 @@ async fn envoy_lets_through_what_the_agent_permits_and_nothing_else() {
     desk.stop().await;
     assert_eq!(proxy.send("GET", "/open", &[], "").await.0, 403);
 }
+
+#[tokio::test]
+async fn caddy_lets_through_what_the_agent_permits_and_nothing_else() {
+    if !found("caddy") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let desk = Desk::start(Fake::new(1000, 1000)).await;
+    let (address, seen) = application().await;
+    let at = free(3).await;
+    let site = format!("http://:{} {{\n\tbind {}", at.port(), at.ip());
+    let example = example("caddy", &desk, address).replace("api.example.com {", &site);
+    let file = folder.path().join("Caddyfile");
+    std::fs::write(&file, format!("{{\n\tadmin off\n\tauto_https off\n}}\n{example}")).unwrap();
+    let mut command = Command::new("caddy");
+    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
+    // What it remembers goes with the folder.
+    command.envs(["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, folder.path())));
+    let proxy = Proxy::start(command, at).await;
+    check(&proxy, &desk, &seen, 400).await;
+    desk.stop().await;
+    assert_eq!(proxy.send("GET", "/open", &[], "").await.0, 502);
+}

@@ -13,7 +13,7 @@ fn a_parameter_counts_if_it_is_there_once_and_spelled_plainly() {
         ("id=a%20b", some("a b")),
         ("id=%C3%A9", some("é")),
         ("id=%c3%a9", some("é")),
-        ("id=%2B%3D%26", some("+=&")),
+        ("id=%2B%3D", some("+=")),
         ("id=100%25", some("100%")),
         ("q=caf%E9&id=1", some("1")),
         ("q=1%2B1%3D2&id=1", some("1")),
@@ -53,6 +53,8 @@ fn a_parameter_counts_if_it_is_there_once_and_spelled_plainly() {
         ("id=1%00", Err(Ambiguous)),
         ("id=%0a1", Err(Ambiguous)),
         ("id=%C2%85", Err(Ambiguous)),
+        ("id=a%26b", Err(Ambiguous)),
+        ("id=a%3Bb", Err(Ambiguous)),
         ("id=%2531", Err(Ambiguous)),
         ("id=%25u0031", Err(Ambiguous)),
         ("id=%u0031", Err(Ambiguous)),
@@ -227,7 +229,7 @@ proptest! {
     }
 
     #[test]
-    fn a_parameter_that_is_encoded_as_clients_do_counts_as_what_it_was(text in "[^\\p{Cc}%]{0,12}", other in "[^\\p{Cc}]{0,12}") {
+    fn a_parameter_that_is_encoded_as_clients_do_counts_as_what_it_was(text in "[^\\p{Cc}%&;]{0,12}", other in "[^\\p{Cc}]{0,12}") {
         let encode = |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
         let query = format!("q={}&id={}", encode(&other.replace(['&', ';', '?'], "")), encode(&text));
         prop_assert_eq!(value(&query, "id"), Ok(Some(text.as_str().into())));

@@ -33,6 +33,7 @@ use crate::config::Upstream as Group;
 use crate::config::*;
 use crate::connections::Connections;
 use crate::counters::{Counters, Snapshot};
+use crate::explain::Trail;
 use crate::gateway::Gateway;
 use crate::identity::tests::someone;
 use crate::identity::{Facts, Identity, Method as By};
@@ -89,7 +90,7 @@ impl Verify for FakeVerify {
         if self.revocations.is_revoked(identity, now) { Err(Refusal::CredentialRevoked) } else { Ok(()) }
     }
 
-    fn token(&self, token: &str, _: UnixTime) -> Result<Arc<Identity>, Denied> {
+    fn token(&self, token: &str, _: UnixTime, _: &Trail) -> Result<Arc<Identity>, Denied> {
         if let Some(subject) = token.strip_prefix("good-") {
             let expires = (subject == "short").then_some(UnixTime(SHORT_UNTIL));
             return Ok(Identity::verified(Facts { expires, ..Facts::new(By::Jwt, subject) }));
@@ -114,6 +115,7 @@ pub struct Edge {
     pub address: SocketAddr,
     pub connections: Arc<Connections>,
     pub debts: Arc<Fake>,
+    pub gateway: Arc<Gateway>,
     /// What each connection starts with, before TLS.
     pub prelude: Vec<u8>,
     pub revocations: Arc<Revocations>,
@@ -162,12 +164,13 @@ impl Edge {
         let gateway =
             Gateway::new(Arc::clone(&config), verify, Arc::clone(&debts) as _, Arc::clone(&counters))
                 .unwrap();
-        let gateway = add(gateway);
+        let gateway = Arc::new(add(gateway));
+        let served = Arc::clone(&gateway);
         let (shutdown, receiver) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             let stop = async { drop(receiver.await) };
             let allowlist = Arc::new(Allowlist::new(Vec::new()));
-            let serving = server.start(&config, Arc::new(gateway), allowlist);
+            let serving = server.start(&config, served, allowlist);
             stop.await;
             serving.drain(config.timeouts.drain).await;
         });
@@ -176,6 +179,7 @@ impl Edge {
             address,
             connections,
             debts,
+            gateway,
             prelude: Vec::new(),
             revocations: Arc::default(),
             server,
@@ -336,6 +340,9 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
     // Reserved: nothing listens there.
     let dead: Address = "http://127.0.0.1:1".parse().unwrap();
     Config {
+        access_log: AccessLog::default(),
+        audit: Audit::default(),
+        explain: Explain::default(),
         acme: None,
         api_keys: ApiKeys { allow_browsers: false, header: HeaderName::from_static("x-api-key") },
         authorization_server: None,

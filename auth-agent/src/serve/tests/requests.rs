@@ -376,6 +376,7 @@ async fn a_refusal_is_logged_by_name_without_secrets() {
         ),
     ] {
         edge.send(version, request(version, "GET", target, &[credential], "")).await;
+        edge.gateway.journal().settle();
         let text = String::from_utf8(std::mem::take(&mut log.0.lock().unwrap())).unwrap();
         assert!(text.contains(line), "{line}\n{text}");
         assert!(!text.contains("s3cret"), "{text}");

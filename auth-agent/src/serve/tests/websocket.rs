@@ -43,7 +43,7 @@ fn connect(protocol: &'static str, path: &str, headers: &[(&str, &str)]) -> Requ
     request
 }
 
-async fn open(client: &mut Http2, subject: &str) -> TokioIo<Upgraded> {
+pub async fn open(client: &mut Http2, subject: &str) -> TokioIo<Upgraded> {
     let bearer = format!("Bearer good-{subject}");
     let headers = [("authorization", &*bearer), ("sec-websocket-version", "13")];
     let response = client.send(connect("websocket", "/api/websocket", &headers)).await.unwrap();

@@ -67,6 +67,8 @@ fn the_log_tells_such_a_ban_from_an_operators_with_its_reason() {
     store.add_ban(net("192.0.2.2/32"), None, Some("by hand"), NOW).unwrap();
     ban(&store, &[ONE, "2001:db8::/64"], 1);
     store.note_drops(&[net(ONE)], later(2)).unwrap();
+    let ended = ("192.0.2.1".parse().unwrap(), Some("mallory".to_owned()));
+    store.note_ends(&[ended], "enumeration", later(3)).unwrap();
     let log: Vec<_> =
         store.changes(0, 9).unwrap().into_iter().map(|change| (change.kind, change.payload)).collect();
     let automatic = |network: &str| {
@@ -75,7 +77,11 @@ fn the_log_tells_such_a_ban_from_an_operators_with_its_reason() {
     };
     let by_hand = json!({ "network": "192.0.2.2/32", "until": null, "reason": "by hand" });
     let dropped = ("source.drop".to_owned(), json!({ "networks": [ONE], "more": 0 }));
-    assert_eq!(log, [("ban.add".to_owned(), by_hand), automatic(ONE), automatic("2001:db8::/64"), dropped]);
+    let connections = json!([{ "source": "192.0.2.1", "subject": "mallory" }]);
+    let ended = json!({ "connections": connections, "more": 0, "offence": "enumeration" });
+    let ended = ("connection.end".to_owned(), ended);
+    let by_hand = ("ban.add".to_owned(), by_hand);
+    assert_eq!(log, [by_hand, automatic(ONE), automatic("2001:db8::/64"), dropped, ended]);
 }
 
 #[test]

@@ -1,21 +1,14 @@
--- What quotas have counted: by a keyed hash of whose it is, and by the first day after the period (since 1970-01-01).
-CREATE TABLE quota_counts (
-    key BLOB NOT NULL,
-    ends INTEGER NOT NULL,
-    quota INTEGER NOT NULL,
-    api_key INTEGER NOT NULL,
-    principal INTEGER NOT NULL,
-    source INTEGER NOT NULL,
-    tenant INTEGER NOT NULL,
-    count INTEGER NOT NULL,
-    PRIMARY KEY (key, ends)
-) STRICT, WITHOUT ROWID;
+-- Who did what, and what came of it. Unlike the log of changes, nobody follows it, and it holds what was refused, too.
+CREATE TABLE audit (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    time INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    uid INTEGER,
+    gid INTEGER,
+    pid INTEGER,
+    action TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    outcome TEXT NOT NULL
+) STRICT;
 
-CREATE INDEX quota_counts_ends ON quota_counts (ends);
-
--- Rates and amounts that were set while the agent ran, in place of those of the configuration.
-CREATE TABLE budgets (
-    name TEXT PRIMARY KEY,
-    budget TEXT NOT NULL CHECK (json_valid(budget)),
-    created INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+CREATE INDEX audit_time ON audit (time);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationList, CertificateRevocationListParams,
-    CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams,
+    CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType,
     SignatureAlgorithm, date_time_ymd,
 };
 use rustls::client::Resumption;
@@ -85,6 +85,22 @@ impl Authority {
     /// Its own certificate.
     pub fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// A certificate of a client, by way of an authority in between that is good until the first day of that year.
+    pub fn issue_by_another(&self, year: i32) -> ClientIdentity {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "between");
+        params.not_after = date_time_ymd(year, 1, 1);
+        let issuer = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.issuer).unwrap();
+        let between = issuer.der().clone();
+        let ClientIdentity { mut chain, key } = Self { issuer }.issue(|params| {
+            params.subject_alt_names = vec![SanType::URI("spiffe://a/b".try_into().unwrap())];
+        });
+        // Whatever else a client sends, and in whatever order.
+        chain.extend([self.issuer.der().clone(), between]);
+        ClientIdentity { chain, key }
     }
 
     /// A certificate of a client.

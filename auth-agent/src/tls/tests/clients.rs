@@ -157,6 +157,25 @@ async fn a_certificate_ends_on_its_last_second_whatever_connection_is_open() {
 }
 
 #[tokio::test]
+async fn a_certificate_ends_with_those_between_it_and_its_authority() {
+    let authority = Authority::new();
+    let taken = CertificateIdentity { allow_browsers: false, name: CertificateName::SanUri, scopes: vec![] };
+    let shown = asking(&authority, |wanted| wanted.authenticates = Some(taken)).await;
+    let end = 3_786_912_000;
+    let identity = authority.issue_by_another(2090);
+    let client = Arc::new(authority.client_showing(&identity));
+    // The second one is resumed.
+    for _ in 0..2 {
+        let certificate = shown.meet(&client, "a.example").await.certificate.unwrap();
+        for (now, expected) in [(end, Ok(())), (end + 1, Err(Refusal::CertificateInvalid)), (end, Ok(()))] {
+            assert_eq!(certificate.check(UnixTime(now)), expected, "{now}");
+        }
+        let known = certificate.identity(false).unwrap();
+        assert_eq!(known.facts().expires, Some(UnixTime(end + 1)), "for what goes on");
+    }
+}
+
+#[tokio::test]
 async fn authorities_and_lists_that_can_not_be_used_change_nothing_and_are_said() {
     let authority = Authority::new();
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! From a JWK to a key that verifies with exactly one algorithm.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::PublicKey;
@@ -42,7 +43,7 @@ pub(super) fn pin(name: String, jwk: &Jwk, allowed: &[Algorithm]) -> Result<Key,
         None => only_choice(&name, fitting, allowed)?,
     };
     let material = material(&name, jwk, algorithm)?;
-    Ok(Key { algorithm, id: jwk.common.key_id.clone(), material })
+    Ok(Key { algorithm, id: jwk.common.key_id.as_deref().map(Arc::from), material })
 }
 
 fn only_choice(name: &str, fitting: &[Algorithm], allowed: &[Algorithm]) -> Result<Algorithm, KeyFault> {

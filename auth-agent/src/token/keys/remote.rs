@@ -50,7 +50,7 @@ fn key(member: Value, place: usize, issuer: &config::Issuer) -> Result<Key, KeyF
 fn other_id(keys: &[Key], key: Key) -> Result<Key, KeyFault> {
     match &key.id {
         Some(id) if keys.iter().any(|other| other.id.as_ref() == Some(id)) => {
-            Err(KeyFault::KeyIdTwice { id: id.clone() })
+            Err(KeyFault::KeyIdTwice { id: id.to_string() })
         }
         _ => Ok(key),
     }

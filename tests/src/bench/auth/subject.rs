@@ -11,6 +11,7 @@ use auth_agent::authenticate::Verify as _;
 use auth_agent::clock::{Monotonic, Now, UnixTime};
 use auth_agent::config;
 use auth_agent::credentials::Credentials;
+use auth_agent::explain::Trail;
 use auth_agent::identity::Identity;
 use auth_agent::issuers::Issuers;
 use auth_agent::revocation::{Revocation, Revocations, Target};
@@ -138,7 +139,7 @@ impl Subjects {
 }
 
 fn accepted(credentials: &Credentials, token: &str) -> Arc<Identity> {
-    match credentials.token(token, NOW) {
+    match credentials.token(token, NOW, &Trail::default()) {
         Ok(identity) => {
             assert!(credentials.unrevoked(&identity, NOW).is_ok(), "a token is revoked");
             identity
@@ -148,7 +149,7 @@ fn accepted(credentials: &Credentials, token: &str) -> Arc<Identity> {
 }
 
 fn denied(credentials: &Credentials, token: &str) {
-    assert!(credentials.token(token, NOW).is_err(), "a token is not refused");
+    assert!(credentials.token(token, NOW, &Trail::default()).is_err(), "a token is not refused");
 }
 
 fn short(count: usize) -> String {

@@ -12,6 +12,7 @@ use crate::authenticate::Verify as _;
 use crate::clock::UnixTime;
 use crate::config;
 use crate::credentials::Credentials;
+use crate::explain::Trail;
 use crate::issuers::Issuers;
 use crate::refusal::Refusal;
 
@@ -27,7 +28,7 @@ fn credentials(adjust: impl FnOnce(&mut config::Issuer)) -> (Credentials, Arc<Ve
 }
 
 fn refusal_at(credentials: &Credentials, token: &str, now: u64) -> Option<Refusal> {
-    credentials.token(token, UnixTime(now)).err().map(|denied| denied.refusal)
+    credentials.token(token, UnixTime(now), &Trail::default()).err().map(|denied| denied.refusal)
 }
 
 #[test]

@@ -1,0 +1,113 @@
+use std::path::Path;
+
+use super::*;
+use crate::config::tests::MINIMAL;
+
+const ISSUERS: &str = r#"
+[[issuer]]
+name = "main"
+issuer = "https://id.example.com"
+keys = "main.pem"
+audiences = ["a"]
+algorithms = ["ES256"]
+[[issuer]]
+name = "partner"
+issuer = "https://partner.example.com"
+keys = "partner.pem"
+audiences = ["a"]
+algorithms = ["ES256"]
+"#;
+
+/// The lints of these routes, without notes, as lines.
+fn found(routes: &str, level: Level) -> Vec<String> {
+    let (before, _) = MINIMAL.split_once("[[route]]").unwrap();
+    let routes = routes.replace("[[route]]", "[[route]]\nupstream = \"app\"");
+    let config = Config::parse(&format!("{before}{routes}\n{ISSUERS}"), Path::new("edge.toml")).unwrap();
+    let found = lints(&config).into_iter().filter(|lint| lint.level == level);
+    found.map(|lint| format!("{}: {}: {}", lint.name, lint.route, lint.what)).collect()
+}
+
+fn required(path: &str, more: &str) -> String {
+    format!("[[route]]\npath = \"{path}\"\nauth = \"required\"\n{more}\n")
+}
+
+fn open(path: &str, more: &str) -> String {
+    format!("[[route]]\npath = \"{path}\"\nauth = \"none\"\n{more}\n")
+}
+
+const TEMPLATE: &str = "match = \"template\"\nobject = \"unchecked\"";
+const EXACT: &str = "match = \"exact\"";
+
+#[test]
+fn what_was_hardly_meant_is_warned_of() {
+    for (routes, expected) in [
+        (required("/", "") + &required("/admin", "scopes = [\"admin\"]"), vec![]),
+        (open("/", "") + &required("/api", ""), vec![]),
+        (
+            required("/users/admin", "scopes = [\"admin\"]") + &required("/users/{id}", TEMPLATE),
+            vec![
+                "laxer-route: /users/admin: /users/admin goes to route /users/{id}, which does not ask for the scope \"admin\"",
+            ],
+        ),
+        (
+            required("/users/admin", "") + &open("/users/{rest...}", TEMPLATE),
+            vec!["unreachable-route: /users/admin: no request reaches it: route /users/{rest...} takes them"],
+        ),
+        (
+            required("/users", "claims = { role = \"x\" }") + &required("/users/{rest...}", TEMPLATE),
+            vec![
+                "laxer-route: /users: /users/~any~ goes to route /users/{rest...}, which does not ask for the claim \"role\"",
+            ],
+        ),
+        (required("/users/{rest...}", TEMPLATE) + &required("/users", ""), vec![]),
+        (
+            required("/admin", EXACT) + &open("/", ""),
+            vec!["trailing-slash: /admin: /admin/ goes to route /, which asks for no credential"],
+        ),
+        (required("/admin/", EXACT) + &open("/", ""), vec![]),
+        (required("/admin", EXACT) + &required("/", ""), vec![]),
+        (
+            required("/users/{id}", "match = \"template\"\nbind = { id = \"tenant\" }") + &required("/", ""),
+            vec![
+                "trailing-slash: /users/{id}: /users/~any~/ goes to route /, which binds no object to a claim",
+            ],
+        ),
+        (
+            required("/a/b", "match = \"template\"") + &required("/a/b", EXACT),
+            vec!["unreachable-route: /a/b: no request reaches it: route /a/b takes them"],
+        ),
+        (
+            required("/", "scopes = [\"mail:*\"]"),
+            vec!["wildcard-scope: /: \"mail:*\" stands for itself alone, not for scopes that begin so"],
+        ),
+        (
+            required("/", "any_scopes = [\"a\", \"*\"]"),
+            vec!["wildcard-scope: /: \"*\" stands for itself alone, not for scopes that begin so"],
+        ),
+        (
+            required("/", "bind_query = { user = \"sub\" }"),
+            vec!["shared-subject: /: objects are bound to \"sub\", and any of 2 issuers can name one"],
+        ),
+        (
+            required("/", "bind_query = { user = \"sub\" }\nclaims = { iss = \"https://id.example.com\" }"),
+            vec![],
+        ),
+        (required("/", "bind_query = { user = \"uid\" }"), vec![]),
+        // A route of some methods is reached by these.
+        (required("/a", "methods = [\"GET\"]") + &required("/a", ""), vec![]),
+        (required("/a", "hosts = [\"*.a.example\"]") + &open("/a", ""), vec![]),
+    ] {
+        assert_eq!(found(&routes, Level::Warning), expected, "{routes}");
+    }
+}
+
+#[test]
+fn what_was_written_on_purpose_is_noted() {
+    let routes = open("/health", "")
+        + &required("/a/{b}/{c...}", "match = \"template\"\nobject = \"unchecked\"\nbind = { b = \"x\" }");
+    let expected = [
+        "open-route: /health: auth = \"none\": anyone may use it",
+        "unchecked-object: /a/{b}/{c...}: whoever may use it may use every {c}",
+    ];
+    assert_eq!(found(&routes, Level::Note), expected);
+}
