@@ -2,6 +2,7 @@ mod confirm;
 mod keys;
 mod ladder;
 mod limits;
+pub(crate) mod request_limits;
 
 use std::fs;
 use std::net::IpAddr;

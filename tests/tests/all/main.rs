@@ -33,6 +33,7 @@ mod lists;
 mod proxied;
 mod refusals;
 mod reload;
+mod request_limits;
 mod reset;
 mod revocation;
 mod rules;
