@@ -148,7 +148,8 @@ impl Judge {
         let (route, rewritten) = (matched.route, matched.rewritten(case.canonical.path()));
         case.trail.route(&route.label);
         let identity = self.identify(case, route).await?;
-        let mut permit = self.authorize(admitted, case, &matched, identity)?;
+        let permit = self.authorize(admitted, case, &matched, identity);
+        let mut permit = permit.inspect_err(|refused| explain::note_decider(case.trail, route, refused))?;
         if let Some(tokens) = self.tokens.get() {
             permit = permit.with_token(tokens, case.now.unix)?;
         }
