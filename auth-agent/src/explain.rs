@@ -4,7 +4,6 @@
 //! anything here: a serving thread writes into memory of its own, and what there is no room for is dropped and counted.
 
 mod counted;
-mod decider;
 mod entry;
 mod id;
 mod journal;
@@ -15,7 +14,6 @@ mod trail;
 mod writer;
 
 pub use self::counted::Counted;
-pub use self::decider::note_decider;
 pub use self::entry::{Came, Entry, Outcome, Via};
 pub use self::id::{RequestId, accepted, is_well_formed};
 pub use self::journal::{Journal, Logged, Reach, Recording};

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::config::{CertificateFiles, Config, Issuer, KeySource, LogTarget};
 use crate::issuers;
+use crate::policy::Policies;
 use crate::proxy::check_files;
 use crate::tls::Pair;
 use crate::token::Verifier;
@@ -57,6 +58,7 @@ fn file_problems(config: &Config) -> Vec<String> {
     });
     problems.extend(upstreams);
     problems.extend(access_log(&config.access_log.to));
+    problems.extend(Policies::load(config).err().map(|error| error.to_string()));
     problems
 }
 

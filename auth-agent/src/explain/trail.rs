@@ -170,11 +170,6 @@ impl Trail {
         self.lock().decided_by = Some((decider, name.into()));
     }
 
-    /// The same, unless something was noted already.
-    pub(super) fn decided_by_default(&self, decider: Decider, name: String) {
-        self.lock().decided_by.get_or_insert_with(|| (decider, name.into()));
-    }
-
     /// Notes the upstream that the request goes to.
     pub fn forwarded(&self, upstream: &Arc<str>, now: Monotonic) {
         let mut notes = self.lock();

@@ -16,11 +16,12 @@ use auth_agent::identity::Identity;
 use auth_agent::issuers::Issuers;
 use auth_agent::revocation::{Revocation, Revocations, Target};
 use auth_agent::token::Verifier;
+use auth_agent::trial::Trial;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
-use super::{Cell, Scale};
+use super::{Cell, Scale, authorise};
 use crate::issuer::ALGORITHMS;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -54,6 +55,7 @@ pub struct Subjects {
     revocations: Vec<(usize, Arc<Revocations>)>,
     rings: Vec<(usize, Credentials, Vec<String>)>,
     subjects: Vec<Subject>,
+    trials: Vec<(&'static str, Trial)>,
     _directory: tempfile::TempDir,
 }
 
@@ -75,6 +77,7 @@ impl Subjects {
             revocations: scale.revocations.iter().map(|count| (*count, revocations(*count))).collect(),
             rings: scale.api_keys.iter().map(|count| keys(*count, folder)).collect::<Result<_>>()?,
             subjects,
+            trials: authorise::trials(folder)?,
             _directory: directory,
         })
     }
@@ -104,6 +107,9 @@ impl Subjects {
                 let key = keys.next().map_or("", String::as_str);
                 assert!(credentials.api_key(key, SOURCE, now).is_ok(), "a key is not valid");
             }));
+        }
+        for (name, trial) in &self.trials {
+            cells.push(Cell::new(*name, || assert!(trial.allows_first(), "a request is refused")));
         }
         cells.extend(self.revocations.iter().map(|(count, revocations)| self.checked(*count, revocations)));
         cells
