@@ -177,6 +177,30 @@ impl Judge {
         Ok((permit, rewritten))
     }
 
+    /// Who sent the request, if it is within all limits. What is over those that need nobody is refused before anything is
+    /// verified, and those are charged whether or not it is found out who sent it.
+    async fn limited(&self, case: &Case<'_>, route: &Route) -> Result<Option<Arc<Identity>>, Refusal> {
+        let Some((limiter, plan)) = self.limits.get().filter(|_| !route.limits.is_empty()) else {
+            return self.identify(case, route).await;
+        };
+        let Case { method, now, source, standing, trail, .. } = *case;
+        let asking = Asking { identity: None, method, now, route, source };
+        // Where nobody has to prove anything, the charge looks first anyway.
+        if route.auth == Auth::Required
+            && let Err(refusal) = limiter.look(plan, &asking, standing)
+        {
+            note(standing, trail);
+            return Err(refusal);
+        }
+        let identified = self.identify(case, route).await;
+        let identity = identified.as_ref().ok().and_then(|identity| identity.as_deref());
+        let charged = limiter.charge(plan, &Asking { identity, ..asking }, standing);
+        note(standing, trail);
+        // What is wrong with the credential is told first.
+        let identity = identified?;
+        charged.map(|()| identity)
+    }
+
     /// What would come of the request if `identity` had sent it: its route, and why it is refused.
     pub fn decision(
         &self,
@@ -194,23 +218,6 @@ impl Judge {
         (Some(matched.route), decided)
     }
 
-    /// Who sent the request, if it is within all limits. What is over those that need nobody is refused before anything is
-    /// verified, and those are charged whether or not it is found out who sent it.
-    async fn limited(&self, case: &Case<'_>, route: &Route) -> Result<Option<Arc<Identity>>, Refusal> {
-        let Some((limiter, plan)) = self.limits.get().filter(|_| !route.limits.is_empty()) else {
-            return self.identify(case, route).await;
-        };
-        let Case { method, now, source, standing, .. } = *case;
-        let asking = Asking { identity: None, method, now, route, source };
-        limiter.look(plan, &asking, standing)?;
-        let identified = self.identify(case, route).await;
-        let identity = identified.as_ref().ok().and_then(|identity| identity.as_deref());
-        let charged = limiter.charge(plan, &Asking { identity, ..asking }, standing);
-        // What is wrong with the credential is told first.
-        let identity = identified?;
-        charged.map(|()| identity)
-    }
-
     /// Leave to use the route and the object that is asked for; foreign ones are charged.
     fn authorize<'j>(
         &'j self,
@@ -220,8 +227,16 @@ impl Judge {
         identity: Option<Arc<Identity>>,
     ) -> Result<Permit<'j>, Refused<'j>> {
         let (route, now) = (matched.route, case.now.monotonic);
-        let asked =
-            Asked { captures: &matched.captures, headers: case.headers, query: case.canonical.query() };
+        let asked = Asked {
+            captures: &matched.captures,
+            headers: case.headers,
+            method: case.method,
+            now: case.now.unix,
+            path: case.canonical.path(),
+            query: case.canonical.query(),
+            source: case.source,
+            trail: case.trail,
+        };
         let principal = identity.clone().filter(|_| policy::decides_about_objects(route));
         if let Some(identity) = &principal
             && let Charge::Over { retry_after } = self.debts.enumeration_debt(case.source, identity, now)
@@ -336,4 +351,9 @@ fn note_api_key(trail: &Trail, credential: &Credential<'_>) {
     {
         trail.presented(Presented::new(None, Some(&key.id().to_string())));
     }
+}
+
+/// Notes what the limits came to.
+fn note(standing: &Standing, trail: &Trail) {
+    standing.each(|name, used, most| trail.limit(Arc::clone(name), used, most));
 }

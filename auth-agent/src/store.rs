@@ -8,6 +8,7 @@
 mod allows;
 mod audit;
 mod bans;
+mod budgets;
 mod changes;
 mod error;
 mod keys;

@@ -8,9 +8,12 @@
 //! Debts are kept as the source table keeps them: an entry is given to another only when nothing is owed, and where there
 //! is no room, newcomers share. Nobody waits for anybody.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -39,12 +42,14 @@ pub struct Limiter {
     counts: OnceLock<Counts>,
     debts: OnceLock<Table>,
     entries: usize,
+    /// Held while counts go to the store, or are reset.
+    pub(super) flushing: Mutex<()>,
     /// What is set beside the configuration.
     pub(super) overridden: Overridden,
     /// What is in force now; a request goes by the one that it started with.
     plan: ArcSwap<Plan>,
     pub(super) secret: Secret,
-    shared: SharedWords,
+    pub(super) shared: SharedWords,
 }
 
 /// What is asked of the limits.
@@ -96,6 +101,7 @@ impl Limiter {
             counts: OnceLock::new(),
             debts: OnceLock::new(),
             entries: config.sizes.limit_entries.get(),
+            flushing: Mutex::default(),
             overridden: Overridden::default(),
             plan,
             secret,

@@ -41,7 +41,7 @@ fn next_month(day: u64) -> u64 {
     // From March on, 0 to 11.
     let month = (5 * of_year + 2) / 153;
     let next = match month {
-        // January, and then to the first of March: February ends with the year.
+        // February ends with the year.
         11 => days_of_year(year_of_era),
         month => first_of(month + 1),
     };

@@ -66,6 +66,18 @@ impl Standing {
         self.lock().as_mut()?.meter.take()
     }
 
+    /// What each limit came to, this request included: its name, what is used, and the most that may be.
+    pub fn each(&self, mut each: impl FnMut(&Arc<str>, u64, u64)) {
+        let noted = self.lock();
+        for Noted { levels, plan, .. } in noted.iter() {
+            for (rule, Level { most, remaining, .. }) in levels.iter() {
+                if let Some(rule) = plan.rules.get(rule) {
+                    each(&rule.name, most.saturating_sub(remaining), most);
+                }
+            }
+        }
+    }
+
     /// Tells the client, in place of what an upstream says of limits of its own.
     pub fn tell(&self, headers: &mut HeaderMap) {
         if let Some(Noted { levels, plan, .. }) = &*self.lock() {

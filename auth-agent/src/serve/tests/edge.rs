@@ -363,6 +363,8 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         issuers: vec![],
         kernel: Kernel::default(),
         ladder: Ladder::default(),
+        policies: vec![],
+        request_limits: vec![],
         limits: Limits {
             source: SourceLimits {
                 auth_failures: http,
@@ -378,6 +380,7 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             CertificateFiles { certificate, key },
         )],
         proxies: Proxies::default(),
+        request_limits: vec![],
         routes: vec![
             route(Auth::Required, "/api", &[], 0),
             route(Auth::Required, "/admin", &["read", "admin"], 0),
