@@ -116,6 +116,13 @@ pub struct KeyId([u8; ID_LENGTH]);
 #[error("not a key id: it is the 12 letters and digits after \"aak_\", as `auth-agent key list` shows them")]
 pub struct MalformedKeyId;
 
+impl KeyId {
+    /// As it is written.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl FromStr for KeyId {
     type Err = MalformedKeyId;
 

@@ -15,7 +15,9 @@ mod internal_token;
 mod ladder;
 mod listener;
 mod overrides;
+mod policy;
 mod proxies;
+mod request_limit;
 mod route;
 mod sections;
 #[cfg(test)]
@@ -45,8 +47,13 @@ pub use self::listener::{
     Acme, CertificateFiles, CertificateIdentity, CertificateName, ClientCertificates, Listener, TlsVersion,
     UnknownName,
 };
-pub use self::overrides::{ByteOverride, HttpOverride, Overrides, RateOverride};
+pub use self::overrides::{BudgetText, ByteOverride, HttpOverride, Overrides, RateOverride};
+pub use self::policy::{ClaimKind, Policy, PolicyClaim};
 pub use self::proxies::{Forwarding, Proxies};
+pub use self::request_limit::{
+    By, Counted, Dimension, MAX_LIMITS_PER_ROUTE, MAX_REQUEST_LIMITS, Period, RequestBudget, RequestLimit,
+    VolumeRate,
+};
 pub use self::route::{
     Access, Auth, Binding, ClaimRule, Foreign, HeaderChanges, HostPattern, Part, PathPattern, Retries,
     Rewrite, Route, RouteTimeouts, Segment, Template,
@@ -101,8 +108,12 @@ pub struct Config {
     pub limits: Limits,
     /// Public TLS listeners; at least one.
     pub listeners: Vec<Listener>,
+    /// Rules in files of their own.
+    pub policies: Vec<Policy>,
     /// Proxies in front of this edge, and what upstreams are told of a request's way.
     pub proxies: Proxies,
+    /// Limits and quotas of requests; each route says which are for it.
+    pub request_limits: Vec<RequestLimit>,
     /// Where requests go; [`RouteTable`](crate::routes::RouteTable) finds the one for a request.
     pub routes: Vec<Route>,
     /// Size and count limits.

@@ -21,6 +21,7 @@ pub mod messages;
 mod metrics;
 mod problem;
 mod reload;
+mod request_limits;
 mod requests;
 mod revocations;
 mod socket;
@@ -66,6 +67,7 @@ use crate::gateway::Gateway;
 use crate::handover::{Channel, Upgrader};
 use crate::issuers::Issuers;
 use crate::ladder::Ladder;
+use crate::limits::Limiter;
 use crate::reload::Reloader;
 use crate::revocation::Revocations;
 use crate::store::{Limit, Store, StoreError};
@@ -108,6 +110,8 @@ pub struct Parts {
     pub keys: Arc<KeyRing>,
     /// Who goes on whatever they are told.
     pub ladder: Arc<Ladder>,
+    /// Limits and quotas of requests.
+    pub limiter: Arc<Limiter>,
     /// What is revoked, for the request path.
     pub revocations: Arc<Revocations>,
     /// What survives.
@@ -135,6 +139,7 @@ pub struct Control {
     issuers: Arc<Issuers>,
     keys: Arc<KeyRing>,
     ladder: Arc<Ladder>,
+    limiter: Arc<Limiter>,
     /// While it still has connections.
     predecessor: ArcSwapOption<Channel>,
     revocations: Arc<Revocations>,
@@ -169,6 +174,7 @@ impl Control {
             issuers,
             keys,
             ladder,
+            limiter,
             revocations,
             store,
             tls,
@@ -191,6 +197,7 @@ impl Control {
             issuers,
             keys,
             ladder,
+            limiter,
             predecessor,
             revocations,
             rules_error,
@@ -271,6 +278,20 @@ impl Control {
     pub fn store_uses(&self) -> Result<(), StoreError> {
         while self.store_some_uses()? {}
         Ok(())
+    }
+
+    /// Stores what quotas have counted. Blocks.
+    pub fn store_counts(&self) -> Result<(), StoreError> {
+        self.limiter.flush(&self.store)
+    }
+
+    /// Forgets some of what quotas counted in periods that are over, where the wall clock has been steady for so long.
+    /// Blocks.
+    pub fn tidy_counts(&self, steady: Duration, now: UnixTime) -> Result<(), Problem> {
+        if !self.keeps_up() {
+            return Ok(());
+        }
+        Ok(self.limiter.purge(&self.store, steady, now)?)
     }
 
     /// Stores when some of the keys were last used; says whether there were any.
@@ -391,6 +412,7 @@ fn parts(control: Arc<Control>) -> Router {
         .route("/v1/bans/{network}", delete(bans::remove))
         .route("/v1/connections", get(connections::list))
         .route("/v1/connections/end", post(connections::end))
+        .route("/v1/debts", get(request_limits::debts))
         .route("/v1/detach", post(filter::detach))
         .route("/v1/events", get(events::stream))
         .route("/v1/issuers", get(issuers::list))
@@ -405,6 +427,9 @@ fn parts(control: Arc<Control>) -> Router {
         .route("/v1/offenders", get(ladder::list))
         .route("/v1/pending", get(confirm::list))
         .route("/v1/pending/{id}/confirm", post(confirm::confirm))
+        .route("/v1/request-limits", get(request_limits::list))
+        .route("/v1/request-limits/{name}", post(request_limits::set).delete(request_limits::remove))
+        .route("/v1/request-limits/{name}/reset", post(request_limits::reset))
         .route(
             "/v1/revocations",
             get(revocations::list).post(revocations::revoke).layer(DefaultBodyLimit::max(body::IMPORT_BYTES)),

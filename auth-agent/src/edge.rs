@@ -25,6 +25,10 @@ pub trait Edge: Send + Sync + 'static {
     /// Removes the filter and its pins; the agent goes on without it.
     fn detach(&self) -> Result<Detached, EdgeError>;
 
+    /// Has a source owe nothing of one budget, and says whether it owed anything that is its own. What newcomers without
+    /// a line share stays.
+    fn forget_debt(&self, source: IpAddr, budget: SourceBudget) -> Result<bool, EdgeError>;
+
     /// Forgets revoked flows that are over. To be called now and then; the kernel knows by itself.
     fn forget_flows(&self) -> Result<(), EdgeError>;
 
@@ -40,6 +44,15 @@ pub trait Edge: Send + Sync + 'static {
 
     /// Samples of packets, from now on.
     fn subscribe(&self, wanted: Wanted) -> Result<Subscription, SubscribeError>;
+}
+
+/// What a source has a budget of, as far as operators reset it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SourceBudget {
+    /// Failed authentications.
+    AuthFailures,
+    /// HTTP requests.
+    Requests,
 }
 
 /// Why the kernel half could not do it, in words for the operator.

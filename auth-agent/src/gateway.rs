@@ -24,8 +24,8 @@ use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
-use crate::limits::{self, SourceDebts};
-use crate::policy::Permit;
+use crate::limits::{self, Limiter, SourceDebts, Standing};
+use crate::policy::{Permit, Policies, PolicyError};
 use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
@@ -54,6 +54,7 @@ pub struct Gateway {
     debts: Arc<dyn SourceDebts>,
     internal_keys: Option<Arc<SigningKeys>>,
     journal: Journal,
+    limiter: Option<Arc<Limiter>>,
     verify: Arc<dyn Verify>,
 }
 
@@ -77,6 +78,9 @@ pub enum GatewayError {
     /// Nothing can be logged.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Policies can't be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// What TLS to an upstream needs can't be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamTlsError),
@@ -86,7 +90,7 @@ impl Gateway {
     /// A gateway for one configuration. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// An upstream's certificates or authorities can't be used, or the access log can't be opened.
+    /// Policies, or what TLS to an upstream needs, can't be used, or the access log can't be opened.
     pub fn new(
         config: Arc<Config>,
         verify: Arc<dyn Verify>,
@@ -98,7 +102,8 @@ impl Gateway {
         let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
         // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
-        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
+        let policies = Policies::load(&config)?;
+        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts)).with_policies(policies);
         let current = ArcSwap::from_pointee(Current { judge, proxy, recording, rules });
         Ok(Self {
             authorization_server: None,
@@ -107,6 +112,7 @@ impl Gateway {
             debts,
             internal_keys: None,
             journal,
+            limiter: None,
             verify,
         })
     }
@@ -114,14 +120,19 @@ impl Gateway {
     /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
     ///
     /// # Errors
-    /// What TLS to an upstream needs can't be used, or the access log can't be opened.
+    /// Policies, or what TLS to an upstream needs, can't be used, or the access log can't be opened.
     pub fn prepare(&self, config: Arc<Config>) -> Result<Next, GatewayError> {
         let (log, recording) = (self.journal.prepare(&config)?, Recording::new(&config));
         let proxy = self.current.load().proxy.next(&config)?;
         let rules = Rules::new(&config);
-        let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
+        let policies = Policies::load(&config)?;
+        let judge =
+            Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts)).with_policies(policies);
         if let Some(keys) = &self.internal_keys {
             judge.sign_with(keys);
+        }
+        if let Some(limiter) = &self.limiter {
+            judge.limit_with(limiter);
         }
         Ok(Next { current: Current { judge, proxy, recording, rules }, log })
     }
@@ -130,6 +141,9 @@ impl Gateway {
     pub fn change(&self, Next { current, log }: Next) {
         current.proxy.show();
         self.journal.change(log);
+        if let (Some(limiter), Some(plan)) = (&self.limiter, current.judge.plan()) {
+            limiter.adopt(Arc::clone(plan));
+        }
         self.current.store(Arc::new(current));
     }
 
@@ -137,6 +151,17 @@ impl Gateway {
     #[must_use]
     pub fn with_authorization_server(self, server: AuthorizationServer) -> Self {
         Self { authorization_server: Some(server), ..self }
+    }
+
+    /// With the limits and quotas of the configuration, and of those that come after it.
+    #[must_use]
+    pub fn with_limits(self, limiter: Arc<Limiter>) -> Self {
+        let current = self.current.load_full();
+        current.judge.limit_with(&limiter);
+        if let Some(plan) = current.judge.plan() {
+            limiter.adopt(Arc::clone(plan));
+        }
+        Self { limiter: Some(limiter), ..self }
     }
 
     /// With tokens for upstreams, signed with these keys, where the configuration wants some.
@@ -169,11 +194,12 @@ impl Gateway {
             Ok(peer.source)
         };
         let source = client.unwrap_or(peer.source);
-        let trail = Trail::new(id);
+        let (trail, standing) = (Trail::new(id), Standing::default());
         let (at, via) = (now.monotonic, Via::Edge);
         let came = Came { at, method: &method, path: uri.path(), source, via };
         let read = body.clone();
-        let outcome = match self.judge(judge, peer, (open, client, &trail), &parts, now).await {
+        let notes = (&trail, &standing);
+        let outcome = match self.judge(judge, peer, (open, client), notes, &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
                 // A form takes its time, and others of the source may have failed meanwhile.
                 let ready = || {
@@ -203,12 +229,13 @@ impl Gateway {
             }
             Err(refused) => Err(refused),
         };
-        match outcome {
+        let mut response = match outcome {
             Ok(response) => {
                 counters::count(&self.counters.forwarded);
                 trail.read(read.taken());
                 let logged = self.journal.answered(recording, came, &trail, response.status().as_u16());
-                judge.named(&trail, response).map(|body| Counted::new(Either::Right(body), logged))
+                let metered = response.map(|body| body.metered(standing.take_meter()));
+                judge.named(&trail, metered).map(|body| Counted::new(Either::Right(body), logged))
             }
             Err(refused) => {
                 unread.linger(refused.refusal);
@@ -221,7 +248,9 @@ impl Gateway {
                 self.settle(recording, came, (&trail, Some(refused.refusal)), &response);
                 judge.named(&trail, response).map(Either::Left).map(Counted::from)
             }
-        }
+        };
+        standing.tell(response.headers_mut());
+        response
     }
 
     /// Judges a request that another proxy forwards, as the client at `source` sent it: what to tell the upstream of who
@@ -236,21 +265,23 @@ impl Gateway {
         counters::count(&self.counters.requests);
         let current = self.current.load_full();
         let Current { judge, recording, rules, .. } = &*current;
-        let trail = Trail::default();
+        let (trail, standing) = (Trail::default(), Standing::default());
         let came = asked_about(request, source, now.monotonic);
-        match unforwarded(judge, request, (source, &trail), now).await {
+        match unforwarded(judge, request, source, (&trail, &standing), now).await {
             Ok(permit) => {
                 counters::count(&self.counters.permitted);
                 let outcome = Outcome { refusal: None, status: PERMITTED };
                 self.journal.settled(recording, came, &trail, outcome, 0);
                 let mut headers = rules.identity(&permit, complete);
+                standing.tell(&mut headers);
                 judge.name(&trail, &mut headers);
                 Ok(headers)
             }
             Err(refused) => {
                 let refused = Refused { id: Some(trail.id()), ..refused };
-                let response = respond(refused);
+                let mut response = respond(refused);
                 self.settle(recording, came, (&trail, Some(refused.refusal)), &response);
+                standing.tell(response.headers_mut());
                 Err(judge.named(&trail, response))
             }
         }
@@ -273,7 +304,8 @@ impl Gateway {
         &'g self,
         judge: &'g Judge,
         peer: &Peer,
-        (open, client, trail): (&OpenRequest, Result<IpAddr, Refusal>, &Trail),
+        (open, client): (&OpenRequest, Result<IpAddr, Refusal>),
+        (trail, standing): (&Trail, &Standing),
         request: &Parts,
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
@@ -301,7 +333,8 @@ impl Gateway {
             };
         }
         let (headers, method) = (&request.headers, &request.method);
-        let case = Case { canonical: &canonical, headers, method, now, open: Some(open), source, trail };
+        let open = Some(open);
+        let case = Case { canonical: &canonical, headers, method, now, open, source, standing, trail };
         let (permit, rewritten) = judge.permit(admitted, &case).await?;
         if let Some(path) = rewritten {
             canonical.rewrite(path)?;
@@ -387,14 +420,15 @@ fn asked_about(request: &Parts, source: IpAddr, at: Monotonic) -> Came<'_> {
 async fn unforwarded<'j>(
     judge: &'j Judge,
     request: &Parts,
-    (source, trail): (IpAddr, &Trail),
+    source: IpAddr,
+    (trail, standing): (&Trail, &Standing),
     now: Now,
 ) -> Result<Permit<'j>, Refused<'j>> {
     let admitted = judge.admit_behind_proxy(source, now)?;
     let canonical = judge.canonical(request, None)?;
     trail.canonical(&canonical);
     let (headers, method) = (&request.headers, &request.method);
-    let case = Case { canonical: &canonical, headers, method, now, open: None, source, trail };
+    let case = Case { canonical: &canonical, headers, method, now, open: None, source, standing, trail };
     let (permit, _) = judge.permit(admitted, &case).await?;
     Ok(permit)
 }

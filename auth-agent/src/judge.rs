@@ -20,8 +20,8 @@ use crate::explain::{self, Presented, RequestId, Trail};
 use crate::identity::{Identity, Method as By};
 use crate::internal_token::InternalTokens;
 use crate::issuers::MissingKey;
-use crate::limits::{self, Admitted, Charge, SourceDebts};
-use crate::policy::{self, Asked, Permit};
+use crate::limits::{self, Admitted, Asking, Charge, Limiter, Plan, SourceDebts, Standing};
+use crate::policy::{self, Asked, Permit, Policies};
 use crate::refusal::{Refusal, Refused};
 use crate::request::{self, Canonical};
 use crate::routes::{Matched, RouteTable};
@@ -34,6 +34,8 @@ const UNKNOWN_NOW: Refusal = Refusal::Token(TokenError::KeysUnavailable);
 pub struct Judge {
     config: Arc<Config>,
     debts: Arc<dyn SourceDebts>,
+    limits: OnceLock<(Arc<Limiter>, Arc<Plan>)>,
+    policies: Policies,
     proxies: TrustedProxies,
     routes: RouteTable,
     tokens: OnceLock<InternalTokens>,
@@ -55,6 +57,8 @@ pub struct Case<'c> {
     pub open: Option<&'c OpenRequest>,
     /// The client's address.
     pub source: IpAddr,
+    /// Where to note what the limits came to.
+    pub standing: &'c Standing,
     /// Where to note what is found out.
     pub trail: &'c Trail,
 }
@@ -63,7 +67,25 @@ impl Judge {
     /// By one configuration.
     pub fn new(config: Arc<Config>, verify: Arc<dyn Verify>, debts: Arc<dyn SourceDebts>) -> Self {
         let (proxies, routes) = (TrustedProxies::new(&config.proxies), RouteTable::new(&config.routes));
-        Self { config, debts, proxies, routes, tokens: OnceLock::new(), verify }
+        let (limits, policies, tokens) = Default::default();
+        Self { config, debts, limits, policies, proxies, routes, tokens, verify }
+    }
+
+    /// From now on with the limits and quotas of the configuration.
+    pub fn limit_with(&self, limiter: &Arc<Limiter>) {
+        // The first ones stay; there are no others.
+        let _ = self.limits.set((Arc::clone(limiter), limiter.plan(&self.config)));
+    }
+
+    /// The limits and quotas that it goes by.
+    pub fn plan(&self) -> Option<&Arc<Plan>> {
+        self.limits.get().map(|(_, plan)| plan)
+    }
+
+    /// With the policies of its configuration; without them, what a route leaves to policies is refused.
+    #[must_use]
+    pub fn with_policies(self, policies: Policies) -> Self {
+        Self { policies, ..self }
     }
 
     /// From now on with tokens for upstreams, signed with these keys, where the configuration wants some.
@@ -147,12 +169,36 @@ impl Judge {
         let matched = policy::route(&self.routes, case.method, case.canonical)?;
         let (route, rewritten) = (matched.route, matched.rewritten(case.canonical.path()));
         case.trail.route(&route.label);
-        let identity = self.identify(case, route).await?;
+        let identity = self.limited(case, route).await?;
         let mut permit = self.authorize(admitted, case, &matched, identity)?;
         if let Some(tokens) = self.tokens.get() {
             permit = permit.with_token(tokens, case.now.unix)?;
         }
         Ok((permit, rewritten))
+    }
+
+    /// Who sent the request, if it is within all limits. What is over those that need nobody is refused before anything is
+    /// verified, and those are charged whether or not it is found out who sent it.
+    async fn limited(&self, case: &Case<'_>, route: &Route) -> Result<Option<Arc<Identity>>, Refusal> {
+        let Some((limiter, plan)) = self.limits.get().filter(|_| !route.limits.is_empty()) else {
+            return self.identify(case, route).await;
+        };
+        let Case { method, now, source, standing, trail, .. } = *case;
+        let asking = Asking { identity: None, method, now, route, source };
+        // Where nobody has to prove anything, the charge looks first anyway.
+        if route.auth == Auth::Required
+            && let Err(refusal) = limiter.look(plan, &asking, standing)
+        {
+            note(standing, trail);
+            return Err(refusal);
+        }
+        let identified = self.identify(case, route).await;
+        let identity = identified.as_ref().ok().and_then(|identity| identity.as_deref());
+        let charged = limiter.charge(plan, &Asking { identity, ..asking }, standing);
+        note(standing, trail);
+        // What is wrong with the credential is told first.
+        let identity = identified?;
+        charged.map(|()| identity)
     }
 
     /// What would come of the request if `identity` had sent it: its route, and why it is refused.
@@ -181,20 +227,28 @@ impl Judge {
         identity: Option<Arc<Identity>>,
     ) -> Result<Permit<'j>, Refused<'j>> {
         let (route, now) = (matched.route, case.now.monotonic);
-        let asked =
-            Asked { captures: &matched.captures, headers: case.headers, query: case.canonical.query() };
+        let asked = Asked {
+            captures: &matched.captures,
+            headers: case.headers,
+            method: case.method,
+            now: case.now.unix,
+            path: case.canonical.path(),
+            query: case.canonical.query(),
+            source: case.source,
+            trail: case.trail,
+        };
         let principal = identity.clone().filter(|_| policy::decides_about_objects(route));
         if let Some(identity) = &principal
             && let Charge::Over { retry_after } = self.debts.enumeration_debt(case.source, identity, now)
         {
             return Err(Refusal::EnumerationLimit { retry_after }.into());
         }
-        let refused = match policy::authorize(admitted, route, identity, &asked) {
+        let refused = match policy::authorize(admitted, route, &self.policies, identity, &asked) {
             Ok(permit) => return Ok(permit),
             Err(refused) => refused,
         };
         match (refused.refusal, principal) {
-            (Refusal::ObjectForeign { .. }, Some(identity)) => {
+            (Refusal::ObjectForeign { .. } | Refusal::PolicyDenied { .. }, Some(identity)) => {
                 let object = policy::object_hash(route, &asked);
                 match self.debts.foreign_object(case.source, &identity, object, now) {
                     Charge::Over { retry_after } => Err(Refusal::EnumerationLimit { retry_after }.into()),
@@ -297,4 +351,9 @@ fn note_api_key(trail: &Trail, credential: &Credential<'_>) {
     {
         trail.presented(Presented::new(None, Some(&key.id().to_string())));
     }
+}
+
+/// Notes what the limits came to.
+fn note(standing: &Standing, trail: &Trail) {
+    standing.each(|name, used, most| trail.limit(Arc::clone(name), used, most));
 }

@@ -1,10 +1,32 @@
-//! The budgets of a source, as the request path sees them.
+//! What requests are held to: the budgets of their source, and the limits and quotas of the configuration.
+
+mod budget;
+mod counts;
+mod key;
+mod limiter;
+mod meter;
+mod overrides;
+mod period;
+mod plan;
+mod report;
+mod standing;
+mod table;
+mod upkeep;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use auth_common::gcra;
 
+pub use self::budget::Level;
+pub use self::key::{Marks, Secret};
+pub use self::limiter::{Asking, Limiter};
+pub use self::meter::Meter;
+pub use self::overrides::Override;
+pub use self::plan::{Plan, Rule};
+pub use self::report::{Owed, Whom};
+pub use self::standing::{RATE_LIMIT, RATE_LIMIT_POLICY, Standing};
+pub use self::upkeep::FLUSH;
 use crate::authenticate::Guess;
 use crate::clock::Monotonic;
 use crate::connections::Connection;

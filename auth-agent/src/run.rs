@@ -39,6 +39,7 @@ use crate::issuers::Issuers;
 use crate::kernel::Filter;
 use crate::kernel::watch::Watch;
 use crate::ladder::{self, Ladder};
+use crate::limits::{self, Limiter};
 use crate::reload::{self, Reloader, Source};
 use crate::revocation::Revocations;
 use crate::serve::{Server, Sockets};
@@ -164,7 +165,7 @@ async fn serve(start: Start) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let started = UnixTime::now();
-    let Opened { followed, keys, sealer, store, vault } =
+    let Opened { followed, keys, limit_secret, sealer, store, vault } =
         open_store(&config, inheritance.store.take(), started)?;
     let revocations = Arc::<Revocations>::default();
     store.load_revocations(&revocations)?;
@@ -184,6 +185,8 @@ async fn serve(start: Start) -> Result<()> {
         Filter::open_with(&config.kernel, &config.limits, &ports, inheritance.pins.take())?;
     let filter = Arc::new(filter);
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
+    let limiter = Arc::new(Limiter::new(&config, Arc::clone(&allowlist), limit_secret));
+    limiter.load(&store, started)?;
     let counters = Arc::new(Counters::default());
     let acme = Arc::new(Acme::new(server.tls().challenges(), vault));
     let bans = Arc::<BanList>::default();
@@ -204,6 +207,7 @@ async fn serve(start: Start) -> Result<()> {
         issuer: issuer.clone(),
         issuers: Arc::clone(&issuers),
         keys: Arc::clone(&keys),
+        limiter: Arc::clone(&limiter),
         ladder: Arc::clone(&ladder),
         revocations: Arc::clone(&revocations),
         store: Arc::clone(&store),
@@ -241,7 +245,7 @@ async fn serve(start: Start) -> Result<()> {
     if let Some(keys) = internal_keys.clone() {
         gateway = gateway.with_internal_tokens(keys);
     }
-    let gateway = Arc::new(gateway);
+    let gateway = Arc::new(gateway.with_limits(Arc::clone(&limiter)));
     let heirloom = asked.as_ref().map(forward_auth::Listener::heirloom).transpose()?;
     let addresses = server.addresses()?;
 
@@ -257,6 +261,7 @@ async fn serve(start: Start) -> Result<()> {
     let tls = server.tls();
     let serving = Arc::new(server.start(&config, Arc::clone(&gateway), allowlist));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&control)));
+    let counting = tokio::spawn(write_counts(Arc::clone(&control)));
     let climbing = tokio::spawn(ladder::climb(Arc::clone(&control), Arc::clone(&ladder), steps));
     // Challenges come to the listeners.
     let got_certificates = tokio::spawn(acme.keep(tls));
@@ -352,7 +357,7 @@ async fn serve(start: Start) -> Result<()> {
     }
     filter.end_samples();
     issuers.end();
-    let tasks = [watch, heartbeat, samples, fresh_certificates, upkeep, climbing];
+    let tasks = [watch, heartbeat, samples, fresh_certificates, upkeep, climbing, counting];
     tasks.into_iter().chain(following).for_each(|task| task.abort());
     finish(control, control_server).await?;
     spawn_blocking(move || gateway.journal().settle()).await?;
@@ -375,6 +380,8 @@ struct Opened {
     /// From before anything was read.
     followed: Followed,
     keys: Arc<KeyRing>,
+    /// What whose limits and quotas are is hashed with.
+    limit_secret: limits::Secret,
     sealer: Sealer,
     store: Arc<Store>,
     vault: Vault,
@@ -388,9 +395,10 @@ fn open_store(config: &Config, lock: Option<File>, now: UnixTime) -> Result<Open
     let sealer = Sealer::new(&pepper).context("the crypto library failed")?;
     let vault = Sealer::for_acme(&pepper).context("the crypto library failed")?;
     let vault = Vault::new(&config.store.directory, vault);
+    let limit_secret = limits::Secret::new(&pepper);
     let ring = KeyRing::new(pepper, []);
     store.each_key(|key| ring.insert(key))?;
-    Ok(Opened { followed, keys: Arc::new(ring), sealer, store: Arc::new(store), vault })
+    Ok(Opened { followed, keys: Arc::new(ring), limit_secret, sealer, store: Arc::new(store), vault })
 }
 
 /// What internal tokens are signed with, where upstreams get some.
@@ -434,6 +442,7 @@ async fn upkeep(control: Arc<Control>) {
         let steady = steadiness.lasted(Now::read());
         let round = move || {
             let tidied = control.tidy_revocations(steady, UnixTime::now());
+            let tidied = tidied.and(control.tidy_counts(steady, UnixTime::now()));
             let next = control.upkeep(UnixTime::now())?;
             tidied.map(|()| next)
         };
@@ -449,6 +458,21 @@ async fn upkeep(control: Arc<Control>) {
             }
         };
         tokio::time::sleep(next.map_or(UPKEEP, |next| next.min(UPKEEP))).await;
+    }
+}
+
+/// What quotas count, for as long as this agent serves anyone: what another agent counts meanwhile is added.
+async fn write_counts(control: Arc<Control>) {
+    let mut rounds = tokio::time::interval(limits::FLUSH);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let control = Arc::clone(&control);
+        match spawn_blocking(move || control.store_counts()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "what quotas counted is not stored; it is tried again"),
+            Err(error) => tracing::error!(%error, "storing what quotas counted broke off"),
+        }
     }
 }
 
@@ -468,7 +492,11 @@ async fn finish(control: Arc<Control>, control_server: JoinHandle<std::io::Resul
     if tokio::time::timeout(UPKEEP, control_server).await.is_err() {
         tracing::warn!("a client of the control socket was cut off");
     }
-    spawn_blocking(move || control.store_uses()).await?.context("store when keys were last used")
+    spawn_blocking(move || {
+        control.store_counts().context("store what quotas counted")?;
+        control.store_uses().context("store when keys were last used")
+    })
+    .await?
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod allows;
 mod audit;
 mod bans;
+mod budgets;
 mod changes;
 mod error;
 mod keys;
@@ -15,6 +16,7 @@ mod limits;
 mod offenders;
 mod open;
 mod pending;
+mod quotas;
 mod revocations;
 mod signing;
 #[cfg(test)]
@@ -37,6 +39,7 @@ pub use self::keys::{MAX_KEYS, NewKey};
 pub use self::limits::{Limit, MAX_LIMITS};
 pub use self::offenders::{MAX_AUTOMATIC_BANS, Sentence};
 pub use self::pending::{Pending, When};
+pub use self::quotas::{QuotaCount, QuotaFilter};
 pub use self::revocations::{MAX_REVOCATIONS, StoredRevocation};
 pub use self::signing::{KeyPurpose, StoredSigningKey};
 use crate::clock::UnixTime;

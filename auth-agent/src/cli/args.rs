@@ -2,6 +2,7 @@
 
 mod issuer;
 mod keys;
+mod limit;
 mod policy;
 mod revocation;
 
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 
 pub(super) use self::issuer::{IssueToken, SigningKeyVerb};
 pub(super) use self::keys::{CreateKey, KeyVerb, RotateKey};
+pub(super) use self::limit::{LimitVerb, Limited, ResetDebts, SetLimit, WhoseDebt};
 pub(super) use self::policy::{PolicyExample, PolicyVerb};
 pub(super) use self::revocation::{OfIssuer, RevocationVerb, RevokeOptions, RevokeVerb};
 use crate::duration;
@@ -349,77 +351,6 @@ pub(super) enum IssuerVerb {
         #[arg(value_name = "NAME")]
         name: String,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum LimitVerb {
-    /// Show everyone's limits, or which hold for one client address
-    Show {
-        /// A client's address
-        #[arg(value_name = "IP")]
-        address: Option<IpAddr>,
-    },
-    /// Give the sources in a network limits of their own, in place of any that it had
-    ///
-    /// Rates are written 5/s, 100/min or 1000/h, sizes 64KiB or 10MiB, times 10s or 1m, as in the configuration. What
-    /// is left out is as in [limits] of the configuration. The longest network that a source is in decides.
-    Set(Box<SetLimit>),
-    /// Forget the limits that were set for exactly this address or network
-    Remove(Remove),
-}
-
-#[derive(Arguments, Debug)]
-pub(super) struct SetLimit {
-    /// Address or CIDR; IPv6 not longer than kernel.ipv6_prefix (/64)
-    #[arg(value_name = "NET", value_parser = parse_network)]
-    pub(super) network: IpNet,
-    /// HTTP requests
-    #[arg(long, value_name = "RATE")]
-    pub(super) requests: Option<String>,
-    /// HTTP requests at once [default: the number in the rate]
-    #[arg(long, value_name = "N")]
-    pub(super) requests_burst: Option<u32>,
-    /// Refused HTTP requests after which the source is dropped at the NIC [default: the burst]
-    #[arg(long, value_name = "N")]
-    pub(super) requests_drop_after: Option<u32>,
-    /// How long it is dropped then
-    #[arg(long, value_name = "TIME")]
-    pub(super) requests_drop_for: Option<String>,
-    /// Failed authentications
-    #[arg(long, value_name = "RATE")]
-    pub(super) auth_failures: Option<String>,
-    /// Failed authentications at once [default: the number in the rate]
-    #[arg(long, value_name = "N")]
-    pub(super) auth_failures_burst: Option<u32>,
-    /// Refused requests for failed authentications after which the source is dropped at the NIC [default: the burst]
-    #[arg(long, value_name = "N")]
-    pub(super) auth_failures_drop_after: Option<u32>,
-    /// How long it is dropped then
-    #[arg(long, value_name = "TIME")]
-    pub(super) auth_failures_drop_for: Option<String>,
-    /// New TCP connections
-    #[arg(long, value_name = "RATE")]
-    pub(super) connections: Option<String>,
-    /// New TCP connections at once [default: the number in the rate]
-    #[arg(long, value_name = "N")]
-    pub(super) connections_burst: Option<u32>,
-    /// Packets
-    #[arg(long, value_name = "RATE")]
-    pub(super) packets: Option<String>,
-    /// Packets at once [default: the number in the rate]
-    #[arg(long, value_name = "N")]
-    pub(super) packets_burst: Option<u32>,
-    /// Bytes a second
-    #[arg(long, value_name = "SIZE")]
-    pub(super) bytes: Option<String>,
-    /// Bytes at once
-    #[arg(long, value_name = "SIZE")]
-    pub(super) bytes_burst: Option<String>,
-    /// A remark, shown in the list
-    #[arg(long, value_name = "TEXT")]
-    pub(super) reason: Option<String>,
-    #[command(flatten)]
-    pub(super) confirm: Confirm,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,14 +1,158 @@
 //! `auth-agent limit`: the command line's words for [`Overrides`], and a table of them.
 
-use super::args::SetLimit;
+use http::Method;
+use ipnet::IpNet;
+
+use super::Failure;
+use super::args::{Confirm, LimitVerb, Limited, Remove, ResetDebts, SetLimit, WhoseDebt};
+use super::session::Session;
 use super::table::table;
 use crate::clock::UnixTime;
-use crate::config::{ByteOverride, HttpOverride, Overrides, RateOverride};
-use crate::control::messages::{self, LimitEntry, Limits, LimitsOf};
-use crate::duration::relative;
+use crate::config::{BudgetText, ByteOverride, HttpOverride, Overrides, RateOverride};
+use crate::control::messages::{
+    self, LimitEntry, Limits, LimitsOf, Owing, RequestLimitEntry, RequestLimits, ResetLimit, SetRequestLimit,
+    WhoseDebts,
+};
+use crate::duration::{relative, text};
+
+/// Does what is asked for.
+pub(super) fn run(session: &mut Session<'_>, verb: LimitVerb) -> Result<(), Failure> {
+    let now = session.now;
+    match verb {
+        LimitVerb::List => session.get("/v1/request-limits", list),
+        LimitVerb::Show { address: Some(address), .. } => {
+            session.get(&format!("/v1/limits/{address}"), |limits| of(limits, now))
+        }
+        LimitVerb::Show { address: None, whose } if whose.is_nobody() => {
+            session.get("/v1/limits", |limits| all(limits, now))
+        }
+        LimitVerb::Show { address: None, whose } => {
+            let query = query(&whose);
+            session.get(&format!("/v1/debts?{query}"), owing)
+        }
+        LimitVerb::Set(set) => match set.limited.clone() {
+            Limited::Name(name) => set_budget(session, &name, *set),
+            Limited::Network(_) if set.rate.is_some() || set.amount.is_some() || set.durable => {
+                Err(Failure::new(
+                    "--rate, --amount and --durable are for a [[limit]] or [[quota]]; of a network, write --requests",
+                ))
+            }
+            Limited::Network(network) => {
+                let confirm = set.confirm;
+                session.add("/v1/limits", request(network, *set), confirm, |entry| self::set(entry, now))
+            }
+        },
+        LimitVerb::Reset(ResetDebts { name, whose }) => {
+            let target = format!("/v1/request-limits/{name}/reset");
+            let body = session.ask(Method::POST, &target, Some(message(&whose)))?;
+            session.show(&body, reset)
+        }
+        LimitVerb::Remove { confirm, limited: Limited::Network(network) } => {
+            let remove = Remove { confirm, network };
+            session.remove("/v1/limits", remove, |limit: &messages::RemovedLimit| {
+                format!("removed the limits of {}\n", limit.network)
+            })
+        }
+        LimitVerb::Remove { confirm: Confirm { within: Some(_) }, limited: Limited::Name(_) } => {
+            Err(Failure::new("--confirm-within is for networks"))
+        }
+        LimitVerb::Remove { limited: Limited::Name(name), .. } => {
+            let body = session.ask(Method::DELETE, &format!("/v1/request-limits/{name}"), None::<()>)?;
+            session.show(&body, |left: &RequestLimits| {
+                format!("{name} is as the configuration says\n{}", list(left))
+            })
+        }
+    }
+}
+
+fn set_budget(session: &mut Session<'_>, name: &str, set: SetLimit) -> Result<(), Failure> {
+    let SetLimit { amount, burst, durable, rate, .. } = set;
+    if amount.is_none() && rate.is_none() {
+        return Err(Failure::new(format!(
+            "name what {name} is to allow: --rate 100/min, or --amount of a quota"
+        )));
+    }
+    let request = SetRequestLimit { budget: BudgetText { amount, burst, rate }, durable };
+    let body = session.ask(Method::POST, &format!("/v1/request-limits/{name}"), Some(request))?;
+    session.show(&body, |entry: &RequestLimitEntry| format!("set {}\n", entry.name) + &budgets(&[entry]))
+}
+
+fn message(whose: &WhoseDebt) -> WhoseDebts {
+    let WhoseDebt { all, key, principal, source, tenant } = whose.clone();
+    WhoseDebts {
+        all,
+        key: key.map(|key| key.to_string()),
+        principal,
+        source: source.map(|source| source.to_string()),
+        tenant,
+    }
+}
+
+fn query(whose: &WhoseDebt) -> String {
+    let WhoseDebts { all, key, principal, source, tenant } = message(whose);
+    let fields = [("key", key), ("principal", principal), ("source", source), ("tenant", tenant)];
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in fields.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        query.append_pair(name, &value);
+    }
+    if all {
+        query.append_pair("all", "true");
+    }
+    query.finish()
+}
+
+/// The limits and quotas of requests.
+fn list(limits: &RequestLimits) -> String {
+    let unknown = limits.unknown.iter().map(|name| {
+        format!("not in force: what was set for {name}, which the configuration does not have\n")
+    });
+    budgets(&limits.limits.iter().collect::<Vec<_>>()) + &unknown.collect::<String>()
+}
+
+fn budgets(limits: &[&RequestLimitEntry]) -> String {
+    let rows = limits.iter().map(|entry| {
+        let said = match entry.set.as_deref() {
+            None => String::new(),
+            Some(set) => format!("{set}, in place of {}", budget(&entry.configured, entry)),
+        };
+        [entry.name.clone(), budget(&entry.budget, entry), entry.by.join(" + "), entry.count.clone(), said]
+    });
+    table(["NAME", "ALLOWS", "BY", "COUNTS", "SET"], &rows.collect::<Vec<_>>())
+}
+
+/// `100/min (20)`, `1000 per month`
+fn budget(budget: &BudgetText, entry: &RequestLimitEntry) -> String {
+    match (budget, &entry.per) {
+        (BudgetText { amount: Some(amount), .. }, Some(per)) => format!("{amount} per {per}"),
+        (BudgetText { burst, rate, .. }, _) => {
+            let [burst, rate] = [burst, rate].map(|text| text.as_deref().unwrap_or_default());
+            format!("{rate} ({burst})")
+        }
+    }
+}
+
+fn owing(owing: &Owing) -> String {
+    if owing.debts.is_empty() {
+        return "nothing is owed\n".to_owned();
+    }
+    let rows = owing.debts.iter().map(|debt| {
+        let used = debt.most - debt.remaining.min(debt.most);
+        [debt.limit.clone(), format!("{used} of {}", debt.most), text(debt.paid_in_seconds)]
+    });
+    let more = if owing.more > 0 { format!("and {} more\n", owing.more) } else { String::new() };
+    table(["LIMIT", "USED", "PAID IN"], &rows.collect::<Vec<_>>()) + &more
+}
+
+fn reset(reset: &ResetLimit) -> String {
+    match reset.budgets {
+        0 => format!("{}: nothing was owed\n", reset.name),
+        1 => format!("{}: 1 budget is whole again\n", reset.name),
+        budgets => format!("{}: {budgets} budgets are whole again\n", reset.name),
+    }
+}
 
 /// The request for it.
-pub(super) fn request(set: SetLimit) -> messages::SetLimit {
+fn request(network: IpNet, set: SetLimit) -> messages::SetLimit {
     messages::SetLimit {
         limits: Overrides {
             auth_failures: unless_empty(HttpOverride {
@@ -27,7 +171,7 @@ pub(super) fn request(set: SetLimit) -> messages::SetLimit {
                 rate: set.requests,
             }),
         },
-        network: set.network.to_string(),
+        network: network.to_string(),
         reason: set.reason,
     }
 }

@@ -14,8 +14,7 @@ use serde_json::json;
 
 use super::args::{
     AddBan, AllowVerb, BanOptions, BanVerb, ConfigVerb, Confirm, ConnectionVerb, EndConnections,
-    ForwardAuthVerb, ImportBans, IssuerVerb, LimitVerb, Remove, RevocationVerb, SourceVerb, UpstreamVerb,
-    Verb,
+    ForwardAuthVerb, ImportBans, IssuerVerb, Remove, RevocationVerb, SourceVerb, UpstreamVerb, Verb,
 };
 use super::client::{self, ClientError, call, call_within};
 use super::{
@@ -115,21 +114,7 @@ impl Session<'_> {
                 let body = self.ask(Method::DELETE, &revocation::target(&verb), None::<()>)?;
                 self.show(&body, revocation::removed)
             }
-            Verb::Limit(LimitVerb::Show { address: None }) => {
-                self.get("/v1/limits", |limits| limit::all(limits, now))
-            }
-            Verb::Limit(LimitVerb::Show { address: Some(address) }) => {
-                self.get(&format!("/v1/limits/{address}"), |limits| limit::of(limits, now))
-            }
-            Verb::Limit(LimitVerb::Set(set)) => {
-                let confirm = set.confirm;
-                self.add("/v1/limits", limit::request(*set), confirm, |entry| limit::set(entry, now))
-            }
-            Verb::Limit(LimitVerb::Remove(remove)) => {
-                self.remove("/v1/limits", remove, |limit: &messages::RemovedLimit| {
-                    format!("removed the limits of {}\n", limit.network)
-                })
-            }
+            Verb::Limit(verb) => limit::run(self, verb),
             Verb::Source(SourceVerb::Show { address }) => {
                 self.get(&format!("/v1/sources/{address}"), |source| render::source(source, now))
             }
@@ -220,7 +205,7 @@ impl Session<'_> {
         self.show(&body, |confirmed: &messages::Confirmed| format!("confirmed change {}\n", confirmed.id))
     }
 
-    fn add<T: DeserializeOwned>(
+    pub(super) fn add<T: DeserializeOwned>(
         &mut self,
         collection: &str,
         request: impl Serialize,
@@ -230,7 +215,7 @@ impl Session<'_> {
         self.change(Method::POST, collection, Some(request), confirm, text)
     }
 
-    fn remove<T: DeserializeOwned>(
+    pub(super) fn remove<T: DeserializeOwned>(
         &mut self,
         collection: &str,
         Remove { confirm, network }: Remove,

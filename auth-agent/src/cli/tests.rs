@@ -1,7 +1,9 @@
+mod audit;
 mod issuers;
 mod keys;
 mod lists;
 mod own_issuer;
+mod policy;
 mod revocation;
 mod tokens;
 mod upstreams;
@@ -70,6 +72,14 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["limit", "set", "192.0.2.7/24", "--packets", "1/s"], 64, "write 192.0.2.0/24"),
         (&["allow", "add", "192.0.2.7", "--confirm-within", "2"], 64, "like 90s, 10m"),
         (&["limit", "set", "--help"], 0, "--requests-drop-after <N>"),
+        (&["limit", "set", "--help"], 0, "--durable"),
+        (&["limit", "set", "per-user", "--rate", "1/s", "--packets", "1/s"], 64, "cannot be used with"),
+        (&["limit", "set", "per-user", "--burst", "1"], 64, "--rate <RATE>"),
+        (&["limit", "set", "10.0.0.0/8", "--rate", "1/s", "--reason", "x"], 64, "cannot be used with"),
+        (&["limit", "show", "192.0.2.7", "--principal", "alice"], 64, "cannot be used with"),
+        (&["limit", "show", "--all", "--principal", "alice"], 64, "cannot be used with"),
+        (&["limit", "reset", "per-user"], 64, "--principal <NAME>"),
+        (&["limit", "reset", "per-user", "--key", "x"], 64, "12 letters and digits"),
         (&["issuer"], 64, "Usage"),
         (&["issuer", "refresh"], 64, "<NAME>"),
         (&["issuer", "list", "--help"], 0, "age of their keys"),

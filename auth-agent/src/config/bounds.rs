@@ -20,6 +20,8 @@ pub struct Sizes {
     pub header_bytes: NonZeroUsize,
     /// Number of header fields.
     pub headers: NonZeroUsize,
+    /// Whose debts are kept at a time by all `[[limit]]`s together, and whose counts by all `[[quota]]`s.
+    pub limit_entries: NonZeroUsize,
     /// Concurrent HTTP/2 streams per connection.
     pub streams: NonZeroU32,
     /// Bearer token, bytes.

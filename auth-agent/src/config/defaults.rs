@@ -177,6 +177,7 @@ impl Default for Sizes {
             handshakes: size(1_000),
             header_bytes: size(32 << 10),
             headers: size(100),
+            limit_entries: size(1 << 18),
             streams: nonzero(100),
             token_bytes: size(8 << 10),
             uri_bytes: size(8 << 10),

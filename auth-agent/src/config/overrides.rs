@@ -2,13 +2,17 @@
 //!
 //! They are read as a `[[class]]` section is, so that they mean the same, and are refused in the same words.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::defaults::{DAY, HOUR, MINUTE, SECOND};
-use super::{ByteRate, ConfigErrors, HttpLimit, Rate, SourceLimits, document, sections};
+use super::{
+    ByteRate, ConfigErrors, Counted, HttpLimit, Rate, RequestBudget, SourceLimits, VolumeRate, document,
+    sections,
+};
 
 /// Limits of a source, in the words of the configuration. What is absent is as in `[limits]`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -86,6 +90,64 @@ impl RateOverride {
     }
 }
 
+/// How much a `[[limit]]` or `[[quota]]` allows, in the words of the configuration.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BudgetText {
+    /// Of a quota: so much in each period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<String>,
+    /// Of a limit: how much may come at once; absent: as much as the number in the rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<String>,
+    /// Of a limit: what may go on for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+}
+
+impl BudgetText {
+    /// The budget that this amounts to for what is `configured` as another.
+    ///
+    /// # Errors
+    /// What is wrong, each as `field: what; cure`.
+    pub fn resolve(&self, counted: Counted, configured: RequestBudget) -> Result<RequestBudget, String> {
+        let Self { amount, burst, rate } = self;
+        // A number is one of requests, or of bytes without a unit.
+        let number = |text: &String| match text.parse::<i64>() {
+            Ok(number) => toml::Value::Integer(number),
+            Err(_) => toml::Value::String(text.clone()),
+        };
+        let fields = [
+            ("amount", amount.as_ref().map(number)),
+            ("burst", burst.as_ref().map(number)),
+            ("rate", rate.clone().map(toml::Value::String)),
+        ];
+        let fields = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let text = toml::to_string(&fields.collect::<toml::Table>()).map_err(|error| error.to_string())?;
+        document::parse(&text, Path::new(""), |section| {
+            sections::request_limits::sole_budget(section, counted, configured)
+        })
+        .map_err(|errors| listed(&errors))
+        .and_then(|budget| budget.ok_or_else(|| "write a rate, or an amount for a quota".to_owned()))
+    }
+
+    /// What is configured, in words that yield it again.
+    pub fn of(counted: Counted, budget: RequestBudget) -> Self {
+        let volume = |volume: NonZeroU64| match counted {
+            Counted::Requests => volume.to_string(),
+            Counted::ResponseBytes => size(volume.get()),
+        };
+        match budget {
+            RequestBudget::Quota { amount, .. } => Self { amount: Some(volume(amount)), ..Self::default() },
+            RequestBudget::Rate(VolumeRate { amount, burst, period }) => Self {
+                burst: Some(volume(burst)),
+                rate: Some(format!("{}/{}", volume(amount), unit(period))),
+                ..Self::default()
+            },
+        }
+    }
+}
+
 impl Overrides {
     /// The limits that these and `default` amount to.
     ///
@@ -140,12 +202,15 @@ impl From<&Rate> for RateOverride {
 }
 
 fn rate(rate: &Rate) -> String {
-    let unit = match rate.period {
+    format!("{}/{}", rate.events, unit(rate.period))
+}
+
+fn unit(period: Duration) -> &'static str {
+    match period {
         SECOND => "s",
         MINUTE => "min",
         _ => "h",
-    };
-    format!("{}/{unit}", rate.events)
+    }
 }
 
 /// In the largest unit that divides it.

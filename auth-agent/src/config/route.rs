@@ -24,6 +24,8 @@ pub struct Route {
     pub hosts: Vec<HostPattern>,
     /// What it is called in limits, metrics and explanations.
     pub label: Arc<str>,
+    /// The limits and quotas that are for it: indexes into [`Config::request_limits`](super::Config::request_limits).
+    pub limits: Vec<usize>,
     /// The methods that it is for; empty: any. GET stands for HEAD, too, where no other route of this path names that.
     pub methods: Vec<Method>,
     /// The paths that it is for.
@@ -111,6 +113,7 @@ impl Route {
             body_bytes: sizes.body_bytes,
             hosts: vec![],
             label: prefix.into(),
+            limits: vec![],
             methods: vec![],
             path: PathPattern::Prefix(prefix.to_owned()),
             request_headers: HeaderChanges::default(),

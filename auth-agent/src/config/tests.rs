@@ -34,7 +34,7 @@ auth = "none"
 upstream = "app"
 "#;
 
-fn parse(text: &str) -> Result<Config, ConfigErrors> {
+pub(crate) fn parse(text: &str) -> Result<Config, ConfigErrors> {
     Config::parse(text, Path::new("/etc/auth-agent/edge.toml"))
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod files;
+mod limit;
 mod listener;
 mod place;
 mod route;
@@ -17,8 +18,9 @@ use http::HeaderName;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
-pub(super) use self::access::{claim_rule, foreign, query_name, unchecked};
+pub(super) use self::access::{claim_kind, claim_rule, foreign, query_name, unchecked};
 pub(super) use self::files::{absolute_path, local_address, log_target, path, socket};
+pub(super) use self::limit::{counted, dimension, period, volume, volume_rate};
 pub(super) use self::listener::{
     certificate_name, client_mode, contact, host_name, tls_version, unknown_name,
 };

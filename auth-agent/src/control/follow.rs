@@ -15,9 +15,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::{interval, sleep};
 
 use super::Control;
+use super::messages::WhoseDebts;
 use super::problem::Problem;
 use crate::api_key::KeyId;
 use crate::clock::UnixTime;
+use crate::config::BudgetText;
 use crate::revocation::{Revocation, Target};
 use crate::store::{Change, Store, StoreError};
 
@@ -56,6 +58,21 @@ struct Revoked {
     target: Target,
     #[serde(default)]
     until: Option<UnixTime>,
+}
+
+#[derive(Deserialize)]
+struct Budget {
+    #[serde(default)]
+    budget: Option<BudgetText>,
+    #[serde(default)]
+    durable: bool,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct ResetDebts {
+    name: String,
+    whom: WhoseDebts,
 }
 
 #[derive(Deserialize)]
@@ -182,6 +199,14 @@ impl Control {
                 }
             }
             ("allow" | "change" | "limit", _) => due.rules = true,
+            ("budget", verb) => {
+                let Some(Budget { budget, durable, name }) = payload(change) else { return Ok(()) };
+                self.follow_budget(&name, budget.filter(|_| verb != "remove"), durable);
+            }
+            ("debt", "reset") => {
+                let Some(ResetDebts { name, whom }) = payload(change) else { return Ok(()) };
+                self.follow_reset(&name, &whom)?;
+            }
             ("signing-key", _) => due.signing = true,
             _ => {}
         }

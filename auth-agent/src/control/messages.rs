@@ -6,6 +6,7 @@ mod audit;
 mod issuer;
 mod keys;
 mod ladder;
+mod request_limits;
 mod requests;
 mod revocations;
 
@@ -23,6 +24,9 @@ pub use self::keys::{
     RotatedKey,
 };
 pub use self::ladder::{LadderStatus, OffenderEntry, Offenders};
+pub use self::request_limits::{
+    OwedDebt, Owing, RequestLimitEntry, RequestLimits, ResetLimit, SetRequestLimit, WhoseDebts,
+};
 pub use self::requests::{CredentialStory, DeciderStory, LimitStory, RequestStory, UpstreamStory};
 pub use self::revocations::{Ended, RevocationEntry, RevocationList, RevocationQuery, Revoke, Revoked};
 use crate::clock::UnixTime;

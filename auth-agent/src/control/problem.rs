@@ -118,7 +118,7 @@ pub enum Problem {
     #[error("this agent issues no tokens: add [authorization_server] to its configuration")]
     IssuerOff,
     /// No issuer of that name.
-    #[error("there is no issuer {name:?} in the configuration{}", known_issuers(known))]
+    #[error("there is no issuer {name:?} in the configuration{}", there_are(known))]
     IssuerMissing {
         /// Those that there are.
         known: Vec<String>,
@@ -137,6 +137,17 @@ pub enum Problem {
         /// As asked.
         network: IpNet,
     },
+    /// No such limit.
+    #[error("there is no [[limit]] or [[quota]] {name:?} in the configuration{}", there_are(known))]
+    RequestLimitMissing {
+        /// Those that there are.
+        known: Vec<String>,
+        /// As asked.
+        name: String,
+    },
+    /// Nothing to take back.
+    #[error("nothing was set for a limit {0:?}: `auth-agent limit list` shows them")]
+    RequestLimitUnset(String),
     /// Wrong method for this path.
     #[error("this path does not take that method")]
     Method,
@@ -224,7 +235,7 @@ pub enum Problem {
     Upgrade(#[from] UpgradeError),
 }
 
-fn known_issuers(known: &[String]) -> String {
+fn there_are(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!(": there are {}", known.join(", ")) }
 }
 
@@ -293,6 +304,8 @@ impl Problem {
             Self::Refresh(RefreshError::Failed { .. }) => "refresh-failed",
             Self::Refresh(RefreshError::Missing(_)) => "issuer-missing",
             Self::Refresh(RefreshError::Own(_)) => "issuer-own",
+            Self::RequestLimitMissing { .. } => "request-limit-missing",
+            Self::RequestLimitUnset(_) => "request-limit-unset",
             Self::RevocationId(_) => "revocation-id-invalid",
             Self::RevocationMissing(_) => "revocation-missing",
             Self::RevocationsFull => "revocations-full",
@@ -331,6 +344,8 @@ impl Problem {
             | Self::PendingMissing(_)
             | Self::RequestMissing { .. }
             | Self::Refresh(RefreshError::Missing(_))
+            | Self::RequestLimitMissing { .. }
+            | Self::RequestLimitUnset(_)
             | Self::RevocationMissing(_) => StatusCode::NOT_FOUND,
             Self::Refresh(RefreshError::Failed { .. }) => StatusCode::BAD_GATEWAY,
             Self::BodyUnread => StatusCode::PAYLOAD_TOO_LARGE,

@@ -51,6 +51,7 @@ impl Control {
             let _changing = self.changing();
             // The other agent reads it.
             self.store_uses()?;
+            self.store_counts()?;
             Ok(Held { _changing, control: self, followed: self.followed()?, _tending })
         })();
         if held.is_err() {

@@ -23,12 +23,14 @@ use crate::clock::Monotonic;
 use crate::config::{Config, Issuer, KeySource};
 use crate::connections::{Entry, OpenRequest};
 use crate::edge::{
-    Counter, Debt, Debts, Detached, FilterStatus, Flow, FlowsStatus, Interface, SourceView, SourcesStatus,
+    Counter, Debt, Debts, Detached, FilterStatus, Flow, FlowsStatus, Interface, SourceBudget, SourceView,
+    SourcesStatus,
 };
 use crate::events::testing::FakeSwitch;
 use crate::events::{Hub, SubscribeError, Subscription, Wanted};
 use crate::identity::Method;
 use crate::identity::tests::someone;
+use crate::limits;
 use crate::network;
 use crate::proxy::Proxy;
 use crate::token::Verifier;
@@ -37,6 +39,7 @@ use crate::token::Verifier;
 pub(crate) struct FakeEdge {
     pub(crate) broken: Mutex<bool>,
     pub(crate) flows: Mutex<Vec<(Flow, Monotonic)>>,
+    pub(crate) forgiven: Mutex<Vec<(IpAddr, SourceBudget)>>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) rules: Mutex<Vec<Rule>>,
     pub(crate) switch: FakeSwitch,
@@ -46,8 +49,8 @@ impl Default for FakeEdge {
     fn default() -> Self {
         let switch = FakeSwitch::default();
         let hub = Hub::new(switch.clone());
-        let (broken, flows, rules) = Default::default();
-        Self { broken, flows, hub, rules, switch }
+        let (broken, flows, forgiven, rules) = Default::default();
+        Self { broken, flows, forgiven, hub, rules, switch }
     }
 }
 
@@ -78,6 +81,12 @@ impl Edge for FakeEdge {
     fn detach(&self) -> Result<Detached, EdgeError> {
         self.check()?;
         Ok(Detached { interfaces: vec!["eth0".into()] })
+    }
+
+    fn forget_debt(&self, source: IpAddr, budget: SourceBudget) -> Result<bool, EdgeError> {
+        self.check()?;
+        self.forgiven.lock().unwrap().push((source, budget));
+        Ok(true)
     }
 
     fn forget_flows(&self) -> Result<(), EdgeError> {
@@ -135,6 +144,8 @@ impl Edge for FakeEdge {
 /// With a class `partners` for 192.0.2.0/24, and a built-in issuer.
 fn config() -> Config {
     let more = "[[class]]\nname = \"partners\"\nnetworks = [\"192.0.2.0/24\"]\nrequests = { rate = \"500/min\" }\n\
+         [[limit]]\nname = \"per-user\"\nby = [\"principal\"]\nrate = \"60/h\"\nburst = 2\n\
+         [[quota]]\nname = \"monthly\"\nby = [\"tenant\"]\namount = 1000\nper = \"month\"\n\
          [authorization_server]\nissuer = \"https://edge.example\"\naudience = \"https://api.example\"\n";
     Config::parse(&format!("{}\n{more}", crate::config::tests::MINIMAL), Path::new("edge.toml")).unwrap()
 }
@@ -195,6 +206,7 @@ pub(crate) struct Desk {
     pub(crate) directory: TempDir,
     pub(crate) edge: Arc<FakeEdge>,
     pub(crate) keys: Arc<KeyRing>,
+    pub(crate) limiter: Arc<Limiter>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) socket: PathBuf,
     pub(crate) store: Arc<Store>,
@@ -212,6 +224,7 @@ impl Desk {
         let store = Arc::new(Store::open(&store_directory, UnixTime::now()).unwrap());
         let pepper = Pepper::open(&store_directory, false).unwrap();
         let sealer = Sealer::new(&pepper).unwrap();
+        let secret = limits::Secret::new(&pepper);
         let keys = Arc::new(KeyRing::new(pepper, []));
         let config = config();
         let tokens =
@@ -225,11 +238,13 @@ impl Desk {
         let allow = vec!["198.51.100.0/24".parse().unwrap()];
         let connections = Arc::<Connections>::default();
         let revocations = Arc::<Revocations>::default();
+        let allowlist = Arc::new(Allowlist::new(allow));
+        let limiter = Arc::new(Limiter::new(&config, Arc::clone(&allowlist), secret));
         let (ladder, _steps) = Ladder::new(&config);
         let parts = Parts {
             acme: None,
+            allowlist,
             audit: Audit::default(),
-            allowlist: Arc::new(Allowlist::new(allow)),
             bans: Arc::default(),
             classes: Classes::new(&config),
             connections: Arc::clone(&connections),
@@ -241,6 +256,7 @@ impl Desk {
             issuers: Arc::clone(&issuers),
             keys: Arc::clone(&keys),
             ladder: Arc::new(ladder),
+            limiter: Arc::clone(&limiter),
             revocations: Arc::clone(&revocations),
             store: Arc::clone(&store),
             tls: Arc::default(),
@@ -257,6 +273,7 @@ impl Desk {
             directory,
             edge,
             keys,
+            limiter,
             revocations,
             socket,
             store,

@@ -1,7 +1,9 @@
+mod audit;
 mod confirm;
 mod keys;
 mod ladder;
 mod limits;
+pub(crate) mod request_limits;
 
 use std::fs;
 use std::net::IpAddr;

@@ -12,7 +12,8 @@ use super::{Filter, FilterError};
 use crate::clock::{Monotonic, UnixTime};
 use crate::config::DEFAULT_CLASS_NAME as DEFAULT;
 use crate::edge::{
-    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Flow, Rule, SourceView, SourcesStatus,
+    Counter, Debt, Debts, Detached, Edge, EdgeError, FilterStatus, Flow, Rule, SourceBudget, SourceView,
+    SourcesStatus,
 };
 use crate::events::{SubscribeError, Subscription, Wanted};
 
@@ -27,6 +28,13 @@ impl Edge for Filter {
 
     fn detach(&self) -> Result<Detached, EdgeError> {
         self.keeper.detach(&self.pin_directory).map_err(EdgeError::new)
+    }
+
+    fn forget_debt(&self, source: IpAddr, budget: SourceBudget) -> Result<bool, EdgeError> {
+        Ok(self.sources.forgive(source, Monotonic::now(), |line| match budget {
+            SourceBudget::AuthFailures => &line.auth_failures,
+            SourceBudget::Requests => &line.requests,
+        }))
     }
 
     fn forget_flows(&self) -> Result<(), EdgeError> {

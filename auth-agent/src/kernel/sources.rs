@@ -57,6 +57,27 @@ impl SourceTable {
         }
     }
 
+    /// Has `source` owe nothing of one debt, if it has a line of its own, and says whether it owed any.
+    pub fn forgive(
+        &self,
+        source: IpAddr,
+        now: Monotonic,
+        debt: impl Fn(&Line<AtomicU64>) -> &AtomicU64,
+    ) -> bool {
+        let (group, key, place) = self.locate(source);
+        let Some(seat) = group.find(key, place) else { return false };
+        let debt = debt(seat.line());
+        loop {
+            let arrival = debt.read();
+            if arrival <= now.0 || !seat.holds() {
+                return false;
+            }
+            if debt.replace(arrival, now.0) {
+                return true;
+            }
+        }
+    }
+
     /// Marks `source` as known until `until`, if it has a line of its own.
     pub fn mark_known(&self, source: IpAddr, until: Monotonic) {
         let (group, key, place) = self.locate(source);

@@ -13,8 +13,10 @@ use super::RequestBody;
 use super::endpoint::Ticket;
 use super::link::{self, Link};
 use super::multiplex;
+use crate::clock::Now;
 use crate::deadline::Deadline;
 use crate::headers;
+use crate::limits::Meter;
 
 /// Why a response body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,8 @@ pub(super) struct Source {
 pub struct ResponseBody {
     body: Incoming,
     idle: Duration,
+    /// Counts the bytes against limits.
+    meter: Option<Box<Meter>>,
     /// The request's, where it was answered before it was sent whole.
     request: Option<RequestBody>,
     /// Gone when nothing more is needed of it.
@@ -63,14 +67,28 @@ impl ResponseBody {
         whole: Option<Deadline>,
     ) -> Self {
         let request = (!request.is_whole()).then_some(request);
-        let mut this = Self { body, idle, request, source: Some(source), waiting: None, whole };
+        let mut this = Self { body, idle, meter: None, request, source: Some(source), waiting: None, whole };
         this.settle();
         this
     }
 
     /// The body of a response that switches protocols: there is none.
     pub(super) fn of_a_switch(body: Incoming) -> Self {
-        Self { body, idle: Duration::MAX, request: None, source: None, waiting: None, whole: None }
+        Self {
+            body,
+            idle: Duration::MAX,
+            meter: None,
+            request: None,
+            source: None,
+            waiting: None,
+            whole: None,
+        }
+    }
+
+    /// With its bytes counted as they pass.
+    #[must_use]
+    pub fn metered(self, meter: Option<Box<Meter>>) -> Self {
+        Self { meter, ..self }
     }
 
     /// Lets go of what is no longer needed.
@@ -141,6 +159,9 @@ impl Body for ResponseBody {
         this.waiting = None;
         Poll::Ready(match frame {
             Some(Ok(mut frame)) => {
+                if let (Some(meter), Some(data)) = (&this.meter, frame.data_ref()) {
+                    meter.count(data.len(), Now::read());
+                }
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::remove_hop_by_hop(trailers);
                 }

@@ -19,7 +19,7 @@ pub struct Change {
 }
 
 /// What running agents can change. Everything else is set up once, at the start.
-const CHANGEABLE: [&str; 19] = [
+const CHANGEABLE: [&str; 22] = [
     "access_log",
     "acme",
     "api_keys",
@@ -32,16 +32,25 @@ const CHANGEABLE: [&str; 19] = [
     "kernel.guarded_ports",
     "kernel.plaintext_ports",
     "ladder",
+    "limit",
     "limits",
     "listener",
+    "policy",
     "proxies",
+    "quota",
     "route",
     "sizes",
     "timeouts",
     "upstream",
 ];
-const FIXED: [&str; 5] =
-    ["api_keys.allow_browsers", "kernel.interfaces", "limits.resets", "sizes.token_bytes", "sizes.workers"];
+const FIXED: [&str; 6] = [
+    "api_keys.allow_browsers",
+    "kernel.interfaces",
+    "limits.resets",
+    "sizes.limit_entries",
+    "sizes.token_bytes",
+    "sizes.workers",
+];
 
 /// The fields that differ, in order. Both texts are TOML.
 ///

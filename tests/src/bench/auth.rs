@@ -1,6 +1,9 @@
-//! What a request's credential costs: tokens by algorithm, verified and remembered, refused, forged; API keys;
-//! revocations. All cells are measured in turn, so that what disturbs the machine disturbs all of them.
+//! What a request's credential costs: tokens by algorithm, verified and remembered, refused, forged; API keys; revocations;
+//! what it is then found to be allowed, and its limits. All cells are measured in turn, so that what disturbs the machine
+//! disturbs all of them.
 
+mod authorise;
+mod limits;
 mod report;
 mod subject;
 
@@ -18,6 +21,8 @@ use super::spread::Spread;
 pub struct Scale {
     /// API keys that one is looked for among.
     pub api_keys: Vec<usize>,
+    /// Principals who owe something to limits and quotas.
+    pub principals: Vec<usize>,
     /// Revocations that an identity is checked against.
     pub revocations: Vec<usize>,
     /// Times that all cells are measured in turn.
@@ -30,6 +35,7 @@ impl Default for Scale {
     fn default() -> Self {
         Self {
             api_keys: vec![1_000, 1_000_000],
+            principals: vec![1_000_000],
             revocations: vec![0, 1_000, 1_000_000, 10_000_000],
             rounds: 31,
             time: Duration::from_millis(5),

@@ -126,6 +126,7 @@ fn every_cell_of_the_flood_benchmark_is_measured_and_floods_are_dropped() {
 fn every_cell_of_the_credential_benchmark_is_measured_without_root() {
     let scale = auth::Scale {
         api_keys: vec![10, 1_000],
+        principals: vec![100],
         revocations: vec![0, 1_000],
         rounds: 2,
         time: Duration::from_micros(1),
@@ -149,6 +150,8 @@ fn every_cell_of_the_credential_benchmark_is_measured_without_root() {
                 "forged_cached",
                 "api_key_10",
                 "api_key_1k",
+                "limits_100",
+                "limits_100_cold",
                 "revocation_0",
                 "revocation_1k",
             ]

@@ -1,6 +1,42 @@
 use super::{Desk, at};
 
 #[test]
+fn limits_of_requests_are_listed_set_and_reset() {
+    let desk = Desk::open(&[]);
+    let (code, listed, err) = at(&desk, &["limit", "list"]);
+    assert!(code == 0, "{err}");
+    let lines: Vec<_> =
+        listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        lines,
+        [
+            "NAME ALLOWS BY COUNTS SET",
+            "per-user 60/h (2) principal requests",
+            "monthly 1000 per month tenant requests",
+        ]
+    );
+    let (_, out, err) = at(&desk, &["limit", "set", "per-user", "--rate", "5/s", "--durable"]);
+    assert!(out.starts_with("set per-user\n") && out.contains("durable, in place of 60/h (2)"), "{out}{err}");
+    let (_, out, _) = at(&desk, &["limit", "show", "--principal", "alice"]);
+    assert_eq!(out, "nothing is owed\n");
+    let (_, out, _) = at(&desk, &["limit", "reset", "per-user", "--principal", "alice & co"]);
+    assert_eq!(out, "per-user: nothing was owed\n");
+    let (_, out, _) = at(&desk, &["limit", "reset", "requests", "--source", "203.0.113.9", "--json"]);
+    assert_eq!(out, "{\"budgets\":1,\"name\":\"requests\"}\n");
+    let (_, out, _) = at(&desk, &["limit", "remove", "per-user"]);
+    assert!(out.starts_with("per-user is as the configuration says\n"), "{out}");
+    for (args, said) in [
+        (&["limit", "set", "per-user"][..], "name what per-user is to allow"),
+        (&["limit", "set", "10.0.0.0/8", "--rate", "1/s"], "--rate, --amount and --durable are for"),
+        (&["limit", "remove", "per-user", "--confirm-within", "1m"], "--confirm-within is for networks"),
+        (&["limit", "remove", "per-user"], "nothing was set for a limit \"per-user\""),
+    ] {
+        let (code, _, err) = at(&desk, args);
+        assert!(code == 1 && err.contains(said), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn limits_are_set_shown_and_removed_in_the_words_of_the_configuration() {
     let desk = Desk::open(&[]);
     let (code, out, err) = at(

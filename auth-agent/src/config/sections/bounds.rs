@@ -23,6 +23,7 @@ pub(super) fn sizes(mut section: Section<'_>) -> Sizes {
         handshakes: section.or("handshakes", values::count(1..=1_000_000), default.handshakes),
         header_bytes: section.or("header_bytes", values::nonzero_bytes(8 * KIB..=MIB), default.header_bytes),
         headers: section.or("headers", values::count(16..=1_000), default.headers),
+        limit_entries: section.or("limit_entries", values::count(1 << 10..=1 << 26), default.limit_entries),
         streams: section.or("streams", values::count(1..=10_000), default.streams),
         token_bytes: section.or("token_bytes", values::nonzero_bytes(256..=64 * KIB), default.token_bytes),
         uri_bytes: section.or("uri_bytes", values::nonzero_bytes(256..=64 * KIB), default.uri_bytes),

@@ -13,7 +13,7 @@ use super::super::{
 use super::Earlier;
 
 /// A debt that takes longer to decay is a ban, and there is a verb for those.
-const MAX_DEBT_DAYS: u32 = 30;
+pub(super) const MAX_DEBT_DAYS: u32 = 30;
 
 /// As many as the kernel tells apart, besides the default.
 const MAX_CLASSES: usize = auth_common::layout::MAX_CLASSES as usize - 1;

@@ -42,6 +42,25 @@ fn new_key(ring: &KeyRing, name: &str) -> (ApiKey, NewKey) {
 }
 
 #[test]
+fn what_another_agent_sets_and_resets_of_limits_holds_here() {
+    let desk = Desk::open(&[]);
+    let (other, mut followed) = (other(&desk), desk.control.followed().unwrap());
+    let passes = |user| crate::control::tests::request_limits::passes(&desk, user);
+    assert_eq!([(); 3].map(|()| passes("alice")), [true, true, false]);
+    let whom = WhoseDebts { principal: Some("alice".to_owned()), ..WhoseDebts::default() };
+    other.note_reset("per-user", &whom, NOW).unwrap();
+    follow_now(&desk, &mut followed);
+    assert_eq!([(); 3].map(|()| passes("alice")), [true, true, false]);
+    let budget = BudgetText { burst: Some("3".into()), rate: Some("60/h".into()), ..BudgetText::default() };
+    other.set_budget("per-user", &budget, false, NOW).unwrap();
+    follow_now(&desk, &mut followed);
+    assert_eq!([(); 2].map(|()| passes("alice")), [true, false]);
+    other.remove_budget("per-user", NOW).unwrap();
+    follow_now(&desk, &mut followed);
+    assert_eq!(desk.limiter.set_for("per-user"), None);
+}
+
+#[test]
 fn what_another_agent_revokes_bans_and_makes_holds_here() {
     let desk = Desk::open(&[]);
     let (other, mut followed) = (other(&desk), desk.control.followed().unwrap());

@@ -16,11 +16,13 @@ use auth_agent::identity::Identity;
 use auth_agent::issuers::Issuers;
 use auth_agent::revocation::{Revocation, Revocations, Target};
 use auth_agent::token::Verifier;
+use auth_agent::trial::Trial;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
-use super::{Cell, Scale};
+use super::limits::Limited;
+use super::{Cell, Scale, authorise};
 use crate::issuer::ALGORITHMS;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -50,10 +52,12 @@ struct Refused {
 pub struct Subjects {
     forged: String,
     identities: Vec<Arc<Identity>>,
+    limited: Vec<(usize, Limited)>,
     refused: Vec<Refused>,
     revocations: Vec<(usize, Arc<Revocations>)>,
     rings: Vec<(usize, Credentials, Vec<String>)>,
     subjects: Vec<Subject>,
+    trials: Vec<(&'static str, Trial)>,
     _directory: tempfile::TempDir,
 }
 
@@ -70,11 +74,17 @@ impl Subjects {
         let stranger = Issuer::new(Algorithm::ES256)?;
         Ok(Self {
             forged: stranger.token(&claims(500))?,
-            identities: identities(folder, &ring)?,
+            identities: identities(folder, &ring, IDENTITIES)?,
+            limited: scale
+                .principals
+                .iter()
+                .map(|count| limited(*count, folder, &ring))
+                .collect::<Result<_>>()?,
             refused: refused(es256)?,
             revocations: scale.revocations.iter().map(|count| (*count, revocations(*count))).collect(),
             rings: scale.api_keys.iter().map(|count| keys(*count, folder)).collect::<Result<_>>()?,
             subjects,
+            trials: authorise::trials(folder)?,
             _directory: directory,
         })
     }
@@ -105,6 +115,10 @@ impl Subjects {
                 assert!(credentials.api_key(key, SOURCE, now).is_ok(), "a key is not valid");
             }));
         }
+        for (name, trial) in &self.trials {
+            cells.push(Cell::new(*name, || assert!(trial.allows_first(), "a request is refused")));
+        }
+        cells.extend(self.limited.iter().flat_map(|(count, limited)| limited.cells(&short(*count))));
         cells.extend(self.revocations.iter().map(|(count, revocations)| self.checked(*count, revocations)));
         cells
     }
@@ -291,10 +305,14 @@ fn base64_of(header: &Header) -> Result<String> {
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(serde_json::to_vec(header)?))
 }
 
-fn identities(folder: &Path, ring: &Arc<KeyRing>) -> Result<Vec<Arc<Identity>>> {
+fn limited(count: usize, folder: &Path, ring: &Arc<KeyRing>) -> Result<(usize, Limited)> {
+    Ok((count, Limited::new(identities(folder, ring, count)?)?))
+}
+
+fn identities(folder: &Path, ring: &Arc<KeyRing>, count: usize) -> Result<Vec<Arc<Identity>>> {
     let issuer = Issuer::new(Algorithm::HS256)?;
     let credentials = issuer.credentials(folder, ring, 0)?;
-    (0..IDENTITIES)
+    (0..count)
         .map(|number| {
             let own = json!({"sub": format!("user-{number}"), "jti": format!("token-{number}")});
             Ok(accepted(&credentials, &issuer.token(&with(&own))?))

@@ -1,0 +1,242 @@
+//! Whose budget it is: a keyed hash of a limit and of what it tells apart.
+//!
+//! 128 bits under a secret that stays with the store, so that nobody outside can have two clients share a budget, and so
+//! that counts which were stored are found again. Who is meant can't be read from it.
+
+use std::net::IpAddr;
+
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use crate::api_key::{KeyId, Pepper};
+use crate::config::{By, Dimension};
+use crate::identity::{Facts, Method};
+
+const PURPOSE: &[u8] = b"auth-agent: whose limits and quotas";
+
+/// What the hashes are keyed with.
+#[derive(Clone)]
+pub struct Secret([u8; 16]);
+
+/// Whose budget.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Key {
+    /// Where it lies.
+    pub high: u64,
+    /// What tells it from the others there; never 0.
+    pub tag: u64,
+}
+
+/// A hash of one thing that requests are told apart by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Part(u64, u64);
+
+/// What a budget belongs to, as far as `auth-agent limit` asks for it: 0 where it is not told apart by that.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Marks {
+    /// [`Dimension::Key`]
+    pub key: u32,
+    /// [`Dimension::Principal`]
+    pub principal: u32,
+    /// [`Dimension::Source`]
+    pub source: u32,
+    /// [`Dimension::Tenant`]
+    pub tenant: u32,
+}
+
+/// What a request is told apart by; what it has none of is absent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parts {
+    /// The API key.
+    pub key: Option<Part>,
+    /// Who sent it.
+    pub principal: Option<Part>,
+    /// Where it goes.
+    pub route: Option<Part>,
+    /// Where it comes from.
+    pub source: Option<Part>,
+    /// For whom it was sent.
+    pub tenant: Option<Part>,
+}
+
+impl Part {
+    fn mark(self) -> u32 {
+        (self.0 as u32).max(1)
+    }
+}
+
+impl Key {
+    /// As it is stored.
+    pub fn to_bytes(self) -> [u8; 16] {
+        ((u128::from(self.high) << 64) | u128::from(self.tag)).to_be_bytes()
+    }
+
+    /// As it was stored.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let number = u128::from_be_bytes(bytes);
+        Self { high: (number >> 64) as u64, tag: number as u64 }
+    }
+}
+
+impl Parts {
+    /// Of one thing alone.
+    pub fn only(dimension: Dimension, part: Part) -> Self {
+        let mut parts = Self::default();
+        *parts.of(dimension) = Some(part);
+        parts
+    }
+
+    fn of(&mut self, dimension: Dimension) -> &mut Option<Part> {
+        match dimension {
+            Dimension::Key => &mut self.key,
+            Dimension::Principal => &mut self.principal,
+            Dimension::Route => &mut self.route,
+            Dimension::Source => &mut self.source,
+            Dimension::Tenant => &mut self.tenant,
+        }
+    }
+
+    /// The marks of a budget by these.
+    pub fn marks(mut self, by: By) -> Marks {
+        let mut mark = |dimension| match *self.of(dimension) {
+            Some(part) if by.has(dimension) => part.mark(),
+            _ => 0,
+        };
+        Marks {
+            key: mark(Dimension::Key),
+            principal: mark(Dimension::Principal),
+            source: mark(Dimension::Source),
+            tenant: mark(Dimension::Tenant),
+        }
+    }
+}
+
+impl Secret {
+    /// Derived from the secret beside the database.
+    pub fn new(pepper: &Pepper) -> Self {
+        let derived = pepper.derive(PURPOSE);
+        Self(std::array::from_fn(|at| derived[at]))
+    }
+
+    /// For tests and benchmarks, which store nothing.
+    pub fn fixed(number: u8) -> Self {
+        Self([number; 16])
+    }
+
+    /// The number of a limit: the same as long as its name, what it tells apart and what it counts are. `kind` tells
+    /// limits from quotas of each period.
+    pub fn limit(&self, kind: &str, name: &str, by: By, counted: &str) -> u64 {
+        self.hash(b'l', &[kind.as_bytes(), name.as_bytes(), &[by.bits()], counted.as_bytes()]).0
+    }
+
+    /// A source: an IPv6 client's prefix.
+    pub fn source(&self, source: IpAddr) -> Part {
+        match source {
+            IpAddr::V4(source) => self.hash(b's', &[&source.octets()]),
+            IpAddr::V6(source) => self.hash(b's', &[&source.octets()]),
+        }
+    }
+
+    /// A route.
+    pub fn route(&self, label: &str) -> Part {
+        self.hash(b'r', &[label.as_bytes()])
+    }
+
+    /// An API key.
+    pub fn key(&self, id: KeyId) -> Part {
+        self.hash(b'k', &[id.as_bytes()])
+    }
+
+    /// Who a credential stands for. Subjects of two issuers may be alike.
+    pub fn principal(&self, method: Method, issuer: Option<&str>, subject: &str) -> Part {
+        let issuer = issuer.unwrap_or_default().as_bytes();
+        self.hash(b'p', &[method.name().as_bytes(), issuer, subject.as_bytes()])
+    }
+
+    /// A tenant of an issuer.
+    pub fn tenant(&self, issuer: Option<&str>, tenant: &str) -> Part {
+        self.hash(b't', &[issuer.unwrap_or_default().as_bytes(), tenant.as_bytes()])
+    }
+
+    /// What a credential says, as far as any of `by` asks for it.
+    pub fn identity(&self, parts: &mut Parts, facts: &Facts, by: By) {
+        let issuer = facts.issuer.as_deref();
+        if by.has(Dimension::Principal) {
+            parts.principal = Some(self.principal(facts.method, issuer, &facts.subject));
+        }
+        if by.has(Dimension::Key) {
+            parts.key = facts.key.map(|key| self.key(key));
+        }
+        if by.has(Dimension::Tenant) {
+            parts.tenant = facts.tenant.as_deref().map(|tenant| self.tenant(issuer, tenant));
+        }
+    }
+
+    /// Whose budget of a limit it is; none where the request lacks something that the limit tells apart.
+    pub fn budget(&self, limit: u64, by: By, mut parts: Parts) -> Option<Key> {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        std::hash::Hasher::write_u64(&mut hasher, limit);
+        for dimension in Dimension::ALL.into_iter().filter(|dimension| by.has(*dimension)) {
+            let Part(first, second) = (*parts.of(dimension))?;
+            std::hash::Hasher::write_u64(&mut hasher, first);
+            std::hash::Hasher::write_u64(&mut hasher, second);
+        }
+        let hash = hasher.finish128();
+        Some(Key { high: hash.h1, tag: hash.h2.max(1) })
+    }
+
+    /// Each part with its length, so that none can pass for another.
+    fn hash(&self, what: u8, parts: &[&[u8]]) -> Part {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        std::hash::Hasher::write_u8(&mut hasher, what);
+        for part in parts {
+            std::hash::Hasher::write_u32(&mut hasher, part.len() as u32);
+            std::hash::Hasher::write(&mut hasher, part);
+        }
+        let hash = hasher.finish128();
+        Part(hash.h1, hash.h2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_told_apart_has_a_budget_of_its_own() {
+        let secret = Secret::fixed(1);
+        let by = |dimensions: &[Dimension]| dimensions.iter().copied().collect::<By>();
+        let mut alice = Facts::new(Method::Jwt, "alice");
+        alice.issuer = Some("main".into());
+        let mut others =
+            vec![alice.clone(), Facts::new(Method::Jwt, "bob"), Facts::new(Method::ApiKey, "alice")];
+        others.push(Facts { issuer: Some("partner".into()), ..alice.clone() });
+        others.push(Facts { tenant: Some("alice".into()), ..Facts::new(Method::Jwt, "x") });
+        let mut keys = Vec::new();
+        for facts in &others {
+            for route in ["/a", "/b"] {
+                let mut parts = Parts { route: Some(secret.route(route)), ..Parts::default() };
+                secret.identity(&mut parts, facts, by(&[Dimension::Principal]));
+                for limit in [1, 2] {
+                    keys.extend(secret.budget(limit, by(&[Dimension::Principal, Dimension::Route]), parts));
+                }
+            }
+        }
+        let distinct: std::collections::HashSet<_> = keys.iter().copied().collect();
+        assert_eq!((keys.len(), distinct.len()), (20, 20));
+    }
+
+    #[test]
+    fn a_request_without_what_is_told_apart_has_no_budget() {
+        let secret = Secret::fixed(1);
+        let tenant: By = [Dimension::Tenant].into_iter().collect();
+        let mut parts = Parts::default();
+        secret.identity(&mut parts, &Facts::new(Method::Jwt, "alice"), tenant);
+        assert_eq!(secret.budget(1, tenant, parts), None);
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_was_stored() {
+        let key = Key { high: 1 << 63 | 5, tag: 7 };
+        assert_eq!(Key::from_bytes(key.to_bytes()), key);
+    }
+}

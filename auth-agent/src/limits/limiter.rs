@@ -1,0 +1,418 @@
+//! The combined limiter: all limits and quotas that are for a request, looked at first, then charged together.
+//!
+//! The law: what is refused is charged to nothing, and what passes, to everything. Between the look and the charge others
+//! may use up a budget: the request is then refused after all, and what it was charged is taken back, unless another has
+//! changed the same debt in that very moment: then it stays. So nobody ever gets more than a budget, and such a race
+//! costs at most one request of each.
+//!
+//! Debts are kept as the source table keeps them: an entry is given to another only when nothing is owed, and where there
+//! is no room, newcomers share. Nobody waits for anybody.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use http::Method;
+use tracing::debug;
+
+use super::aggregate;
+use super::budget::{Budget, ends};
+use super::counts::Counts;
+use super::key::{Key, Parts, Secret};
+use super::meter::Meter;
+use super::overrides::Overridden;
+use super::period;
+use super::plan::{Plan, Rule, SharedWords};
+use super::standing::{Levels, Standing};
+use super::table::{Owner, Peek, Seen, Table};
+use crate::allowlist::Allowlist;
+use crate::clock::Now;
+use crate::config::{Config, Counted, Dimension, MAX_LIMITS_PER_ROUTE, Route};
+use crate::identity::Identity;
+use crate::refusal::Refusal;
+
+/// The debts and counts of all limits and quotas.
+pub struct Limiter {
+    allowlist: Arc<Allowlist>,
+    counts: OnceLock<Counts>,
+    debts: OnceLock<Table>,
+    entries: usize,
+    /// Held while counts go to the store, or are reset.
+    pub(super) flushing: Mutex<()>,
+    /// What is set beside the configuration.
+    pub(super) overridden: Overridden,
+    /// What is in force now; a request goes by the one that it started with.
+    plan: ArcSwap<Plan>,
+    pub(super) secret: Secret,
+    pub(super) shared: SharedWords,
+}
+
+/// What is asked of the limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'r> {
+    /// Who sent the request, once that is known.
+    pub identity: Option<&'r Identity>,
+    /// The method.
+    pub method: &'r Method,
+    /// When it is.
+    pub now: Now,
+    /// Where it goes.
+    pub route: &'r Route,
+    /// The client's address.
+    pub source: IpAddr,
+}
+
+/// A budget that a request has to keep to.
+struct Place<'p> {
+    budget: Guard<Arc<Budget>>,
+    index: usize,
+    owner: Owner,
+    rule: &'p Rule,
+}
+
+/// A charge that can be undone.
+#[derive(Clone, Copy)]
+struct Paid {
+    after: u64,
+    at: At,
+    before: u64,
+}
+
+#[derive(Clone, Copy)]
+enum At {
+    Own(usize),
+    Shared,
+}
+
+type Places<'p> = [Option<Place<'p>>; MAX_LIMITS_PER_ROUTE];
+
+impl Limiter {
+    /// With room for `sizes.limit_entries`, by a configuration and what was set beside it.
+    pub fn new(config: &Config, allowlist: Arc<Allowlist>, secret: Secret) -> Self {
+        let shared = SharedWords::default();
+        let plan = ArcSwap::from_pointee(Plan::new(config, &secret, &shared));
+        Self {
+            allowlist,
+            counts: OnceLock::new(),
+            debts: OnceLock::new(),
+            entries: config.sizes.limit_entries.get(),
+            flushing: Mutex::default(),
+            overridden: Overridden::default(),
+            plan,
+            secret,
+            shared,
+        }
+    }
+
+    /// What another configuration asks for, with what is set beside it. It holds once it is [adopted](Self::adopt), and
+    /// for requests that are held against it.
+    pub fn plan(&self, config: &Config) -> Arc<Plan> {
+        let plan = Plan::new(config, &self.secret, &self.shared);
+        self.overridden.apply(&plan);
+        Arc::new(plan)
+    }
+
+    /// Goes by this from now on.
+    pub fn adopt(&self, plan: Arc<Plan>) {
+        // What was set since it was made.
+        self.overridden.apply(&plan);
+        self.plan.store(plan);
+    }
+
+    /// What is in force.
+    pub fn current(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
+    /// The debts, whose memory is taken now if it was not yet.
+    pub(super) fn debts(&self) -> &Table {
+        self.debts.get_or_init(|| Table::new(self.entries))
+    }
+
+    /// The counts, whose memory is taken now if it was not yet.
+    pub(super) fn counts(&self) -> &Counts {
+        self.counts.get_or_init(|| Counts::new(self.entries))
+    }
+
+    /// Both, as far as there are any.
+    pub(super) fn tables(&self) -> (Option<&Table>, Option<&Counts>) {
+        (self.debts.get(), self.counts.get())
+    }
+
+    /// Whether what is known before anybody is has room for the request; charges nothing.
+    ///
+    /// # Errors
+    /// It is over a limit.
+    pub fn look(&self, plan: &Arc<Plan>, asking: &Asking<'_>, standing: &Standing) -> Result<(), Refusal> {
+        if asking.route.limits.is_empty() || self.allowlist.contains(asking.source) {
+            return Ok(());
+        }
+        let places = self.places(plan, asking, |rule| rule.by.needs_nobody());
+        self.check(plan, &places, asking, standing)
+    }
+
+    /// Charges the request to every limit that is for it, or to none. What it is not known of who sent it, is none of
+    /// those that tell that apart.
+    ///
+    /// # Errors
+    /// It is over a limit.
+    pub fn charge(
+        self: &Arc<Self>,
+        plan: &Arc<Plan>,
+        asking: &Asking<'_>,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
+        if asking.route.limits.is_empty() || self.allowlist.contains(asking.source) {
+            return Ok(());
+        }
+        let places = self.places(plan, asking, |_| true);
+        self.check(plan, &places, asking, standing)?;
+        self.pay(plan, &places, asking.now, standing)
+    }
+
+    /// Charges what has passed to a budget that counts it, whatever is left.
+    pub(super) fn owe(&self, rule: &Rule, owner: &Owner, volume: u64, now: Now) {
+        let budget = rule.budget.load();
+        loop {
+            let entered = self.enter(&budget, owner, volume, now);
+            let (seen, at) = match entered {
+                Entered::Taken(paid) => return self.changed(&budget, paid.at),
+                Entered::Own(seen) => (seen.word, Some(seen)),
+                Entered::Shared => (self.shared_word(rule, owner.key).load(Acquire), None),
+            };
+            let after = budget.owe(seen, volume, now);
+            match at {
+                Some(entry) if self.table(&budget).replace(entry, after) => {
+                    return self.changed(&budget, At::Own(entry.at));
+                }
+                None if self.swap_shared(rule, owner.key, seen, after) => return,
+                _ => {}
+            }
+        }
+    }
+
+    fn places<'p>(&self, plan: &'p Plan, asking: &Asking<'_>, wanted: impl Fn(&Rule) -> bool) -> Places<'p> {
+        let mut places: Places<'p> = [const { None }; MAX_LIMITS_PER_ROUTE];
+        let mut free = places.iter_mut();
+        let rules = asking.route.limits.iter().filter_map(|index| Some((*index, plan.rules.get(*index)?)));
+        let wanted = rules.filter(|(_, rule)| wanted(rule) && rule.is_for(asking.method, asking.source));
+        let mut parts = Known::new(plan, asking, &self.secret);
+        for (index, rule) in wanted {
+            let parts = parts.of(rule);
+            let Some(key) = self.secret.budget(rule.id, rule.by, parts) else { continue };
+            let owner = Owner { key, limit: rule.id, marks: parts.marks(rule.by) };
+            if let Some(place) = free.next() {
+                *place = Some(Place { budget: rule.budget.load(), index, owner, rule });
+            }
+        }
+        places
+    }
+
+    /// Refuses what is over any of them, by the one that takes the longest.
+    fn check(
+        &self,
+        plan: &Arc<Plan>,
+        places: &Places<'_>,
+        asking: &Asking<'_>,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
+        let mut levels = Levels::default();
+        let mut over: Option<(Duration, &Place<'_>)> = None;
+        for place in places.iter().flatten() {
+            let word = self.word(place, asking.now);
+            levels.push(place.index, place.budget.level(word, asking.now));
+            if let Err(wait) = place.budget.charge(word, 1, asking.now)
+                && over.is_none_or(|(longest, _)| longest < wait)
+            {
+                over = Some((wait, place));
+            }
+        }
+        match over {
+            None => Ok(()),
+            Some((wait, place)) => {
+                standing.note(plan, levels, None);
+                Err(refusal(place, wait))
+            }
+        }
+    }
+
+    fn pay(
+        self: &Arc<Self>,
+        plan: &Arc<Plan>,
+        places: &Places<'_>,
+        now: Now,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
+        let (mut levels, mut paid) = (Levels::default(), [None; MAX_LIMITS_PER_ROUTE]);
+        let mut metered = Vec::new();
+        let mut failed = None;
+        for (place, paid) in places.iter().flatten().zip(&mut paid) {
+            let word = match place.rule.counted {
+                Counted::Requests => match self.charge_one(place, now) {
+                    Ok(done) => paid.insert(done).after,
+                    Err(wait) => {
+                        failed = Some(refusal(place, wait));
+                        break;
+                    }
+                },
+                Counted::ResponseBytes => {
+                    metered.push((place.index, place.owner));
+                    self.word(place, now)
+                }
+            };
+            levels.push(place.index, place.budget.level(word, now));
+        }
+        if let Some(refusal) = failed {
+            let done = places.iter().flatten().zip(paid).filter_map(|(place, paid)| Some((place, paid?)));
+            done.for_each(|(place, paid)| self.undo(place, paid));
+            // What they came to before is near enough to what the client is told.
+            standing.note(plan, levels, None);
+            return Err(refusal);
+        }
+        let meter =
+            (!metered.is_empty()).then(|| Box::new(Meter::new(Arc::clone(self), Arc::clone(plan), metered)));
+        if levels.iter().next().is_some() {
+            standing.note(plan, levels, meter);
+        }
+        Ok(())
+    }
+
+    fn charge_one(&self, place: &Place<'_>, now: Now) -> Result<Paid, Duration> {
+        let Place { budget, owner, rule, .. } = place;
+        loop {
+            let (seen, own) = match self.enter(budget, owner, 1, now) {
+                Entered::Taken(paid) => {
+                    self.changed(budget, paid.at);
+                    return Ok(paid);
+                }
+                Entered::Own(seen) => (seen.word, Some(seen)),
+                Entered::Shared => (self.shared_word(rule, owner.key).load(Acquire), None),
+            };
+            let after = budget.charge(seen, 1, now)?;
+            match own {
+                Some(entry) if self.table(budget).replace(entry, after) => {
+                    self.changed(budget, At::Own(entry.at));
+                    return Ok(Paid { after, at: At::Own(entry.at), before: seen });
+                }
+                None if self.swap_shared(rule, owner.key, seen, after) => {
+                    return Ok(Paid { after, at: At::Shared, before: seen });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn undo(&self, place: &Place<'_>, paid: Paid) {
+        let Place { budget, owner, rule, .. } = place;
+        loop {
+            let (word, own) = match paid.at {
+                At::Own(at) => match self.table(budget).read(at) {
+                    Some((seen, other)) if other.key == owner.key => (seen.word, Some(seen)),
+                    // It was paid, and is another's.
+                    _ => return,
+                },
+                At::Shared => (self.shared_word(rule, owner.key).load(Acquire), None),
+            };
+            let Some(without) = budget.undone(word, (paid.before, paid.after)) else { return };
+            match own {
+                Some(seen) if self.table(budget).replace(seen, without) => {
+                    return self.changed(budget, paid.at);
+                }
+                None if self.swap_shared(rule, owner.key, word, without) => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// What is owed, without a place being taken for it.
+    fn word(&self, place: &Place<'_>, now: Now) -> u64 {
+        let Place { budget, owner, rule, .. } = place;
+        match self.table(budget).peek(owner.key, |word| is_free(budget, word, now)) {
+            Peek::Full => self.shared_word(rule, owner.key).load(Acquire),
+            Peek::Own(seen) => seen.word,
+            Peek::Room => budget.empty(now),
+        }
+    }
+
+    fn enter(&self, budget: &Budget, owner: &Owner, volume: u64, now: Now) -> Entered {
+        let before = budget.empty(now);
+        let first = |_| budget.owe(before, volume, now);
+        match self.table(budget).enter(owner, |word| is_free(budget, word, now), first) {
+            Some((seen, true)) => Entered::Taken(Paid { after: seen.word, at: At::Own(seen.at), before }),
+            Some((seen, false)) => Entered::Own(seen),
+            None => Entered::Shared,
+        }
+    }
+
+    fn table(&self, budget: &Budget) -> &Table {
+        if budget.is_quota() { &self.counts().table } else { self.debts() }
+    }
+
+    /// To be called after an entry was changed.
+    fn changed(&self, budget: &Budget, at: At) {
+        if let At::Own(at) = at
+            && budget.is_quota()
+        {
+            self.counts().changed(at);
+        }
+    }
+
+    fn shared_word<'r>(&self, rule: &'r Rule, key: Key) -> &'r std::sync::atomic::AtomicU64 {
+        &rule.shared[key.high as usize % rule.shared.len()]
+    }
+
+    fn swap_shared(&self, rule: &Rule, key: Key, seen: u64, word: u64) -> bool {
+        self.shared_word(rule, key).compare_exchange(seen, word, AcqRel, Acquire).is_ok()
+    }
+}
+
+/// What there was for a charge.
+enum Entered {
+    Own(Seen),
+    Shared,
+    /// A new entry, and the charge with it.
+    Taken(Paid),
+}
+
+/// Whether forgetting what the word says changes nothing.
+fn is_free(budget: &Budget, word: u64, now: Now) -> bool {
+    if budget.is_quota() { ends(word) <= period::day(now.unix) } else { word <= now.monotonic.0 }
+}
+
+fn refusal(place: &Place<'_>, retry_after: Duration) -> Refusal {
+    debug!(limit = &*place.rule.name, ?retry_after, "over a limit");
+    if place.budget.is_quota() { Refusal::Quota { retry_after } } else { Refusal::RateLimit { retry_after } }
+}
+
+/// What is told apart of a request, each hashed when a limit first asks for it.
+struct Known<'k> {
+    asking: &'k Asking<'k>,
+    ipv6_prefix: u8,
+    parts: Parts,
+    secret: &'k Secret,
+}
+
+impl<'k> Known<'k> {
+    fn new(plan: &Plan, asking: &'k Asking<'k>, secret: &'k Secret) -> Self {
+        Self { asking, ipv6_prefix: plan.ipv6_prefix, parts: Parts::default(), secret }
+    }
+
+    fn of(&mut self, rule: &Rule) -> Parts {
+        let Self { asking, ipv6_prefix, parts, secret } = self;
+        if rule.by.has(Dimension::Source) && parts.source.is_none() {
+            parts.source = Some(secret.source(aggregate(asking.source, *ipv6_prefix)));
+        }
+        if rule.by.has(Dimension::Route) && parts.route.is_none() {
+            parts.route = Some(secret.route(asking.route.label()));
+        }
+        if let Some(identity) = asking.identity {
+            secret.identity(parts, identity.facts(), rule.by);
+        }
+        *parts
+    }
+}

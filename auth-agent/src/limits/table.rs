@@ -1,0 +1,293 @@
+//! One word per budget, in fixed memory, without a lock: a set-associative table.
+//!
+//! The law is that of the source table. An entry changes hands only when its word is *free*: when forgetting it changes
+//! nothing. Where a group of eight has no free entry, there is none for a newcomer. Entries are told apart by 64 bits of
+//! their key and by the group that the other 64 bits choose.
+//!
+//! An entry that changes hands is [`TAKEN`] while it does. Whoever changes a word read it before looking whose it is, and
+//! every word that a newcomer starts with is larger than any before it; so a change never reaches another's entry.
+
+use std::hint::spin_loop;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::key::{Key, Marks};
+
+/// Entries of a group: two cache lines side by side.
+const WAYS: usize = 8;
+/// Entries of a cache line.
+const LINE: usize = 4;
+
+/// The word of an entry that changes hands.
+const TAKEN: u64 = u64::MAX;
+
+/// How often one looks again at an entry that changes hands; that takes two writes.
+const SPINS: u32 = 256;
+
+#[repr(align(64))]
+#[derive(Default)]
+struct Line([Entry; LINE]);
+
+/// What is looked at for each request.
+#[derive(Default)]
+struct Entry {
+    /// [`Key::tag`]; 0: nobody's yet.
+    tag: AtomicU64,
+    word: AtomicU64,
+}
+
+/// What is written when the entry changes hands, and read by people.
+#[derive(Default)]
+struct Side {
+    high: AtomicU64,
+    limit: AtomicU64,
+    key: AtomicU32,
+    principal: AtomicU32,
+    source: AtomicU32,
+    tenant: AtomicU32,
+}
+
+/// The table.
+pub struct Table {
+    groups: usize,
+    lines: Box<[Line]>,
+    sides: Box<[Side]>,
+}
+
+/// An owned entry at the moment when it was looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seen {
+    /// Which one it is.
+    pub at: usize,
+    /// Its word.
+    pub word: u64,
+}
+
+/// What there is for a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peek {
+    /// Neither an entry nor room for one.
+    Full,
+    /// An entry of its own.
+    Own(Seen),
+    /// No entry, and room for one.
+    Room,
+}
+
+/// Whose an entry is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Owner {
+    /// Whose budget.
+    pub key: Key,
+    /// Of which limit.
+    pub limit: u64,
+    /// Of whom.
+    pub marks: Marks,
+}
+
+impl Table {
+    /// With room for about so many, rounded up to a power of two.
+    pub fn new(entries: usize) -> Self {
+        let groups = entries.div_ceil(WAYS).next_power_of_two();
+        Self {
+            groups,
+            lines: (0..groups * WAYS / LINE).map(|_| Line::default()).collect(),
+            sides: (0..groups * WAYS).map(|_| Side::default()).collect(),
+        }
+    }
+
+    /// How many there is room for.
+    pub fn capacity(&self) -> usize {
+        self.sides.len()
+    }
+
+    /// The entry of `key`, or whether there is room for one.
+    pub fn peek(&self, key: Key, free: impl Fn(u64) -> bool) -> Peek {
+        let mut spins = 0;
+        loop {
+            match self.look(key, &free) {
+                Look::Found(seen) => return Peek::Own(seen),
+                Look::Free(_) => return Peek::Room,
+                Look::Busy if spins < SPINS => spins += 1,
+                Look::Busy | Look::Full => return Peek::Full,
+            }
+            spin_loop();
+        }
+    }
+
+    /// The entry of `owner`, or one that it takes now: its word is then `first` of what it was, and larger. None where no
+    /// entry is `free`. The flag says whether it was taken.
+    pub fn enter(
+        &self,
+        owner: &Owner,
+        free: impl Fn(u64) -> bool,
+        first: impl Fn(u64) -> u64,
+    ) -> Option<(Seen, bool)> {
+        let mut spins = 0;
+        loop {
+            match self.look(owner.key, &free) {
+                Look::Found(seen) => return Some((seen, false)),
+                Look::Busy if spins < SPINS => spins += 1,
+                Look::Free(seen) => {
+                    if let Some(taken) = self.take(seen, owner, &first) {
+                        return Some((taken, true));
+                    }
+                }
+                Look::Busy | Look::Full => return None,
+            }
+            spin_loop();
+        }
+    }
+
+    /// Writes `word` where it is still as it was `seen`, and says whether it was.
+    pub fn replace(&self, seen: Seen, word: u64) -> bool {
+        self.entry(seen.at).word.compare_exchange(seen.word, word, AcqRel, Acquire).is_ok()
+    }
+
+    /// What an entry holds, and whose it is; none for one that is nobody's or changes hands.
+    pub fn read(&self, at: usize) -> Option<(Seen, Owner)> {
+        let entry = self.entry(at);
+        let word = entry.word.load(Acquire);
+        let tag = entry.tag.load(Acquire);
+        let side = &self.sides[at];
+        let marks = Marks {
+            key: side.key.load(Relaxed),
+            principal: side.principal.load(Relaxed),
+            source: side.source.load(Relaxed),
+            tenant: side.tenant.load(Relaxed),
+        };
+        let key = Key { high: side.high.load(Relaxed), tag };
+        let owner = Owner { key, limit: side.limit.load(Acquire), marks };
+        // One that changed hands meanwhile is read another time.
+        let same = entry.tag.load(Acquire) == tag && entry.word.load(Acquire) != TAKEN;
+        (word != TAKEN && tag != 0 && same).then_some((Seen { at, word }, owner))
+    }
+
+    /// Every entry that is somebody's.
+    pub fn entries(&self) -> impl Iterator<Item = (Seen, Owner)> {
+        (0..self.capacity()).filter_map(|at| self.read(at))
+    }
+
+    fn look(&self, key: Key, free: impl Fn(u64) -> bool) -> Look {
+        let home = self.home(key);
+        let mut answer = Look::Full;
+        for line in [home, home ^ 1] {
+            for (way, entry) in self.lines[line].0.iter().enumerate() {
+                // In this order: the word is then one of the owner's, or does not change.
+                let word = entry.word.load(Acquire);
+                let at = line * LINE + way;
+                if word == TAKEN {
+                    answer = Look::Busy;
+                } else if entry.tag.load(Acquire) == key.tag {
+                    return Look::Found(Seen { at, word });
+                } else if matches!(answer, Look::Full) && free(word) {
+                    answer = Look::Free(Seen { at, word });
+                }
+            }
+        }
+        answer
+    }
+
+    fn take(&self, seen: Seen, owner: &Owner, first: impl Fn(u64) -> u64) -> Option<Seen> {
+        let entry = self.entry(seen.at);
+        entry.word.compare_exchange(seen.word, TAKEN, AcqRel, Acquire).ok()?;
+        let side = &self.sides[seen.at];
+        let Owner { key, limit, marks } = *owner;
+        side.high.store(key.high, Relaxed);
+        side.limit.store(limit, Relaxed);
+        side.key.store(marks.key, Relaxed);
+        side.principal.store(marks.principal, Relaxed);
+        side.source.store(marks.source, Relaxed);
+        side.tenant.store(marks.tenant, Relaxed);
+        entry.tag.store(key.tag, Release);
+        let word = first(seen.word).clamp(seen.word.saturating_add(1), TAKEN - 1);
+        entry.word.store(word, Release);
+        Some(Seen { at: seen.at, word })
+    }
+
+    fn entry(&self, at: usize) -> &Entry {
+        &self.lines[at / LINE].0[at % LINE]
+    }
+
+    /// The line that is looked at first: often the only one.
+    fn home(&self, key: Key) -> usize {
+        let group = key.high as usize & (self.groups - 1);
+        group * (WAYS / LINE) + (key.tag >> 63) as usize
+    }
+}
+
+enum Look {
+    /// There is none, and one that changes hands may become it.
+    Busy,
+    Found(Seen),
+    Free(Seen),
+    Full,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::thread;
+
+    use super::*;
+
+    fn owner(number: u64) -> Owner {
+        let key = Key { high: number / 64, tag: number + 1 };
+        Owner { key, limit: number, marks: Marks { source: number as u32, ..Marks::default() } }
+    }
+
+    #[test]
+    fn a_ninth_in_a_group_finds_no_room_until_one_of_the_others_is_free() {
+        let table = Table::new(8);
+        let free = |now: u64| move |word: u64| word <= now;
+        for number in 0..8 {
+            let (seen, taken) = table.enter(&owner(number), free(0), |_| 10 + number).unwrap();
+            assert_eq!((seen.word, taken), (10 + number, true));
+        }
+        assert_eq!(table.enter(&owner(8), free(9), |_| 99), None);
+        let (again, taken) = table.enter(&owner(3), free(9), |_| 99).unwrap();
+        assert_eq!((again.word, taken), (13, false));
+        assert!(table.enter(&owner(8), free(10), |_| 99).is_some_and(|(seen, _)| seen.word == 99));
+        assert_eq!(table.peek(owner(0).key, free(0)), Peek::Full);
+        assert!(matches!(table.peek(owner(8).key, free(0)), Peek::Own(Seen { word: 99, .. })));
+        let owners: Vec<_> = table.entries().map(|(_, owner)| owner.marks.source).collect();
+        assert_eq!(owners.len(), 8);
+        assert!(owners.contains(&8) && !owners.contains(&0));
+    }
+
+    #[test]
+    fn a_change_that_comes_late_never_reaches_the_next_owner() {
+        let table = Table::new(8);
+        let (seen, _) = table.enter(&owner(0), |word| word == 0, |_| 10).unwrap();
+        for number in 1..8 {
+            table.enter(&owner(number), |word| word == 0, |_| 1_000).unwrap();
+        }
+        let (next, _) = table.enter(&owner(8), |word| word <= 10, |_| 0).unwrap();
+        assert_eq!((next.at, next.word), (seen.at, 11));
+        assert!(!table.replace(seen, 5));
+        assert_eq!(table.peek(owner(8).key, |_| false), Peek::Own(next));
+    }
+
+    #[test]
+    fn threads_that_enter_and_count_at_once_lose_nothing_and_hit_nobody_else() {
+        const KEYS: u64 = 200;
+        const ROUNDS: u64 = 500;
+        let table = Table::new(1024);
+        let count = |number: u64| {
+            loop {
+                let (seen, taken) = table.enter(&owner(number), |word| word == 0, |_| 1).unwrap();
+                if taken || table.replace(seen, seen.word + 1) {
+                    break;
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..ROUNDS * KEYS).for_each(|round| count(round % KEYS)));
+            }
+        });
+        let counted: HashMap<_, _> = table.entries().map(|(seen, owner)| (owner.limit, seen.word)).collect();
+        assert_eq!(counted.len() as u64, KEYS);
+        assert!(counted.values().all(|count| *count == 4 * ROUNDS), "{counted:?}");
+    }
+}
