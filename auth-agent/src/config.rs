@@ -15,6 +15,7 @@ mod internal_token;
 mod ladder;
 mod listener;
 mod overrides;
+mod policy;
 mod proxies;
 mod request_limit;
 mod route;
@@ -47,6 +48,7 @@ pub use self::listener::{
     UnknownName,
 };
 pub use self::overrides::{BudgetText, ByteOverride, HttpOverride, Overrides, RateOverride};
+pub use self::policy::{ClaimKind, Policy, PolicyClaim};
 pub use self::proxies::{Forwarding, Proxies};
 pub use self::request_limit::{
     By, Counted, Dimension, MAX_LIMITS_PER_ROUTE, MAX_REQUEST_LIMITS, Period, RequestBudget, RequestLimit,
@@ -106,6 +108,8 @@ pub struct Config {
     pub limits: Limits,
     /// Public TLS listeners; at least one.
     pub listeners: Vec<Listener>,
+    /// Rules in files of their own.
+    pub policies: Vec<Policy>,
     /// Proxies in front of this edge, and what upstreams are told of a request's way.
     pub proxies: Proxies,
     /// Limits and quotas of requests; each route says which are for it.

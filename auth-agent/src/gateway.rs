@@ -25,7 +25,7 @@ use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
 use crate::limits::{self, Limiter, SourceDebts, Standing};
-use crate::policy::Permit;
+use crate::policy::{Permit, Policies, PolicyError};
 use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
@@ -78,6 +78,9 @@ pub enum GatewayError {
     /// Nothing can be logged.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Policies can't be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// What TLS to an upstream needs can't be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamTlsError),
@@ -87,7 +90,7 @@ impl Gateway {
     /// A gateway for one configuration. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// An upstream's certificates or authorities can't be used, or the access log can't be opened.
+    /// Policies, or what TLS to an upstream needs, can't be used, or the access log can't be opened.
     pub fn new(
         config: Arc<Config>,
         verify: Arc<dyn Verify>,
@@ -99,7 +102,8 @@ impl Gateway {
         let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
         // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
-        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts));
+        let policies = Policies::load(&config)?;
+        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts)).with_policies(policies);
         let current = ArcSwap::from_pointee(Current { judge, proxy, recording, rules });
         Ok(Self {
             authorization_server: None,
@@ -116,12 +120,14 @@ impl Gateway {
     /// What [`Self::change`] changes to. Upstreams that `config` leaves as they are keep their connections.
     ///
     /// # Errors
-    /// What TLS to an upstream needs can't be used, or the access log can't be opened.
+    /// Policies, or what TLS to an upstream needs, can't be used, or the access log can't be opened.
     pub fn prepare(&self, config: Arc<Config>) -> Result<Next, GatewayError> {
         let (log, recording) = (self.journal.prepare(&config)?, Recording::new(&config));
         let proxy = self.current.load().proxy.next(&config)?;
         let rules = Rules::new(&config);
-        let judge = Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts));
+        let policies = Policies::load(&config)?;
+        let judge =
+            Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts)).with_policies(policies);
         if let Some(keys) = &self.internal_keys {
             judge.sign_with(keys);
         }
@@ -134,10 +140,10 @@ impl Gateway {
     /// Goes by another configuration from the next request on.
     pub fn change(&self, Next { current, log }: Next) {
         current.proxy.show();
+        self.journal.change(log);
         if let (Some(limiter), Some(plan)) = (&self.limiter, current.judge.plan()) {
             limiter.adopt(Arc::clone(plan));
         }
-        self.journal.change(log);
         self.current.store(Arc::new(current));
     }
 
@@ -188,12 +194,12 @@ impl Gateway {
             Ok(peer.source)
         };
         let source = client.unwrap_or(peer.source);
-        let (standing, trail) = (Standing::default(), Trail::new(id));
+        let (trail, standing) = (Trail::new(id), Standing::default());
         let (at, via) = (now.monotonic, Via::Edge);
         let came = Came { at, method: &method, path: uri.path(), source, via };
         let read = body.clone();
-        let notes = (&standing, &trail);
-        let outcome = match self.judge(judge, peer, (open, client, notes), &parts, now).await {
+        let notes = (&trail, &standing);
+        let outcome = match self.judge(judge, peer, (open, client), notes, &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
                 // A form takes its time, and others of the source may have failed meanwhile.
                 let ready = || {
@@ -228,8 +234,8 @@ impl Gateway {
                 counters::count(&self.counters.forwarded);
                 trail.read(read.taken());
                 let logged = self.journal.answered(recording, came, &trail, response.status().as_u16());
-                let response = response.map(|body| body.metered(standing.take_meter()));
-                judge.named(&trail, response).map(|body| Counted::new(Either::Right(body), logged))
+                let metered = response.map(|body| body.metered(standing.take_meter()));
+                judge.named(&trail, metered).map(|body| Counted::new(Either::Right(body), logged))
             }
             Err(refused) => {
                 unread.linger(refused.refusal);
@@ -259,23 +265,23 @@ impl Gateway {
         counters::count(&self.counters.requests);
         let current = self.current.load_full();
         let Current { judge, recording, rules, .. } = &*current;
-        let (standing, trail) = (Standing::default(), Trail::default());
+        let (trail, standing) = (Trail::default(), Standing::default());
         let came = asked_about(request, source, now.monotonic);
-        match unforwarded(judge, request, (source, &standing, &trail), now).await {
+        match unforwarded(judge, request, source, (&trail, &standing), now).await {
             Ok(permit) => {
                 counters::count(&self.counters.permitted);
                 let outcome = Outcome { refusal: None, status: PERMITTED };
                 self.journal.settled(recording, came, &trail, outcome, 0);
                 let mut headers = rules.identity(&permit, complete);
-                standing.tell(&mut headers);
                 judge.name(&trail, &mut headers);
+                standing.tell(&mut headers);
                 Ok(headers)
             }
             Err(refused) => {
                 let refused = Refused { id: Some(trail.id()), ..refused };
                 let mut response = respond(refused);
-                standing.tell(response.headers_mut());
                 self.settle(recording, came, (&trail, Some(refused.refusal)), &response);
+                standing.tell(response.headers_mut());
                 Err(judge.named(&trail, response))
             }
         }
@@ -298,7 +304,8 @@ impl Gateway {
         &'g self,
         judge: &'g Judge,
         peer: &Peer,
-        (open, client, (standing, trail)): (&OpenRequest, Result<IpAddr, Refusal>, (&Standing, &Trail)),
+        (open, client): (&OpenRequest, Result<IpAddr, Refusal>),
+        (trail, standing): (&Trail, &Standing),
         request: &Parts,
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
@@ -413,7 +420,8 @@ fn asked_about(request: &Parts, source: IpAddr, at: Monotonic) -> Came<'_> {
 async fn unforwarded<'j>(
     judge: &'j Judge,
     request: &Parts,
-    (source, standing, trail): (IpAddr, &Standing, &Trail),
+    source: IpAddr,
+    (trail, standing): (&Trail, &Standing),
     now: Now,
 ) -> Result<Permit<'j>, Refused<'j>> {
     let admitted = judge.admit_behind_proxy(source, now)?;

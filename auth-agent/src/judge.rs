@@ -21,7 +21,7 @@ use crate::identity::{Identity, Method as By};
 use crate::internal_token::InternalTokens;
 use crate::issuers::MissingKey;
 use crate::limits::{self, Admitted, Asking, Charge, Limiter, Plan, SourceDebts, Standing};
-use crate::policy::{self, Asked, Permit};
+use crate::policy::{self, Asked, Permit, Policies};
 use crate::refusal::{Refusal, Refused};
 use crate::request::{self, Canonical};
 use crate::routes::{Matched, RouteTable};
@@ -35,6 +35,7 @@ pub struct Judge {
     config: Arc<Config>,
     debts: Arc<dyn SourceDebts>,
     limits: OnceLock<(Arc<Limiter>, Arc<Plan>)>,
+    policies: Policies,
     proxies: TrustedProxies,
     routes: RouteTable,
     tokens: OnceLock<InternalTokens>,
@@ -66,8 +67,8 @@ impl Judge {
     /// By one configuration.
     pub fn new(config: Arc<Config>, verify: Arc<dyn Verify>, debts: Arc<dyn SourceDebts>) -> Self {
         let (proxies, routes) = (TrustedProxies::new(&config.proxies), RouteTable::new(&config.routes));
-        let (limits, tokens) = Default::default();
-        Self { config, debts, limits, proxies, routes, tokens, verify }
+        let (limits, policies, tokens) = Default::default();
+        Self { config, debts, limits, policies, proxies, routes, tokens, verify }
     }
 
     /// From now on with the limits and quotas of the configuration.
@@ -79,6 +80,12 @@ impl Judge {
     /// The limits and quotas that it goes by.
     pub fn plan(&self) -> Option<&Arc<Plan>> {
         self.limits.get().map(|(_, plan)| plan)
+    }
+
+    /// With the policies of its configuration; without them, what a route leaves to policies is refused.
+    #[must_use]
+    pub fn with_policies(self, policies: Policies) -> Self {
+        Self { policies, ..self }
     }
 
     /// From now on with tokens for upstreams, signed with these keys, where the configuration wants some.
@@ -228,12 +235,12 @@ impl Judge {
         {
             return Err(Refusal::EnumerationLimit { retry_after }.into());
         }
-        let refused = match policy::authorize(admitted, route, identity, &asked) {
+        let refused = match policy::authorize(admitted, route, &self.policies, identity, &asked) {
             Ok(permit) => return Ok(permit),
             Err(refused) => refused,
         };
         match (refused.refusal, principal) {
-            (Refusal::ObjectForeign { .. }, Some(identity)) => {
+            (Refusal::ObjectForeign { .. } | Refusal::PolicyDenied { .. }, Some(identity)) => {
                 let object = policy::object_hash(route, &asked);
                 match self.debts.foreign_object(case.source, &identity, object, now) {
                     Charge::Over { retry_after } => Err(Refusal::EnumerationLimit { retry_after }.into()),

@@ -70,7 +70,7 @@ fn unchecked(route: &Route) -> Option<Lint> {
     let names: Vec<_> = route.path.names().filter(|name| !route.access.binds(name)).collect();
     let what = || format!("whoever may use it may use every {}", shown(&names));
     let cure = "bind it to the claim that says whose it is, if it is anyone's";
-    (route.access.unchecked && route.auth == Auth::Required)
+    (route.access.unchecked && route.access.policy.is_none() && route.auth == Auth::Required)
         .then(|| lint(route, Level::Note, "unchecked-object", what(), cure))
 }
 
@@ -165,8 +165,13 @@ fn lacking(route: &Route, other: &Route) -> Option<String> {
     if let Some(rule) = claim {
         return Some(format!("does not ask for the claim \"{}\"", rule.claim));
     }
-    let unbound = !route.access.bindings.is_empty() && other.access.bindings.is_empty();
-    unbound.then(|| "binds no object to a claim".to_owned())
+    let decides = |route: &Route| !route.access.bindings.is_empty() || route.access.policy.is_some();
+    if let Some(policy) = &route.access.policy
+        && other.access.policy.is_none()
+    {
+        return Some(format!("does not ask the policy {policy}"));
+    }
+    (decides(route) && !decides(other)).then(|| "binds no object to a claim".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,5 +1,6 @@
 //! Whether an identity may use a route, and the object that it asks for.
 
+mod cedar;
 mod object;
 mod query;
 
@@ -7,9 +8,12 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
+use self::cedar::Verdict;
+pub use self::cedar::{Policies, PolicyError, schema_text};
 pub use self::object::Asked;
 use crate::clock::UnixTime;
 use crate::config::{Auth, Foreign, Route};
+use crate::explain::Decider;
 use crate::identity::Identity;
 use crate::internal_token::InternalTokens;
 use crate::limits::Admitted;
@@ -72,30 +76,73 @@ pub fn route<'t, 'p>(
         Miss::Method { allow } => Refused { allow: Some(allow), ..Refusal::MethodNotAllowed.into() },
         Miss::Path => Refusal::RouteNotFound.into(),
     })?;
+    // Policies are told the method.
+    let by_method = matched.by_method || matched.route.access.policy.is_some();
     let overridden = || request.query().is_some_and(|query| query::mentions(query, METHOD_PARAMETER));
-    if matched.by_method && overridden() { Err(Refusal::MethodAmbiguous.into()) } else { Ok(matched) }
+    if by_method && overridden() { Err(Refusal::MethodAmbiguous.into()) } else { Ok(matched) }
 }
 
-/// Checks that the route is open, or that `identity` has the scopes and claims that it needs, and that every object that
-/// is `asked` for is its own.
+/// Checks that the route is open, or that `identity` has the scopes and claims that it needs, that every object that is
+/// `asked` for is its own, and that the policies which the route names permit it.
 pub fn authorize<'r>(
     _charged: Admitted,
     route: &'r Route,
+    policies: &Policies,
     identity: Option<Arc<Identity>>,
     asked: &Asked<'_>,
 ) -> Result<Permit<'r>, Refused<'r>> {
     if route.auth == Auth::Required {
         let identity = identity.as_ref().ok_or(Refusal::CredentialMissing)?;
-        check_scopes(route, identity)?;
-        let access = &route.access;
-        if !access.claims.iter().all(|rule| object::holds(rule, identity)) {
-            return Err(Refusal::ClaimMismatch.into());
-        }
-        if !object::is_own(access, identity, asked)? {
-            return Err(Refusal::ObjectForeign { hidden: access.foreign == Foreign::NotFound }.into());
-        }
+        check_scopes(route, identity).inspect_err(|refused| {
+            asked.trail.decided_by(Decider::Scope, refused.scopes.join(" "));
+        })?;
+        check_claims(route, identity, asked)?;
+        check_objects(route, identity, asked)?;
+        check_policies(route, policies, identity, asked)?;
     }
     Ok(Permit { identity, route, token: None })
+}
+
+fn check_claims(route: &Route, identity: &Identity, asked: &Asked<'_>) -> Result<(), Refusal> {
+    match route.access.claims.iter().find(|rule| !object::holds(rule, identity)) {
+        None => Ok(()),
+        Some(rule) => {
+            asked.trail.decided_by(Decider::Claim, rule.claim.to_string());
+            Err(Refusal::ClaimMismatch)
+        }
+    }
+}
+
+fn check_objects(route: &Route, identity: &Identity, asked: &Asked<'_>) -> Result<(), Refusal> {
+    let access = &route.access;
+    let Some(bound) = access.bindings.first() else { return Ok(()) };
+    // The last word is a policy's, where there is one.
+    asked.trail.decided_by(Decider::Binding, Arc::clone(&bound.shown));
+    match object::is_own(access, identity, asked)? {
+        true => Ok(()),
+        false => Err(Refusal::ObjectForeign { hidden: access.foreign == Foreign::NotFound }),
+    }
+}
+
+fn check_policies(
+    route: &Route,
+    policies: &Policies,
+    identity: &Identity,
+    asked: &Asked<'_>,
+) -> Result<(), Refusal> {
+    let Some(name) = &route.access.policy else { return Ok(()) };
+    object::refuse_ambiguous(asked)?;
+    let (verdict, hidden) =
+        (policies.decide(name, route, identity, asked), route.access.foreign == Foreign::NotFound);
+    match &verdict {
+        Verdict::Denied(Some(id)) => asked.trail.decided_by(Decider::Policy, format!("{name}/{id}")),
+        _ => asked.trail.decided_by(Decider::Policy, Arc::clone(name)),
+    }
+    match verdict {
+        Verdict::Allowed => Ok(()),
+        Verdict::Denied(_) => Err(Refusal::PolicyDenied { hidden }),
+        Verdict::Failed => Err(Refusal::PolicyFailed),
+    }
 }
 
 fn check_scopes<'r>(route: &'r Route, identity: &Identity) -> Result<(), Refused<'r>> {
@@ -113,7 +160,7 @@ fn check_scopes<'r>(route: &'r Route, identity: &Identity) -> Result<(), Refused
 
 /// Whether it is decided by whose the object is who may use a route.
 pub fn decides_about_objects(route: &Route) -> bool {
-    !route.access.bindings.is_empty()
+    !route.access.bindings.is_empty() || route.access.policy.is_some()
 }
 
 /// What tells the object that is asked for from others, for counting those that are foreign.
@@ -129,6 +176,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Monotonic;
+    use crate::explain::Trail;
     use crate::identity::Method;
     use crate::identity::tests::someone;
     use crate::limits;
@@ -139,9 +187,20 @@ mod tests {
         let identity = held.map(|held| someone(Method::Jwt, "alice", held));
         let source = IpAddr::from([192, 0, 2, 1]);
         let admitted = limits::admit(&limits::tests::Fake::new(1, 1), source, Monotonic(0)).unwrap();
-        let (captures, headers) = (Captures::default(), HeaderMap::new());
-        let asked = Asked { captures: &captures, headers: &headers, query: None };
-        authorize(admitted, &route, identity, &asked).err().map(|refused| refused.refusal)
+        let (captures, headers, trail) = (Captures::default(), HeaderMap::new(), Trail::default());
+        let asked = Asked {
+            captures: &captures,
+            headers: &headers,
+            method: &http::Method::GET,
+            now: UnixTime(0),
+            path: "/",
+            query: None,
+            source,
+            trail: &trail,
+        };
+        authorize(admitted, &route, &Policies::default(), identity, &asked)
+            .err()
+            .map(|refused| refused.refusal)
     }
 
     #[test]

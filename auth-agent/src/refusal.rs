@@ -103,6 +103,13 @@ pub enum Refusal {
     },
     /// The path has no single canonical form.
     PathInvalid(PathError),
+    /// A policy forbids it, or none permits it.
+    PolicyDenied {
+        /// Whether the client is told that there is no such route.
+        hidden: bool,
+    },
+    /// A policy could not be evaluated.
+    PolicyFailed,
     /// Over a `[[quota]]`.
     Quota {
         /// Until its period is over.
@@ -198,6 +205,8 @@ impl Refusal {
             Self::ObjectAmbiguous => "object-ambiguous",
             Self::ObjectForeign { .. } => "object-foreign",
             Self::PathInvalid(_) => "path-invalid",
+            Self::PolicyDenied { .. } => "policy-denied",
+            Self::PolicyFailed => "policy-failed",
             Self::QuestionInvalid => "question-invalid",
             Self::Quota { .. } => "quota",
             Self::RateLimit { .. } => "rate-limit",
@@ -243,6 +252,8 @@ impl Refusal {
             | Self::CertificateBrowser
             | Self::ClaimMismatch
             | Self::ObjectForeign { hidden: false }
+            | Self::PolicyDenied { hidden: false }
+            | Self::PolicyFailed
             | Self::ScopeMissing
             | Self::SourceBanned => StatusCode::FORBIDDEN,
             Self::ApiKeyLimit { .. }
@@ -269,7 +280,9 @@ impl Refusal {
             Self::HostMisdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::IssuerFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ObjectForeign { hidden: true } | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::ObjectForeign { hidden: true }
+            | Self::PolicyDenied { hidden: true }
+            | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamDown { .. } | Self::UpstreamFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             // RFC 9220, 3.
             Self::UpgradeNotAllowed => StatusCode::NOT_IMPLEMENTED,
@@ -295,7 +308,7 @@ impl Refusal {
     /// What the client is told: where a route hides what is someone else's, that there is no such route.
     pub fn shown(self) -> Self {
         match self {
-            Self::ObjectForeign { hidden: true } => Self::RouteNotFound,
+            Self::ObjectForeign { hidden: true } | Self::PolicyDenied { hidden: true } => Self::RouteNotFound,
             told => told,
         }
     }
@@ -349,6 +362,8 @@ impl Refusal {
             }
             Self::ObjectForeign { .. } => "the credential gives no access to this object",
             Self::PathInvalid(error) => error.description(),
+            Self::PolicyDenied { .. } => "the credential gives no access to this",
+            Self::PolicyFailed => "whether the credential gives access to this can't be decided",
             Self::QuestionInvalid => "the proxy does not say exactly once which request it asks about",
             Self::Quota { .. } => "the quota of this day or month is used up",
             Self::RateLimit { .. } => "too many requests, or bytes, for a limit of this route",

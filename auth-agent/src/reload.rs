@@ -36,6 +36,9 @@ pub enum ReloadError {
     /// The kernel refused.
     #[error("the kernel did not take the ports, nothing else has changed: {0}")]
     Filter(#[from] FilterError),
+    /// Policies, or what TLS to an upstream needs, can't be used.
+    #[error("nothing has changed: {0}")]
+    Gateway(#[from] GatewayError),
     /// An issuer's keys can't be read.
     #[error("nothing has changed: {0}")]
     Keys(#[from] KeyError),
@@ -60,9 +63,6 @@ pub enum ReloadError {
     /// It is no TOML, which the parser of configurations did not see.
     #[error("the configuration can't be compared: {0}")]
     Unlike(#[from] toml::de::Error),
-    /// An upstream's certificates or authorities can't be used, or the access log can't be opened.
-    #[error("nothing has changed: {0}")]
-    Gateway(#[from] GatewayError),
 }
 
 /// Where the configuration comes from.

@@ -17,7 +17,7 @@ use self::table::Test;
 pub use self::table::{Expected, Table, TableError};
 use crate::authenticate::{Denied, Guess, Verify};
 use crate::clock::{Monotonic, Now, UnixTime};
-use crate::config::Config;
+use crate::config::{Config, Route};
 use crate::connections::Connection;
 use crate::explain::Trail;
 use crate::identity::Identity;
@@ -25,7 +25,9 @@ use crate::issuers::MissingKey;
 use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
 use crate::limits::{Charge, SourceDebts, Standing};
+use crate::policy::Policies;
 use crate::refusal::Refusal;
+use crate::request::Canonical;
 
 /// A configuration and a table: a postal service whose customers read their own mail.
 pub const POSTAL_SERVICE: (&str, &str) = (
@@ -48,39 +50,77 @@ pub struct Outcome {
     pub request: String,
 }
 
-/// Judges every test of a table by a configuration.
-///
-/// # Errors
-/// The table can't be used as it stands.
-pub fn run(config: Config, table: &Table) -> Result<Vec<Outcome>, TableError> {
-    let config = Arc::new(config);
-    let judge = Judge::new(Arc::clone(&config), Arc::new(Nobody), Arc::new(Nobody));
-    let people = table.people(&config)?;
-    let outcome = |(index, test): (usize, &Test)| {
-        let number = index + 1;
-        let identity = test.who.as_ref().and_then(|name| people.get(name.as_str())).cloned();
-        let request = test.request(number)?;
-        let got = judged(&judge, &request, test, identity);
-        // Without a word about the route, any will do.
-        let route = test.route.clone().or_else(|| got.route.clone());
-        let expected = Expected { decision: test.expect.clone(), route };
-        Ok(Outcome { ok: got == expected, expected, got, number, request: test.to_string() })
-    };
-    table.tests().iter().enumerate().map(outcome).collect()
+/// A table, ready to be judged by a configuration.
+pub struct Trial {
+    cases: Vec<Prepared>,
+    judge: Judge,
 }
 
-fn judged(judge: &Judge, request: &Parts, test: &Test, identity: Option<Arc<Identity>>) -> Expected {
-    let now = Now { monotonic: Monotonic(0), unix: test.time.map_or_else(UnixTime::now, UnixTime) };
-    let canonical = match judge.canonical(request, None) {
-        Ok(canonical) => canonical,
-        Err(refusal) => return Expected { decision: refusal.name().to_owned(), route: None },
-    };
-    let (headers, method, source) = (&request.headers, &request.method, test.source());
-    let (standing, trail) = (&Standing::default(), &Trail::default());
-    let case = Case { canonical: &canonical, headers, method, now, open: None, source, standing, trail };
-    let (route, decided) = judge.decision(&case, identity);
-    let decision = decided.map_or_else(|refusal| refusal.name(), |()| table::ALLOW);
-    Expected { decision: decision.to_owned(), route: route.map(|route| route.label().to_owned()) }
+/// A request that has one form, or why it has none.
+struct Prepared {
+    canonical: Result<Canonical, Refusal>,
+    expected: Expected,
+    identity: Option<Arc<Identity>>,
+    now: Now,
+    request: Parts,
+    shown: String,
+    source: IpAddr,
+}
+
+impl Trial {
+    /// Of every test of a table.
+    ///
+    /// # Errors
+    /// The table can't be used as it stands.
+    pub fn new(config: Config, policies: Policies, table: &Table) -> Result<Self, TableError> {
+        let people = table.people(&config)?;
+        let judge = Judge::new(Arc::new(config), Arc::new(Nobody), Arc::new(Nobody)).with_policies(policies);
+        let prepared = |(index, test): (usize, &Test)| {
+            let request = test.request(index + 1)?;
+            Ok(Prepared {
+                canonical: judge.canonical(&request, None),
+                expected: Expected { decision: test.expect.clone(), route: test.route.clone() },
+                identity: test.who.as_ref().and_then(|name| people.get(name.as_str())).cloned(),
+                now: Now { monotonic: Monotonic(0), unix: test.time.map_or_else(UnixTime::now, UnixTime) },
+                request,
+                shown: test.to_string(),
+                source: test.source(),
+            })
+        };
+        let cases = table.tests().iter().enumerate().map(prepared).collect::<Result<_, TableError>>()?;
+        Ok(Self { cases, judge })
+    }
+
+    /// What comes of each test.
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        let outcome = |(index, case): (usize, &Prepared)| {
+            let (route, decided) = self.decided(case);
+            let decision = decided.map_or_else(|refusal| refusal.name(), |()| table::ALLOW).to_owned();
+            let got = Expected { decision, route: route.map(|route| route.label().to_owned()) };
+            let mut expected = case.expected.clone();
+            // Without a word about the route, any will do.
+            expected.route = expected.route.or_else(|| got.route.clone());
+            Outcome { ok: got == expected, expected, got, number: index + 1, request: case.shown.clone() }
+        };
+        self.cases.iter().enumerate().map(outcome).collect()
+    }
+
+    /// Judges the first test, and says whether its request would go through.
+    pub fn allows_first(&self) -> bool {
+        self.cases.first().is_some_and(|case| self.decided(case).1.is_ok())
+    }
+
+    fn decided(&self, case: &Prepared) -> (Option<&Route>, Result<(), Refusal>) {
+        let canonical = match &case.canonical {
+            Ok(canonical) => canonical,
+            Err(refusal) => return (None, Err(*refusal)),
+        };
+        let Prepared { identity, now, request, source, .. } = case;
+        let (headers, method, trail) = (&request.headers, &request.method, Trail::default());
+        let (open, standing, trail) = (None, &Standing::default(), &trail);
+        let case = Case { canonical, headers, method, now: *now, open, source: *source, standing, trail };
+        self.judge.decision(&case, identity.clone())
+    }
 }
 
 /// Knows no credential, and counts nothing.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::config::{CertificateFiles, Config, Issuer, KeySource};
 use crate::issuers;
+use crate::policy::Policies;
 use crate::proxy::check_files;
 use crate::tls::Pair;
 use crate::token::Verifier;
@@ -56,6 +57,7 @@ fn file_problems(config: &Config) -> Vec<String> {
         Some(format!("upstream `{}`: {error}", upstream.name))
     });
     problems.extend(upstreams);
+    problems.extend(Policies::load(config).err().map(|error| error.to_string()));
     problems
 }
 

@@ -2,6 +2,7 @@ mod issuers;
 mod keys;
 mod lists;
 mod own_issuer;
+mod policy;
 mod revocation;
 mod tokens;
 mod upstreams;

@@ -11,6 +11,7 @@ mod issuers;
 mod ladder;
 pub(super) mod limits;
 mod listeners;
+mod policies;
 pub(super) mod request_limits;
 mod routes;
 mod upstreams;
@@ -61,10 +62,18 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let explain = explain::explain(root.section("explain"), &identity);
     let access_log = explain::access_log(root.section("access_log"));
     let audit = explain::audit(root.section("audit"));
-    let given = Given { identity: &identity, sizes: &sizes, timeouts: &timeouts, upstreams: &names };
+    let (policy_names, policies) = policies::policies(&mut root);
+    let given = Given {
+        identity: &identity,
+        policies: &policy_names,
+        sizes: &sizes,
+        timeouts: &timeouts,
+        upstreams: &names,
+    };
     let mut routes = routes::routes(route_sections, &given);
     let request_limits = request_limits::request_limits(&mut root, &mut routes);
-    let kept = routes::kept_claims(&routes);
+    root.check("policy", policies::are_named(&policies, &routes));
+    let kept = routes::kept_claims(&routes, &policies);
     issuers.iter_mut().for_each(|issuer| issuer.claims.kept = Arc::clone(&kept));
     root.check("route", routes::are_quick_to_find(&routes));
     root.finish();
@@ -85,6 +94,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         ladder,
         limits,
         listeners,
+        policies,
         proxies,
         request_limits,
         routes,

@@ -18,7 +18,7 @@ use http::HeaderName;
 use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
 
-pub(super) use self::access::{claim_rule, foreign, query_name, unchecked};
+pub(super) use self::access::{claim_kind, claim_rule, foreign, query_name, unchecked};
 pub(super) use self::files::{absolute_path, local_address, log_target, path, socket};
 pub(super) use self::limit::{counted, dimension, period, volume, volume_rate};
 pub(super) use self::listener::{

@@ -7,26 +7,39 @@
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 
 use http::header::{CONNECTION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::query::{self, Ambiguous};
+use crate::clock::UnixTime;
 use crate::config::{Access, Binding, ClaimRule, Part};
+use crate::explain::Trail;
 use crate::headers::is_spelling_of;
 use crate::identity::Identity;
 use crate::refusal::Refusal;
 use crate::routes::Captures;
 
-/// Where a request may name objects.
+/// What a request says of the objects that it is for, and of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// What the path holds for the route's names.
     pub captures: &'a Captures<'a, 'a>,
     /// Header fields, as they came.
     pub headers: &'a HeaderMap,
+    /// The method.
+    pub method: &'a Method,
+    /// When it came.
+    pub now: UnixTime,
+    /// The canonical path.
+    pub path: &'a str,
     /// The query, as it came.
     pub query: Option<&'a str>,
+    /// The client's address.
+    pub source: IpAddr,
+    /// Where to note what decided.
+    pub trail: &'a Trail,
 }
 
 /// Whether every object that the request names is one of `identity`'s. `false`: one is someone else's, or not named.
@@ -77,8 +90,14 @@ fn part<'a>(part: &Part, asked: &Asked<'a>) -> Result<Option<Cow<'a, str>>, Ambi
 }
 
 /// A canonical segment, decoded once. A raw plus is a space to some servers.
-fn segment(text: &str) -> Result<Cow<'_, str>, Ambiguous> {
+pub(super) fn segment(text: &str) -> Result<Cow<'_, str>, Ambiguous> {
     if text.contains('+') { Err(Ambiguous) } else { query::text(text).ok_or(Ambiguous) }
+}
+
+/// Refuses a path that holds something for a name of the route which servers may read differently.
+pub(super) fn refuse_ambiguous(asked: &Asked<'_>) -> Result<(), Refusal> {
+    let ambiguous = asked.captures.iter().any(|(_, text)| segment(text).is_err());
+    if ambiguous { Err(Refusal::ObjectAmbiguous) } else { Ok(()) }
 }
 
 /// The one field of that name, in whatever spelling some server may take for it.

@@ -39,20 +39,17 @@ pub(super) fn value<'q>(query: &'q str, name: &str) -> Result<Option<Cow<'q, str
     Ok(found)
 }
 
-/// Whether some server may take a parameter of this query for `name`.
+/// Whether some server may take a parameter of this query for `name`, which begins with an underscore. Words without it are
+/// other parameters here: they are common.
 pub(super) fn mentions(query: &str, name: &str) -> bool {
     // Most queries are through here.
     if !query.contains('%') && !contains(query, name) {
         return false;
     }
-    let has = |query: &[u8]| keys(query).any(|key| is_alike(key, name));
-    let decoded = unescaped(query);
-    has(query.as_bytes())
-        || decoded.as_ref().is_some_and(|query| has(query))
-        || query.split(['&', ';']).any(|pair| {
-            let key = pair.split('=').next().and_then(unescaped);
-            key.is_some_and(|key| is_alike(&key, name))
-        })
+    let is = |key: &[u8]| is_spelled(key, name);
+    let decoded = |text: &str| unescaped(text).is_some_and(|query| keys(&query).any(is));
+    // Also where something else in it can't be decoded.
+    keys(query.as_bytes()).any(is) || decoded(query) || query.split(['&', ';']).any(decoded)
 }
 
 /// Without regard to case and to all that is no letter or digit.
@@ -126,6 +123,14 @@ fn is_alike(key: &[u8], name: &str) -> bool {
     let mut parts = key.split(|byte| matches!(byte, b'[' | b']') || byte.is_ascii_control());
     // What is before the first bracket, or after brackets that come first.
     is(key) || parts.find(|part| folded(part).next().is_some()).is_some_and(is)
+}
+
+/// The same for a name whose underscores count; PHP makes them of other characters, too.
+fn is_spelled(key: &[u8], name: &str) -> bool {
+    let fold = |byte: &u8| if b".+ [-".contains(byte) { b'_' } else { byte.to_ascii_lowercase() };
+    let is = |part: &[u8]| part.len() == name.len() && part.iter().map(fold).eq(name.bytes());
+    let mut parts = key.split(|byte| matches!(byte, b'[' | b']' | b'+') || byte.is_ascii_control());
+    is(key) || parts.find(|part| folded(part).next().is_some()).is_some_and(|part| is(part.trim_ascii()))
 }
 
 fn folded(text: &[u8]) -> impl Iterator<Item = u8> {

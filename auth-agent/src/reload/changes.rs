@@ -19,7 +19,7 @@ pub struct Change {
 }
 
 /// What running agents can change. Everything else is set up once, at the start.
-const CHANGEABLE: [&str; 21] = [
+const CHANGEABLE: [&str; 22] = [
     "access_log",
     "acme",
     "api_keys",
@@ -35,6 +35,7 @@ const CHANGEABLE: [&str; 21] = [
     "limit",
     "limits",
     "listener",
+    "policy",
     "proxies",
     "quota",
     "route",

@@ -11,6 +11,7 @@ mod http2;
 mod http2_upstream;
 mod internal_token;
 mod issuer;
+mod objects;
 mod pool;
 mod proxies;
 mod raw;

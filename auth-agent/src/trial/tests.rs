@@ -13,7 +13,8 @@ fn table(text: &str) -> Table {
 
 /// What did not come as expected, as lines.
 fn surprises(config: Config, table: &Table) -> Vec<String> {
-    let outcomes = run(config, table).unwrap();
+    let policies = Policies::load(&config).unwrap();
+    let outcomes = Trial::new(config, policies, table).unwrap().outcomes();
     let wrong = outcomes.into_iter().filter(|outcome| !outcome.ok);
     wrong
         .map(|Outcome { expected, got, request, .. }| format!("{request}: expected {expected}, got {got}"))
@@ -78,7 +79,11 @@ fn a_table_that_can_not_be_used_says_why() {
         (&format!("{test}[who.a]\nclaims = {{ sub = 1 }}"), "who.a: no token with these claims is accepted"),
     ] {
         let table = Table::parse(text, "a.toml".as_ref());
-        let error = table.and_then(|table| run(config(POSTAL_SERVICE.0), &table)).unwrap_err().to_string();
+        let error = table
+            .and_then(|table| Trial::new(config(POSTAL_SERVICE.0), Policies::default(), &table))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
     let json = r#"{"test": [{"request": "GET /track/1", "expect": "allow"}]}"#;

@@ -1,6 +1,7 @@
 //! What a request's credential costs, and its limits: tokens by algorithm, verified and remembered, refused, forged; API keys;
-//! revocations. All cells are measured in turn, so that what disturbs the machine disturbs all of them.
+//! revocations; what it is then found to be allowed. All cells are measured in turn, so that what disturbs the machine disturbs all of them.
 
+mod authorise;
 mod limits;
 mod report;
 mod subject;

@@ -17,6 +17,12 @@ pub(in crate::cli) enum PolicyVerb {
         #[arg(value_enum, value_name = "WHAT")]
         what: PolicyExample,
     },
+    /// Print the schema that the files of a [[policy]] are held against: what they see of a request
+    Schema {
+        /// The policy's name in the configuration
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Judge the requests of a table, and compare what comes of them: exits 1 where something else does
     ///
     /// The table is TOML, or JSON if its name ends so. [who.NAME] says what a token claims (claims = { sub = "alice" }),

@@ -1,5 +1,7 @@
 //! What a route needs of whoever has a valid credential.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
 use crate::config::ClaimPath;
@@ -15,6 +17,8 @@ pub struct Access {
     pub claims: Vec<ClaimRule>,
     /// How a foreign object is answered.
     pub foreign: Foreign,
+    /// The policies that decide, too.
+    pub policy: Option<Arc<str>>,
     /// `object = "unchecked"`: the names in the path that nothing decides about are whoever's may use the route.
     pub unchecked: bool,
     /// Claims one of which makes all objects its holder's own.
@@ -30,6 +34,20 @@ pub struct Binding {
     pub claim: ClaimPath,
     /// The part.
     pub part: Part,
+    /// Both, for explanations: `path user_id = sub`.
+    pub shown: Arc<str>,
+}
+
+impl Binding {
+    /// Of a part to a claim.
+    pub fn new(part: Part, claim: ClaimPath) -> Self {
+        let shown = match &part {
+            Part::Header(name) => format!("header {name} = {claim}"),
+            Part::Path(name) => format!("path {name} = {claim}"),
+            Part::Query(name) => format!("query {name} = {claim}"),
+        };
+        Self { claim, part, shown: shown.into() }
+    }
 }
 
 /// Where a request names an object.

@@ -29,6 +29,8 @@ const MAX_STEPS: usize = 512;
 pub(super) struct Given<'g> {
     /// Names of header fields that say who sent the request, or prove it.
     pub identity: &'g [&'g HeaderName],
+    /// The names of all policies, also of those with a problem.
+    pub policies: &'g [String],
     pub sizes: &'g Sizes,
     pub timeouts: &'g Timeouts,
     /// The names of all upstreams, also of those with a problem, so that routes to them have none.
@@ -42,8 +44,10 @@ pub(super) fn routes(sections: Vec<Section<'_>>, given: &Given<'_>) -> Vec<Route
 }
 
 /// The claims that tokens are to be asked for.
-pub(super) fn kept_claims(routes: &[Route]) -> Arc<[ClaimPath]> {
+pub(super) fn kept_claims(routes: &[Route], policies: &[Policy]) -> Arc<[ClaimPath]> {
     let named = routes.iter().flat_map(|route| route.access.named_claims());
+    let seen = policies.iter().flat_map(|policy| &policy.claims).map(|claim| &claim.claim);
+    let named = named.chain(seen);
     let sorted: BTreeSet<_> = named.filter(|claim| !claim.is_subject()).cloned().collect();
     sorted.into_iter().collect()
 }
@@ -70,7 +74,7 @@ fn route(mut section: Section<'_>, given: &Given<'_>, clashes: &mut Clashes) -> 
     let auth =
         section.required("auth", values::auth, r#"auth = "required", or auth = "none" to let everyone in"#);
     let scopes = section.list("scopes", values::scope).unwrap_or_default();
-    let access = access::access(&mut section, given.identity);
+    let access = access::access(&mut section, given);
     let upstream = upstream(&mut section, given.upstreams);
     let rewrite = rewrite(&mut section, path.as_ref());
     let timeouts = timeouts(section.section("timeouts"), given.timeouts);
@@ -132,10 +136,11 @@ fn upstream(section: &mut Section<'_>, upstreams: &[String]) -> Option<usize> {
 }
 
 fn choices(upstreams: &[String]) -> String {
-    if upstreams.is_empty() {
-        return "the name of an [[upstream]]".to_owned();
-    }
-    upstreams.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" or ")
+    if upstreams.is_empty() { "the name of an [[upstream]]".to_owned() } else { named(upstreams) }
+}
+
+fn named(names: &[String]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" or ")
 }
 
 fn rewrite(section: &mut Section<'_>, path: Option<&PathPattern>) -> Option<Rewrite> {

@@ -44,18 +44,32 @@ fn a_route_says_what_it_needs_beyond_a_credential_and_what_it_is_called() {
         claim: claim(name),
         values: values.iter().map(|&value| value.to_owned()).collect(),
     };
-    let bound = |part, name| Binding { claim: claim(name), part };
+    let bound = |part, name| Binding::new(part, claim(name));
     assert_eq!(
         files.access,
         Access {
             bindings: vec![bound(Part::Path("user_id".into()), "sub")],
             foreign: Foreign::NotFound,
+            policy: Some("files".into()),
             unchecked: true,
             unless_claims: vec![rule("role", &["support"])],
             unless_scopes: vec!["files:admin".into()],
             ..Access::default()
         }
     );
+    let [policy] = &example.policies[..] else { panic!("one policy") };
+    let seen =
+        |name, attribute: &str, kind| PolicyClaim { attribute: attribute.into(), claim: claim(name), kind };
+    let claims = vec![
+        seen("/realm_access/roles", "roles", ClaimKind::Set),
+        seen("department", "department", ClaimKind::String),
+    ];
+    assert_eq!(
+        *policy,
+        Policy { claims, files: vec!["/etc/auth-agent/files.cedar".into()], name: "files".into() }
+    );
+    let kept: Vec<_> = example.issuers[0].claims.kept.iter().map(ToString::to_string).collect();
+    assert_eq!(kept, ["department", "/realm_access/roles", "role"]);
     let text = minimal_required().replace(
         "path = \"/\"",
         "path = \"/\"\nname = \"all\"\nany_scopes = [\"a\", \"b\"]\n\

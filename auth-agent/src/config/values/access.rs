@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::{choice, claim, described, integer};
 use crate::config::document::{Checked, shown, wrong};
-use crate::config::{ClaimRule, Foreign};
+use crate::config::{ClaimKind, ClaimRule, Foreign};
 use crate::token::is_identifier;
 
 const MAX_QUERY_NAME_BYTES: usize = 64;
@@ -18,6 +18,12 @@ pub(in crate::config) fn foreign(value: &DeValue<'_>) -> Checked<Foreign> {
     }
 }
 
+/// `"String"`
+pub(in crate::config) fn claim_kind(value: &DeValue<'_>) -> Checked<ClaimKind> {
+    use ClaimKind::{Bool, Long, Set, String};
+    choice(value, &[Bool, Long, Set, String].map(|kind| (kind.name(), kind)))
+}
+
 /// `"unchecked"`
 pub(in crate::config) fn unchecked(value: &DeValue<'_>) -> Checked<()> {
     choice(value, &[("unchecked", ())])
@@ -26,7 +32,8 @@ pub(in crate::config) fn unchecked(value: &DeValue<'_>) -> Checked<()> {
 /// The name of a parameter of the query, such that every server reads it as the same one.
 pub(in crate::config) fn query_name(text: &str) -> Checked<String> {
     let right = (1..=MAX_QUERY_NAME_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && text.contains(|char: char| char.is_ascii_alphanumeric());
     if right {
         return Ok(text.to_owned());
     }

@@ -113,6 +113,7 @@ impl Verify for FakeVerify {
 
 pub struct Edge {
     pub address: SocketAddr,
+    pub config: Arc<Config>,
     pub connections: Arc<Connections>,
     pub debts: Arc<Fake>,
     pub gateway: Arc<Gateway>,
@@ -165,18 +166,19 @@ impl Edge {
             Gateway::new(Arc::clone(&config), verify, Arc::clone(&debts) as _, Arc::clone(&counters))
                 .unwrap();
         let gateway = Arc::new(add(gateway));
-        let served = Arc::clone(&gateway);
         let (shutdown, receiver) = oneshot::channel::<()>();
+        let (served, by) = (Arc::clone(&gateway), Arc::clone(&config));
         let server = tokio::spawn(async move {
             let stop = async { drop(receiver.await) };
             let allowlist = Arc::new(Allowlist::new(Vec::new()));
-            let serving = server.start(&config, served, allowlist);
+            let serving = server.start(&by, served, allowlist);
             stop.await;
-            serving.drain(config.timeouts.drain).await;
+            serving.drain(by.timeouts.drain).await;
         });
         let certificate = certificate.der().clone();
         Self {
             address,
+            config,
             connections,
             debts,
             gateway,

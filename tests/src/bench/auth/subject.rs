@@ -16,12 +16,13 @@ use auth_agent::identity::Identity;
 use auth_agent::issuers::Issuers;
 use auth_agent::revocation::{Revocation, Revocations, Target};
 use auth_agent::token::Verifier;
+use auth_agent::trial::Trial;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
 use super::limits::Limited;
-use super::{Cell, Scale};
+use super::{Cell, Scale, authorise};
 use crate::issuer::ALGORITHMS;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -56,6 +57,7 @@ pub struct Subjects {
     revocations: Vec<(usize, Arc<Revocations>)>,
     rings: Vec<(usize, Credentials, Vec<String>)>,
     subjects: Vec<Subject>,
+    trials: Vec<(&'static str, Trial)>,
     _directory: tempfile::TempDir,
 }
 
@@ -82,6 +84,7 @@ impl Subjects {
             revocations: scale.revocations.iter().map(|count| (*count, revocations(*count))).collect(),
             rings: scale.api_keys.iter().map(|count| keys(*count, folder)).collect::<Result<_>>()?,
             subjects,
+            trials: authorise::trials(folder)?,
             _directory: directory,
         })
     }
@@ -113,6 +116,9 @@ impl Subjects {
             }));
         }
         cells.extend(self.limited.iter().flat_map(|(count, limited)| limited.cells(&short(*count))));
+        for (name, trial) in &self.trials {
+            cells.push(Cell::new(*name, || assert!(trial.allows_first(), "a request is refused")));
+        }
         cells.extend(self.revocations.iter().map(|(count, revocations)| self.checked(*count, revocations)));
         cells
     }

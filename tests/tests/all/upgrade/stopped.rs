@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use tests::agent::until;
+use tests::agent::{LOG, binary, until};
 use tests::heirs;
 use tests::privilege;
 use tests::stage::Stage;
@@ -54,4 +54,40 @@ fn a_new_agent_that_was_told_to_serve_is_stopped_in_good_order_too() {
         drop(upgrade.join().unwrap().unwrap());
     });
     assert!(stage.agent.as_mut().unwrap().wait().unwrap().success());
+}
+
+#[test]
+fn a_new_agent_that_is_stopped_before_it_is_told_to_serve_changes_nothing() {
+    if !privilege::kernel_usable("a new agent that is stopped") {
+        return;
+    }
+    let stage = Stage::new("").unwrap();
+    let agent = stage.agent.as_ref().unwrap();
+    let path = |name: &str| stage.setup.path(name);
+    let wait = format!(
+        "touch {mark}; while [ -e {mark} ]; do sleep 0.05; done; exec {agent} \"$@\"",
+        mark = path("starting").display(),
+        agent = binary().unwrap().display(),
+    );
+    let slow = script(&stage, "slow", &wait);
+    let ended = thread::scope(|scope| {
+        let upgrade = scope.spawn(|| stage.setup.cli(&["upgrade", "--binary", &slow]));
+        until("the new agent starts", || Ok(path("starting").exists())).unwrap();
+        // It can't be told to serve, and has everything else.
+        agent.pause().unwrap();
+        std::fs::remove_file(path("starting")).unwrap();
+        until("the new agent is ready", || Ok(path("control.sock.next").exists())).unwrap();
+        let [heir] = heirs::of(&path("config.toml")).unwrap()[..] else { panic!("one new agent") };
+        tests::system::terminate(heir).unwrap();
+        until("the new agent has ended", || Ok(heirs::is_gone(heir)?)).unwrap();
+        agent.resume().unwrap();
+        upgrade.join().unwrap().unwrap()
+    });
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success() && said.contains("nothing has changed"), "{said}");
+    let log = std::fs::read_to_string(path(LOG)).unwrap();
+    assert!(log.contains("stopped before it took over"), "{log}");
+    let client = stage.client(3).unwrap();
+    assert_eq!(client.get_from(&stage.crowd, "/open", &[]).unwrap().status, 200);
+    stage.setup.json(&["ban", "add", "203.0.113.7"]).unwrap();
 }

@@ -1,8 +1,11 @@
 //! Who may use a route, and which of its objects.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 use toml::de::DeValue;
 
+use super::{Given, named};
 use crate::config::document::{Checked, Section, shown, wrong};
 use crate::config::{Access, Auth, Binding, Foreign, HeaderChanges, Part, PathPattern, values};
 
@@ -11,13 +14,13 @@ const OF_CREDENTIALS: [&str; 8] =
     ["scopes", "any_scopes", "claims", "bind", "bind_query", "bind_headers", "unless_scope", "unless_claims"];
 
 /// What the fields of a route say about access.
-pub(super) fn access(section: &mut Section<'_>, identity: &[&HeaderName]) -> Access {
+pub(super) fn access(section: &mut Section<'_>, given: &Given<'_>) -> Access {
     let any_scopes = section.list("any_scopes", values::scope);
     let path = |name: &str, claim: &DeValue<'_>| bound(values::template_name(name)?, claim, Part::Path);
     let query = |name: &str, claim: &DeValue<'_>| bound(values::query_name(name)?, claim, Part::Query);
     let header = |name: &str, claim: &DeValue<'_>| {
         let name = values::header(&DeValue::String(name.into()))?;
-        if identity.contains(&&name) {
+        if given.identity.contains(&&name) {
             return wrong(format!("{name} is not the client's to send"), "bind another header field");
         }
         bound(name, claim, Part::Header)
@@ -30,14 +33,28 @@ pub(super) fn access(section: &mut Section<'_>, identity: &[&HeaderName]) -> Acc
         bindings,
         claims: section.entries("claims", values::claim_rule),
         foreign: section.or("foreign", values::foreign, Foreign::default()),
+        policy: policy(section, given.policies),
         unchecked: section.optional("object", values::unchecked).is_some(),
         unless_claims: section.entries("unless_claims", values::claim_rule),
         unless_scopes: section.list("unless_scope", values::scope).unwrap_or_default(),
     }
 }
 
+fn policy(section: &mut Section<'_>, policies: &[String]) -> Option<Arc<str>> {
+    let name = section.optional("policy", values::name)?;
+    if policies.contains(&name) {
+        return Some(name.into());
+    }
+    let cure = match policies {
+        [] => "write a [[policy]] with that name and its files".to_owned(),
+        policies => format!("write {}", named(policies)),
+    };
+    section.check("policy", wrong(format!("there is no policy \"{}\"", shown(&name)), cure));
+    None
+}
+
 fn bound<T>(name: T, claim: &DeValue<'_>, part: impl Fn(T) -> Part) -> Checked<Binding> {
-    Ok(Binding { claim: values::claim(claim)?, part: part(name) })
+    Ok(Binding::new(part(name), values::claim(claim)?))
 }
 
 /// What must hold between these fields and the others of the route.
@@ -60,9 +77,10 @@ pub(super) fn check(
     section.check("bind", stand_in(path, access));
     section.check("bind_headers", are_left_alone(access, request_headers));
     section.check("path", are_decided(auth, path, access));
+    let decides = |field| field == "foreign" && access.policy.is_some();
     if access.bindings.is_empty() {
         for field in ["unless_scope", "unless_claims", "foreign"] {
-            let useless = section.has(field) && auth != Some(Auth::None);
+            let useless = section.has(field) && auth != Some(Auth::None) && !decides(field);
             let cure = format!("write bind = {{ name = \"claim\" }}, or take {field} out");
             section
                 .check(field, if useless { wrong("nothing is bound to a claim here", cure) } else { Ok(()) });
@@ -109,7 +127,7 @@ fn are_decided(auth: Option<Auth>, path: Option<&PathPattern>, access: &Access) 
     let (Some(auth), Some(path)) = (auth, path) else { return Ok(()) };
     let open = path.names().find(|name| !access.binds(name));
     match (open, auth) {
-        (Some(_), _) if access.unchecked => Ok(()),
+        (Some(_), _) if access.unchecked || access.policy.is_some() => Ok(()),
         (Some(name), Auth::None) => wrong(
             format!("{{{name}}} names an object, and auth = \"none\" gives it to anyone"),
             "write object = \"unchecked\" if that is meant, or auth = \"required\"",
@@ -117,8 +135,8 @@ fn are_decided(auth: Option<Auth>, path: Option<&PathPattern>, access: &Access) 
         (Some(name), Auth::Required) => wrong(
             format!("nothing says whose {{{name}}} is"),
             format!(
-                "write bind = {{ {name} = \"sub\" }} with the claim that says so, or object = \"unchecked\" if whoever \
-                 may use the route may have any"
+                "write bind = {{ {name} = \"sub\" }} with the claim that says so, a policy that decides it, or object = \
+                 \"unchecked\" if whoever may use the route may have any"
             ),
         ),
         (None, _) if access.unchecked => wrong_unchecked(),
