@@ -274,7 +274,6 @@ impl Gateway {
                 self.journal.settled(recording, came, &trail, outcome, 0);
                 let mut headers = rules.identity(&permit, complete);
                 judge.name(&trail, &mut headers);
-                standing.tell(&mut headers);
                 Ok(headers)
             }
             Err(refused) => {

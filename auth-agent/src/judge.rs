@@ -227,8 +227,16 @@ impl Judge {
         identity: Option<Arc<Identity>>,
     ) -> Result<Permit<'j>, Refused<'j>> {
         let (route, now) = (matched.route, case.now.monotonic);
-        let asked =
-            Asked { captures: &matched.captures, headers: case.headers, query: case.canonical.query() };
+        let asked = Asked {
+            captures: &matched.captures,
+            headers: case.headers,
+            method: case.method,
+            now: case.now.unix,
+            path: case.canonical.path(),
+            query: case.canonical.query(),
+            source: case.source,
+            trail: case.trail,
+        };
         let principal = identity.clone().filter(|_| policy::decides_about_objects(route));
         if let Some(identity) = &principal
             && let Charge::Over { retry_after } = self.debts.enumeration_debt(case.source, identity, now)

@@ -5,7 +5,7 @@ use std::slice;
 
 use serde::Serialize;
 
-use crate::config::{CertificateFiles, Config, Issuer, KeySource};
+use crate::config::{CertificateFiles, Config, Issuer, KeySource, LogTarget};
 use crate::issuers;
 use crate::policy::Policies;
 use crate::proxy::check_files;
@@ -57,8 +57,21 @@ fn file_problems(config: &Config) -> Vec<String> {
         Some(format!("upstream `{}`: {error}", upstream.name))
     });
     problems.extend(upstreams);
+    problems.extend(access_log(&config.access_log.to));
     problems.extend(Policies::load(config).err().map(|error| error.to_string()));
     problems
+}
+
+/// A check makes no file: what it can see is where one would be.
+fn access_log(to: &LogTarget) -> Option<String> {
+    let LogTarget::File(path) = to else { return None };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let problem = match (folder.is_dir(), path.is_dir()) {
+        (false, _) => "its folder is not there: make it, or choose another file",
+        (true, true) => "it is a folder: name a file in it",
+        (true, false) => return None,
+    };
+    Some(format!("access_log.to: {}: {problem}", path.display()))
 }
 
 fn authorities(issuer: &Issuer) -> Option<String> {
@@ -70,4 +83,23 @@ fn authorities(issuer: &Issuer) -> Option<String> {
 /// What `run` would say of a certificate and its key.
 pub(super) fn certificate(files: &CertificateFiles) -> Result<(), String> {
     Pair::read(files).map(drop).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_needs_a_folder_and_is_none_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| access_log(&LogTarget::File(directory.path().join(name)));
+        assert_eq!(at("access.log"), None);
+        assert!(
+            at("none/access.log")
+                .unwrap()
+                .ends_with("its folder is not there: make it, or choose another file")
+        );
+        assert!(at(".").unwrap().ends_with("it is a folder: name a file in it"));
+        assert_eq!(access_log(&LogTarget::Off), None);
+    }
 }

@@ -100,7 +100,8 @@ fn requests(http: &Snapshot) -> String {
         ("permitted", "", http.permitted),
     ];
     let rows = rows.map(|(name, outcome, count)| [name.to_owned(), outcome.to_owned(), count.to_string()]);
-    let rows = rows.into_iter();
+    let dropped = ["access-log".to_owned(), "dropped".to_owned(), http.access_log_dropped.to_string()];
+    let rows = rows.into_iter().chain((http.access_log_dropped > 0).then_some(dropped));
     let refused = http.refusals.iter();
     let refused = refused.map(|(reason, count)| [reason.clone(), "refused".to_owned(), count.to_string()]);
     let closed = http.closed.iter();

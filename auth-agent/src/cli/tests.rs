@@ -1,3 +1,4 @@
+mod audit;
 mod issuers;
 mod keys;
 mod lists;

@@ -1,3 +1,4 @@
+mod audit;
 mod confirm;
 mod keys;
 mod ladder;

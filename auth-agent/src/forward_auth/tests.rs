@@ -67,6 +67,8 @@ async fn each_proxy_gets_the_verdict_that_the_gateway_would_have_given() {
             ("POST", "/users/7", &[GOOD], 405, "method-not-allowed"),
         ] {
             let (found, headers, body) = ask(&desk, dialect, (method, target), sent).await;
+            let id = headers["x-request-id"].to_str().unwrap();
+            assert!(status == 200 || body.contains(&format!("\"request_id\":\"{id}\"")), "{body}");
             let expected = if dialect == "nginx" && ![200, 401].contains(&status) { 403 } else { status };
             assert_eq!(found, expected, "{dialect} {method} {target} {sent:?}: {body}");
             assert_eq!(headers.contains_key("www-authenticate"), status == 401 || reason == "scope-missing");

@@ -45,7 +45,13 @@ fn forward(fields: &[(&str, &str)], identity: Option<&Arc<Identity>>) -> HeaderM
     let source = IpAddr::from([192, 0, 2, 9]);
     let route = Route::under("/", Auth::Required, &[], 0);
     let permit = Permit::of(&route, identity.cloned());
-    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), (source, &RequestId::make()), &permit);
+    rules().to_upstream(
+        &mut headers,
+        Version::HTTP_11,
+        &target(),
+        (source, &RequestId::parse("id-1").unwrap()),
+        &permit,
+    );
     headers
 }
 
@@ -54,7 +60,8 @@ fn alice() -> Arc<Identity> {
 }
 
 /// What is there for any request, so that the tests below compare whole header maps.
-const ALWAYS: [(&str, &str); 5] = [
+const ALWAYS: [(&str, &str); 6] = [
+    ("x-request-id", "id-1"),
     ("host", "api.example"),
     ("x-forwarded-for", "192.0.2.9"),
     ("x-forwarded-host", "api.example"),
@@ -215,7 +222,13 @@ fn a_route_changes_fields_in_every_spelling_whatever_the_client_nominates() {
         ("accept", "*/*"),
     ];
     let (mut headers, source) = (map(&sent), IpAddr::from([192, 0, 2, 9]));
-    rules().to_upstream(&mut headers, Version::HTTP_11, &target(), (source, &RequestId::make()), &permit);
+    rules().to_upstream(
+        &mut headers,
+        Version::HTTP_11,
+        &target(),
+        (source, &RequestId::parse("id-1").unwrap()),
+        &permit,
+    );
     let mut expected = map(&ALWAYS);
     expected.extend(map(&[("accept", "*/*"), ("x-edge", "1")]));
     assert_eq!(headers, expected);
@@ -245,7 +258,7 @@ fn the_way_of_a_request_is_told_in_the_fields_that_are_wanted() {
             &mut headers,
             Version::HTTP_11,
             &target(),
-            (source, &RequestId::make()),
+            (source, &RequestId::parse("id-1").unwrap()),
             &Permit::of(&route, None),
         );
         let mut names: Vec<_> =

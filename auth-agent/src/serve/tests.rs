@@ -7,6 +7,7 @@ mod connections;
 mod conversations;
 mod edge;
 mod endings;
+mod explain;
 mod http2;
 mod http2_upstream;
 mod internal_token;

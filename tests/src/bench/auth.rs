@@ -1,5 +1,6 @@
-//! What a request's credential costs, and its limits: tokens by algorithm, verified and remembered, refused, forged; API keys;
-//! revocations; what it is then found to be allowed. All cells are measured in turn, so that what disturbs the machine disturbs all of them.
+//! What a request's credential costs: tokens by algorithm, verified and remembered, refused, forged; API keys; revocations;
+//! what it is then found to be allowed, and its limits. All cells are measured in turn, so that what disturbs the machine
+//! disturbs all of them.
 
 mod authorise;
 mod limits;

@@ -15,6 +15,7 @@ mod doctor;
 mod enforced;
 mod events;
 mod exact;
+mod explain;
 mod filter;
 mod flows;
 mod foreign;

@@ -15,7 +15,7 @@ use crate::config::defaults::{DAY, MILLISECOND};
 use crate::config::document::{Checked, Section, shown, wrong};
 use crate::config::values::{self, Match};
 use crate::config::{
-    ClaimPath, PathPattern, Retries, Rewrite, Route, RouteTimeouts, Sizes, Template, Timeouts, route,
+    ClaimPath, PathPattern, Policy, Retries, Rewrite, Route, RouteTimeouts, Sizes, Template, Timeouts, route,
 };
 use crate::routes::RouteTable;
 

@@ -363,6 +363,8 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
         issuers: vec![],
         kernel: Kernel::default(),
         ladder: Ladder::default(),
+        policies: vec![],
+        request_limits: vec![],
         limits: Limits {
             source: SourceLimits {
                 auth_failures: http,

@@ -115,10 +115,10 @@ impl Subjects {
                 assert!(credentials.api_key(key, SOURCE, now).is_ok(), "a key is not valid");
             }));
         }
-        cells.extend(self.limited.iter().flat_map(|(count, limited)| limited.cells(&short(*count))));
         for (name, trial) in &self.trials {
             cells.push(Cell::new(*name, || assert!(trial.allows_first(), "a request is refused")));
         }
+        cells.extend(self.limited.iter().flat_map(|(count, limited)| limited.cells(&short(*count))));
         cells.extend(self.revocations.iter().map(|(count, revocations)| self.checked(*count, revocations)));
         cells
     }
