@@ -273,6 +273,7 @@ impl Gateway {
                 let outcome = Outcome { refusal: None, status: PERMITTED };
                 self.journal.settled(recording, came, &trail, outcome, 0);
                 let mut headers = rules.identity(&permit, complete);
+                standing.tell(&mut headers);
                 judge.name(&trail, &mut headers);
                 Ok(headers)
             }
