@@ -1,5 +1,7 @@
 //! One request through the agent: charged, routed, authenticated, authorised, forwarded, or refused by name.
 
+mod unanswered;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use http_body::Body;
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 
+use self::unanswered::Unanswered;
 use crate::authenticate::{Denied, Verify};
 use crate::authorization_server::{Answered, AuthorizationServer, Endpoint, SigningKeys};
 pub use crate::clock::Now;
@@ -197,7 +200,7 @@ impl Gateway {
         let (trail, standing) = (Trail::new(id), Standing::default());
         let (at, via) = (now.monotonic, Via::Edge);
         let came = Came { at, method: &method, path: uri.path(), source, via };
-        let read = body.clone();
+        let unanswered = Unanswered::new(&self.journal, recording, came, &trail, Some(body.clone()));
         let notes = (&trail, &standing);
         let outcome = match self.judge(judge, peer, (open, client), notes, &parts, now).await {
             Ok(Judged::Own(server, endpoint)) => {
@@ -210,6 +213,7 @@ impl Gateway {
                 if let Err(refused) = &answer {
                     unread.linger(refused.refusal);
                 }
+                unanswered.answered();
                 let (response, refusal) = self.own_answer(judge, source, &trail, answer);
                 let response = answered(&method, response);
                 self.settle(recording, came, (&trail, refusal), &response);
@@ -229,10 +233,10 @@ impl Gateway {
             }
             Err(refused) => Err(refused),
         };
+        unanswered.answered();
         let mut response = match outcome {
             Ok(response) => {
                 counters::count(&self.counters.forwarded);
-                trail.read(read.taken());
                 let logged = self.journal.answered(recording, came, &trail, response.status().as_u16());
                 let metered = response.map(|body| body.metered(standing.take_meter()));
                 judge.named(&trail, metered).map(|body| Counted::new(Either::Right(body), logged))
@@ -244,7 +248,6 @@ impl Gateway {
                 }
                 let refused = Refused { id: Some(trail.id()), ..refused };
                 let response = answered(&method, refusal::respond(refused));
-                trail.read(read.taken());
                 self.settle(recording, came, (&trail, Some(refused.refusal)), &response);
                 judge.named(&trail, response).map(Either::Left).map(Counted::from)
             }
@@ -267,10 +270,13 @@ impl Gateway {
         let Current { judge, recording, rules, .. } = &*current;
         let (trail, standing) = (Trail::default(), Standing::default());
         let came = asked_about(request, source, now.monotonic);
-        match unforwarded(judge, request, source, (&trail, &standing), now).await {
+        let unanswered = Unanswered::new(&self.journal, recording, came, &trail, None);
+        let judged = unforwarded(judge, request, source, (&trail, &standing), now).await;
+        unanswered.answered();
+        match judged {
             Ok(permit) => {
                 counters::count(&self.counters.permitted);
-                let outcome = Outcome { refusal: None, status: PERMITTED };
+                let outcome = Outcome::answered(PERMITTED);
                 self.journal.settled(recording, came, &trail, outcome, 0);
                 let mut headers = rules.identity(&permit, complete);
                 standing.tell(&mut headers);
@@ -384,7 +390,7 @@ impl Gateway {
         }
         let bytes = response.body().size_hint().exact().unwrap_or_default();
         let status = refusal.map_or(response.status(), |refusal| refusal.status()).as_u16();
-        self.journal.settled(recording, came, trail, Outcome { refusal, status }, bytes);
+        self.journal.settled(recording, came, trail, Outcome { refusal, ..Outcome::answered(status) }, bytes);
     }
 
     /// What became of the requests.

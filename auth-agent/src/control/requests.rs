@@ -88,11 +88,10 @@ fn story(entry: &Entry, clock: Clock) -> RequestStory {
         endpoint: notes.endpoint.as_ref().map(ToString::to_string),
         name: name.to_string(),
     });
-    let refusal = entry.outcome.refusal;
     RequestStory {
         credential: credential(entry, clock),
         decided_by,
-        detail: refusal.map(|refusal| refusal.detail().to_owned()),
+        detail: entry.outcome.detail().map(str::to_owned),
         duration_ms: milliseconds(entry.took),
         host: entry.host.clone(),
         id: entry.id.clone(),
@@ -100,7 +99,7 @@ fn story(entry: &Entry, clock: Clock) -> RequestStory {
         limits: limits.collect(),
         method: entry.method.clone(),
         path: entry.path.clone(),
-        reason: refusal.map(|refusal| refusal.name().to_owned()),
+        reason: entry.outcome.reason().map(str::to_owned),
         route: notes.route.as_ref().map(ToString::to_string),
         source: entry.source,
         status: entry.outcome.status,

@@ -38,16 +38,38 @@ impl Via {
 /// What became of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
+    /// Its client, or its connection, was gone before it was answered.
+    pub is_client_gone: bool,
     /// Why it was refused, if it was.
     pub refusal: Option<Refusal>,
-    /// The status of its answer.
+    /// The status of its answer; 499, which nobody was told, where there is none.
     pub status: u16,
 }
 
 impl Outcome {
+    /// The client was gone before there was an answer.
+    pub const CLIENT_GONE: Self = Self { is_client_gone: true, refusal: None, status: 499 };
+
+    /// It was answered with this status.
+    pub fn answered(status: u16) -> Self {
+        Self { is_client_gone: false, refusal: None, status }
+    }
+
     /// It was refused, with the reason's own status.
     pub fn refused(refusal: Refusal) -> Self {
-        Self { refusal: Some(refusal), status: refusal.status().as_u16() }
+        Self { refusal: Some(refusal), ..Self::answered(refusal.status().as_u16()) }
+    }
+
+    /// In a word, why there was no answer, or none of an upstream's.
+    pub fn reason(&self) -> Option<&'static str> {
+        let gone = self.is_client_gone.then_some("client-gone");
+        self.refusal.map(|refusal| refusal.name()).or(gone)
+    }
+
+    /// The same in a sentence.
+    pub fn detail(&self) -> Option<&'static str> {
+        let gone = "the connection or its stream was ended before there was an answer; an upstream may have acted on it";
+        self.refusal.map(|refusal| refusal.detail()).or(self.is_client_gone.then_some(gone))
     }
 }
 
@@ -99,7 +121,7 @@ impl Default for Entry {
             id: String::new(),
             method: String::new(),
             notes: Notes::default(),
-            outcome: Outcome { refusal: None, status: 0 },
+            outcome: Outcome::answered(0),
             path: String::new(),
             source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             took: Duration::ZERO,

@@ -176,16 +176,17 @@ impl Journal {
         Arc::clone(&self.shared.dropped)
     }
 
-    /// Notes a request that was refused, or answered by this agent itself.
+    /// Notes a request that was refused, or given up by its client, or answered by this agent itself.
     pub fn settled(&self, how: &Recording, came: Came<'_>, trail: &Trail, outcome: Outcome, bytes: u64) {
         let now = Monotonic::now();
         let mut lane = self.shared.lane();
         let lane = &mut *lane;
-        let refused = outcome.refusal.is_some();
+        let refused = outcome.refusal.is_some() || outcome.is_client_gone;
         let wanted = match outcome.refusal {
             // Nobody would be told.
             Some(refusal) if how.answered.is_none() => refusal.is_notable() || enabled!(Level::DEBUG),
             Some(_) => true,
+            None if outcome.is_client_gone => how.answered.is_some(),
             None => wants(how, &mut lane.passed_over),
         };
         let ring = if refused { &mut lane.refused } else { &mut lane.answered };
@@ -210,7 +211,7 @@ impl Journal {
             None if wanted => &mut spare,
             None => return None,
         };
-        entry.fill(came, trail, Outcome { refusal: None, status }, now);
+        entry.fill(came, trail, Outcome::answered(status), now);
         wanted.then(|| {
             let mut line = Box::<Line>::default();
             line.fill(entry, 0);
@@ -286,6 +287,16 @@ impl Shared {
             }
             None => count(&self.dropped),
         }
+    }
+
+    /// Has as many lines wait as this thread has room for: so many.
+    #[cfg(test)]
+    pub fn fill(&self) -> usize {
+        let mut lane = self.lane();
+        for _ in 0..QUEUE {
+            self.push(&mut lane.queue, |line| line.path = "/x".repeat(super::entry::MAX_PATH_BYTES / 2));
+        }
+        QUEUE
     }
 
     /// Whether nothing waits to be written.

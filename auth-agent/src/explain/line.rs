@@ -99,7 +99,7 @@ impl Line {
             path: &self.path,
             route: self.route.as_deref(),
             status: self.outcome.status,
-            reason: self.outcome.refusal.map(|refusal| refusal.name()),
+            reason: self.outcome.reason(),
             auth: self.credential.map(Method::name),
             issuer: self.identity.as_ref().and_then(|identity| identity.facts().issuer.as_deref()),
             principal: self.identity.as_ref().filter(|_| principals).map(|identity| identity.subject()),

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -224,6 +225,58 @@ async fn a_line_says_what_became_of_a_request_and_holds_no_secret() {
     assert_eq!((&line["status"], &line["reason"]), (&400.into(), &"path-invalid".into()));
     assert_eq!(line["path"], "/api/\"}{=\"");
     assert_eq!(line["bytes_out"], refused.body().len());
+}
+
+/// Waits until the upstream is asked for what it never answers.
+async fn hangs(edge: &Edge) {
+    let asked = async {
+        while edge.upstream.hanging.load(Relaxed) != 1 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, asked).await.expect("the upstream is asked");
+}
+
+#[tokio::test]
+async fn a_request_whose_client_goes_away_is_logged_and_remembered() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("access.log");
+    // A sample is of what was answered.
+    let edge = Edge::with(Fake::new(1000, 1000), |config| {
+        logging(&path)(config);
+        config.access_log.sample = 1000.try_into().unwrap();
+    })
+    .await;
+    for (version, count) in VERSIONS.into_iter().zip(1..) {
+        let mut client = edge.client::<Full<Bytes>>(version).await;
+        let sent = client.send(request(version, "POST", "/api/hang?q=s3cret", &[GOOD], "hello"));
+        // Dropped, it resets its stream, and the connection goes on; one of HTTP/1.1 ends.
+        tokio::select! {
+            _ = sent => panic!("it is answered"),
+            () = hangs(&edge) => {}
+        }
+        if version == Version::HTTP_2 {
+            assert_eq!(client.send(get(version, "/api")).await.unwrap().status(), 200);
+        }
+        drop(client);
+        let line = lines(&edge, &path, count).await.pop().unwrap();
+        for (field, expected) in [
+            ("status", Value::from(499)),
+            ("reason", "client-gone".into()),
+            ("path", "/api/hang".into()),
+            ("route", "/api".into()),
+            ("principal", "alice".into()),
+            ("upstream", "live".into()),
+            ("bytes_in", 5.into()),
+            ("bytes_out", 0.into()),
+        ] {
+            assert_eq!(line[field], expected, "{version:?} {field}: {line}");
+        }
+        let id = RequestId::parse(line["request_id"].as_str().unwrap()).unwrap();
+        let outcome = edge.gateway.journal().find(&id, |entry| entry.outcome).expect("it is remembered");
+        assert!(outcome.is_client_gone && outcome.refusal.is_none());
+        timeout(PATIENCE, edge.upstream.given_up.lock().await.recv()).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
