@@ -1,6 +1,7 @@
 //! On whose behalf something is done: known where a request comes in, and asked for where it is written down.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -131,7 +132,7 @@ impl PerMinute {
 
     /// Whether one more is to be written down now; with how many were passed over since the last one that was.
     pub fn take(&mut self, now: UnixTime) -> Option<u64> {
-        if now.0.abs_diff(self.since.0) >= 60 {
+        if self.is_over(now) {
             (self.left, self.since) = (self.most, now);
         }
         if self.left == 0 {
@@ -140,6 +141,50 @@ impl PerMinute {
         }
         self.left -= 1;
         Some(std::mem::take(&mut self.passed_over))
+    }
+
+    /// Whether the minute is.
+    fn is_over(&self, now: UnixTime) -> bool {
+        now.0.abs_diff(self.since.0) >= 60
+    }
+}
+
+/// The same for each user by itself; where there are many at a time, for some of them together.
+#[derive(Debug)]
+pub struct PerMinuteEach {
+    most: u32,
+    others: PerMinute,
+    users: HashMap<u32, PerMinute>,
+}
+
+impl PerMinuteEach {
+    /// Users that are told apart at a time.
+    const USERS: usize = 64;
+
+    /// So many of each.
+    pub fn new(most: u32) -> Self {
+        Self { most, others: PerMinute::new(most), users: HashMap::new() }
+    }
+
+    /// [`PerMinute::take`] of this user.
+    pub fn take(&mut self, uid: u32, now: UnixTime) -> Option<u64> {
+        if self.users.len() == Self::USERS && !self.users.contains_key(&uid) {
+            let others = &mut self.others;
+            self.users.retain(|_, user| {
+                let is_over = user.is_over(now);
+                if is_over {
+                    others.passed_over += user.passed_over;
+                }
+                !is_over
+            });
+        }
+        let is_known = self.users.len() < Self::USERS || self.users.contains_key(&uid);
+        let of = if is_known {
+            self.users.entry(uid).or_insert_with(|| PerMinute::new(self.most))
+        } else {
+            &mut self.others
+        };
+        of.take(now)
     }
 }
 
@@ -169,5 +214,19 @@ mod tests {
         let mut entries = PerMinute::new(2);
         let taken: Vec<_> = [100, 101, 102, 103, 159, 160, 161].map(|now| entries.take(UnixTime(now))).into();
         assert_eq!(taken, [Some(0), Some(0), None, None, None, Some(3), Some(0)]);
+    }
+
+    #[test]
+    fn one_user_takes_nothing_from_another_and_no_number_of_them_takes_more_memory() {
+        let mut entries = PerMinuteEach::new(1);
+        let now = UnixTime(100);
+        assert_eq!([7, 7, 7, 8, 8].map(|uid| entries.take(uid, now)), [Some(0), None, None, Some(0), None]);
+        let many: Vec<_> = (100..300).map(|uid| entries.take(uid, now)).collect();
+        assert_eq!(many.iter().flatten().count(), 63, "62 by themselves, and one of the others");
+        assert_eq!(entries.users.len(), PerMinuteEach::USERS);
+        assert_eq!(entries.take(8, UnixTime(160)), Some(1));
+        // The places of those whose minute is over are free, and how many were passed over is not lost.
+        assert_eq!(entries.take(300, UnixTime(160)), Some(0));
+        assert_eq!((entries.users.len(), entries.others.passed_over), (2, 137 + 2));
     }
 }

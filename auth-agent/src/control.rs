@@ -51,7 +51,7 @@ pub use self::socket::{ControlSocket, SocketError};
 pub use self::succession::Held;
 use self::succession::Standing;
 pub use crate::actor::Peer;
-use crate::actor::{PerMinute, carried};
+use crate::actor::{PerMinuteEach, carried};
 use crate::allowlist::Allowlist;
 use crate::api_key::KeyRing;
 use crate::authorization_server::{SigningKeys, TokenIssuer};
@@ -149,7 +149,7 @@ pub struct Control {
     started: UnixTime,
     store: Arc<Store>,
     /// Users who may not use the control socket.
-    strangers: Mutex<PerMinute>,
+    strangers: Mutex<PerMinuteEach>,
     /// Held for a round of upkeep.
     tending: Mutex<()>,
     tls: Arc<TlsListeners>,
@@ -204,7 +204,7 @@ impl Control {
             standing: AtomicU8::new(Standing::Acting as u8),
             started,
             store,
-            strangers: Mutex::new(PerMinute::new(STRANGERS_PER_MINUTE)),
+            strangers: Mutex::new(PerMinuteEach::new(STRANGERS_PER_MINUTE)),
             tending,
             tls,
             tokens,

@@ -1,11 +1,11 @@
 //! `/v1/audit`: who did what; and that whatever is asked of this API is written down.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::Json;
 use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -63,6 +63,17 @@ pub(super) async fn note(
     if *request.method() == Method::GET {
         return next.run(request).await;
     }
+    // Whoever hangs up ends neither what was asked for nor its entry.
+    match tokio::spawn(noted(control, peer, request, next)).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(%error, "a control request was not carried out to its end");
+            Problem::Internal.into_response()
+        }
+    }
+}
+
+async fn noted(control: Arc<Control>, peer: Peer, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let actor = Actor::operator(peer);
     let mut response = act_as(actor.clone(), next.run(request)).await;
@@ -113,6 +124,9 @@ fn action(method: &Method, path: &str) -> String {
         ("POST", ["limits"]) => "limit.set",
         ("DELETE", ["limits", _]) => "limit.remove",
         ("POST", ["pending", _, "confirm"]) => "change.confirm",
+        ("POST", ["request-limits", _]) => "budget.set",
+        ("DELETE", ["request-limits", _]) => "budget.remove",
+        ("POST", ["request-limits", _, "reset"]) => "debt.reset",
         ("POST", ["revocations"]) => "revocation.add",
         ("DELETE", ["revocations", _]) => "revocation.remove",
         ("POST", ["signing-keys", "rotate"]) => "signing-key.rotate",
@@ -140,7 +154,7 @@ impl Control {
     /// Writes down that a user was refused who may not use the control socket; not each time.
     pub(super) fn audit_stranger(self: &Arc<Self>, peer: Peer) {
         let now = UnixTime::now();
-        let passed_over = self.strangers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take(now);
+        let passed_over = self.strangers.lock().unwrap_or_else(PoisonError::into_inner).take(peer.uid, now);
         let Some(passed_over) = passed_over else { return };
         let control = Arc::clone(self);
         let detail = json!({ "earlier": (passed_over > 0).then_some(passed_over) });

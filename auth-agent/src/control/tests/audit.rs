@@ -3,9 +3,20 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use serde_json::{Value, json};
+use std::sync::Arc;
 
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::routing::post;
+use axum::{Router, middleware};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tower_service::Service as _;
+
+use crate::clock::UnixTime;
+use crate::control::Peer;
 use crate::control::testing::Desk;
+use crate::store::AuditWanted;
 
 /// Actions with their outcomes, but for those that came by starting.
 fn entries(desk: &Desk) -> Vec<Value> {
@@ -48,6 +59,9 @@ fn every_verb_leaves_an_entry_with_who_it_was_and_what_came_of_it() {
         ),
         ("POST", "/v1/detach", "", "filter.detach", "done"),
         ("POST", "/v1/pending/7/confirm", "", "change.confirm", "refused"),
+        ("POST", "/v1/request-limits/none", r#"{"budget":{"rate":"1/s"}}"#, "budget.set", "refused"),
+        ("DELETE", "/v1/request-limits/none", "", "budget.remove", "refused"),
+        ("POST", "/v1/request-limits/none/reset", r#"{"all":true}"#, "debt.reset", "refused"),
     ];
     let mut answers = Vec::new();
     for (method, target, body, ..) in table {
@@ -88,6 +102,46 @@ fn the_list_is_as_long_and_reaches_as_far_back_as_is_asked_for() {
     for query in ["?limit=0", "?limit=100001", "?since_seconds=x", "?until=1"] {
         assert_eq!(desk.ask("GET", &format!("/v1/audit{query}"), "").0, 400, "{query}");
     }
+}
+
+/// Attack 32: whoever hangs up at the right moment.
+#[tokio::test]
+async fn who_hangs_up_is_written_down_all_the_same() {
+    let desk = tokio::task::spawn_blocking(|| Desk::open(&[])).await.unwrap();
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signals = (Arc::clone(&begun), Arc::clone(&go_on));
+    let slow = move || async move {
+        signals.0.notify_one();
+        signals.1.notified().await;
+        http::StatusCode::NO_CONTENT
+    };
+    let noted = middleware::from_fn_with_state(Arc::clone(&desk.control), super::super::audit::note);
+    let mut router = Router::new().route("/v1/detach", post(slow)).layer(noted);
+    let mut request = http::Request::post("/v1/detach").body(Body::empty()).unwrap();
+    request.extensions_mut().insert(ConnectInfo(Peer { gid: 1, pid: None, uid: 77 }));
+    let answer = router.call(request);
+    tokio::select! {
+        _ = answer => panic!("it waits"),
+        () = begun.notified() => {}
+    }
+    // The connection's future is gone; the work is not.
+    go_on.notify_one();
+    let store = Arc::clone(&desk.store);
+    let written = tokio::task::spawn_blocking(move || {
+        let wanted = AuditWanted { limit: 10, since: UnixTime(0) };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let entries = store.audit_entries(wanted).unwrap();
+            let found = entries.into_iter().find(|entry| entry.uid == Some(77));
+            if found.is_some() || std::time::Instant::now() > deadline {
+                return found;
+            }
+            std::thread::yield_now();
+        }
+    });
+    let entry = written.await.unwrap().expect("there is an entry");
+    assert_eq!((&*entry.action, &*entry.outcome), ("filter.detach", "done"));
+    tokio::task::spawn_blocking(move || drop(desk)).await.unwrap();
 }
 
 /// Attack 32.
