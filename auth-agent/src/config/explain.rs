@@ -40,7 +40,7 @@ pub enum LogTarget {
 /// `[audit]`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Audit {
-    /// Entries that are kept.
+    /// Entries that are kept of those who use the control socket, and as many of what clients and the agent itself did.
     pub entries: NonZeroU32,
     /// How long an entry is kept.
     pub keep: Duration,

@@ -19,6 +19,13 @@ const MAX_TEXT_BYTES: usize = 512;
 /// What a change says that is not for people: the hash of a key is of no use to anyone but a guesser.
 const LEFT_OUT: [&str; 2] = ["hash", "sealed"];
 
+/// What is in excess, of those who use the control socket, and of the rest: clients and the agent by itself, which no
+/// operator has in hand.
+const TOO_MANY_OF_PEOPLE: &str = "SELECT seq FROM audit INDEXED BY audit_people
+    WHERE actor IN ('operator', 'stranger') ORDER BY seq DESC LIMIT ?2 OFFSET ?1";
+const TOO_MANY_OTHERS: &str = "SELECT seq FROM audit INDEXED BY audit_others
+    WHERE actor NOT IN ('operator', 'stranger') ORDER BY seq DESC LIMIT ?2 OFFSET ?1";
+
 /// What became of something that was done, or tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AuditOutcome {
@@ -104,27 +111,34 @@ impl Store {
         Ok(entries)
     }
 
-    /// Forgets what is older than `before`, and all but the last `most` entries; a number of them at a time.
+    /// Forgets what is older than `before`, and all but the last `most` entries of those who use the control socket, and
+    /// as many of the others; a number of them at a time.
     ///
     /// # Errors
     /// The store's.
     pub fn purge_audit(&self, before: UnixTime, most: u32) -> Result<usize, StoreError> {
         let too_old = "SELECT seq FROM audit WHERE time < ?1 LIMIT ?2";
-        let too_many = "SELECT seq FROM audit WHERE seq <= (SELECT max(seq) FROM audit) - ?1 LIMIT ?2";
+        let bounds: [(&str, &dyn ToSql); 3] =
+            [(too_old, &before), (TOO_MANY_OF_PEOPLE, &most), (TOO_MANY_OTHERS, &most)];
         let due = self.read(|connection| {
-            let any = |query: &str, bound: &dyn ToSql| connection.prepare_cached(query)?.exists([bound, &1]);
-            Ok(any(too_old, &before)? || any(too_many, &most)?)
+            for (query, bound) in bounds {
+                if connection.prepare_cached(query)?.exists([bound, &1])? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })?;
         // Nothing is written where there is nothing to forget.
         if !due {
             return Ok(0);
         }
         self.write(|transaction| {
-            let remove = |query: &str, bound: &dyn ToSql| {
+            let mut removed = 0;
+            for (query, bound) in bounds {
                 let text = format!("DELETE FROM audit WHERE seq IN ({query})");
-                transaction.prepare_cached(&text)?.execute([bound, &PURGED_AT_ONCE])
-            };
-            Ok(remove(too_old, &before)? + remove(too_many, &most)?)
+                removed += transaction.prepare_cached(&text)?.execute([bound, &PURGED_AT_ONCE])?;
+            }
+            Ok(removed)
         })
     }
 }
@@ -246,6 +260,33 @@ mod tests {
         assert_eq!(times(ALL), [15, 16, 17, 18, 19]);
         assert_eq!(times(AuditWanted { limit: 2, ..ALL }), [18, 19]);
         assert_eq!(times(AuditWanted { since: UnixTime(17), ..ALL }), [17, 18, 19]);
+    }
+
+    #[test]
+    fn what_comes_of_clients_pushes_out_nothing_that_operators_did() {
+        let (store, _directory) = store();
+        let operator = Actor::operator(Peer { gid: 100, pid: None, uid: 1000 });
+        let add = |actor: &Actor, time| {
+            actor::run_as(actor, || {
+                store.audit("x", &json!({}), AuditOutcome::Done, UnixTime(time)).unwrap();
+            });
+        };
+        for time in 10..13 {
+            add(&operator, time);
+        }
+        for time in 20..30 {
+            add(&[Actor::AGENT, Actor::CLIENT][time as usize % 2], time);
+        }
+        assert_eq!(store.purge_audit(UnixTime(0), 4).unwrap(), 6);
+        let times =
+            || -> Vec<_> { store.audit_entries(ALL).unwrap().iter().map(|entry| entry.time.0).collect() };
+        assert_eq!(times(), [10, 11, 12, 26, 27, 28, 29]);
+        for time in 30..33 {
+            add(&Actor::stranger(Peer { gid: 1, pid: None, uid: 1 }), time);
+        }
+        assert_eq!(store.purge_audit(UnixTime(0), 4).unwrap(), 2);
+        assert_eq!(times(), [12, 26, 27, 28, 29, 30, 31, 32]);
+        assert_eq!(store.purge_audit(UnixTime(0), 4).unwrap(), 0);
     }
 
     #[test]
