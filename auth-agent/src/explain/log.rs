@@ -45,7 +45,9 @@ pub struct Log {
     path: Option<PathBuf>,
     /// The last thing that was said of it is that it can't be written.
     failing: bool,
-    is_on: bool,
+    /// The last line that went out did so in part.
+    is_torn: bool,
+    to: LogTarget,
     waiting: Vec<u8>,
 }
 
@@ -67,13 +69,13 @@ impl Log {
                 Err(source) => return Err(LogError::Open { path: path.clone(), source }),
             },
         };
-        let is_on = config.to != LogTarget::Off;
-        Ok(Self { failing: false, file, is_on, path, principals: config.principals, waiting: Vec::new() })
+        let AccessLog { principals, to, .. } = config.clone();
+        Ok(Self { failing: false, file, is_torn: false, path, principals, to, waiting: Vec::new() })
     }
 
     /// Whether anything is logged.
     pub fn is_on(&self) -> bool {
-        self.is_on
+        self.to != LogTarget::Off
     }
 
     /// Room for one more line; none where too much waits.
@@ -86,17 +88,53 @@ impl Log {
         !self.waiting.is_empty()
     }
 
-    /// Opens the file again where it is not the one of this name any more.
-    pub fn follow(&mut self) {
-        let Some(path) = &self.path else { return };
+    /// Opens the file again where it is not the one of this name any more. A line that went out in part is finished
+    /// where it began. How many lines are lost: that one, where it can't be.
+    pub fn follow(&mut self) -> u64 {
+        let Some(path) = &self.path else { return 0 };
         let is_it = |file: &File| is_at(file, path).unwrap_or(false);
         if self.file.as_ref().is_some_and(is_it) {
-            return;
+            return 0;
         }
         match open(path) {
-            Ok(file) => self.file = Some(file),
-            Err(error) => self.fails(&error),
+            Ok(file) => {
+                let lost = self.finish_line();
+                self.file = Some(file);
+                lost
+            }
+            Err(error) => {
+                self.fails(&error);
+                0
+            }
         }
+    }
+
+    /// Goes on as `next`: as the same log, if it goes to the same place, and otherwise once more is written of what waits
+    /// for the old one. How many lines are lost.
+    pub fn change(&mut self, next: Self) -> u64 {
+        if self.to == next.to {
+            self.principals = next.principals;
+            return self.follow();
+        }
+        self.write();
+        let lost = lines(&self.waiting);
+        *self = next;
+        lost
+    }
+
+    /// Has no line go out in part: 1, if the rest of one had to be dropped.
+    fn finish_line(&mut self) -> u64 {
+        if !self.is_torn {
+            return 0;
+        }
+        self.write();
+        if !self.is_torn {
+            return 0;
+        }
+        let rest = self.waiting.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.waiting.drain(..rest);
+        self.is_torn = false;
+        1
     }
 
     /// Writes what can be written now.
@@ -111,6 +149,9 @@ impl Log {
                 Err(error) => break Err(error),
             }
         };
+        if let Some(last) = self.waiting[..written].last() {
+            self.is_torn = *last != b'\n';
+        }
         self.waiting.drain(..written);
         match outcome {
             Ok(()) if self.failing => {
@@ -128,6 +169,10 @@ impl Log {
             warn!(%error, "the access log can't be written; its lines wait, and then are dropped and counted");
         }
     }
+}
+
+fn lines(text: &[u8]) -> u64 {
+    text.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 /// Never waits: not for a reader of a pipe, nor for one that does not read.
@@ -198,6 +243,79 @@ mod tests {
         log.write();
         assert!(log.is_behind() && log.waiting.len() < MAX_WAITING_BYTES, "some of it went out");
         drop(reader);
+    }
+
+    /// A pipe that takes no more, with something waiting for it that it has in part, and its reader.
+    fn full_pipe(path: &Path) -> (Log, File) {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+        let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
+        let mut log = log(path);
+        // No whole number of them fits in.
+        let line = format!("{}\n", "x".repeat(1500));
+        while !log.is_behind() {
+            write(&mut log, &line);
+        }
+        assert!(log.is_torn);
+        (log, reader)
+    }
+
+    fn read(mut from: &File) -> String {
+        let mut bytes = Vec::new();
+        // It ends where there is nothing to read now.
+        let _ = io::Read::read_to_end(&mut from, &mut bytes);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn what_waits_stays_with_its_log_where_another_configuration_has_it_too_and_is_counted_where_it_has_not()
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        let (mut log, reader) = full_pipe(&path);
+        let to = LogTarget::File(path.clone());
+        let next = Log::open(&AccessLog { principals: false, sample: NonZeroU32::MIN, to }).unwrap();
+        assert_eq!(log.change(next), 0);
+        assert!(log.is_behind() && !log.principals);
+        let mut text = read(&reader);
+        log.write();
+        text.push_str(&read(&reader));
+        assert!(!log.is_behind() && text.ends_with('\n'), "it is whole");
+
+        let (mut log, reader) = full_pipe(&directory.path().join("other"));
+        write(&mut log, "y\n");
+        let off = || Log::open(&AccessLog::default()).unwrap();
+        assert_eq!(log.change(off()), 2, "the one in part and the one after it");
+        assert!(!log.is_on() && !log.is_behind());
+        drop(reader);
+
+        let (mut log, reader) = full_pipe(&directory.path().join("read"));
+        write(&mut log, "y\n");
+        let before = read(&reader);
+        assert_eq!(log.change(off()), 0, "what can be written at the last moment is");
+        assert!(!before.ends_with('\n') && read(&reader).ends_with("\ny\n"));
+    }
+
+    #[test]
+    fn a_line_ends_in_the_file_in_which_it_began() {
+        let directory = tempfile::tempdir().unwrap();
+        for read_in_time in [true, false] {
+            let path = directory.path().join(format!("{read_in_time}"));
+            let (mut log, reader) = full_pipe(&path);
+            write(&mut log, "y\n");
+            fs::remove_file(&path).unwrap();
+            let before = if read_in_time { read(&reader) } else { String::new() };
+            assert_eq!(log.follow(), u64::from(!read_in_time));
+            log.write();
+            write(&mut log, "z\n");
+            let (old, new) = (before + &read(&reader), fs::read_to_string(&path).unwrap());
+            if read_in_time {
+                assert!(old.ends_with("x\ny\n"), "{}", old.len());
+                assert_eq!(new, "z\n");
+            } else {
+                assert!(old.ends_with('x'));
+                assert_eq!(new, "y\nz\n");
+            }
+        }
     }
 
     #[test]

@@ -63,14 +63,7 @@ impl Writer {
     pub fn start(config: &AccessLog, shared: Arc<Shared>) -> Result<Self, LogError> {
         let log = Log::open(config)?;
         let orders = Arc::<Orders>::default();
-        let mut desk = Desk {
-            batch: Batch::default(),
-            followed: 0,
-            log,
-            orders: Arc::clone(&orders),
-            shared: Arc::clone(&shared),
-            told: Told::default(),
-        };
+        let mut desk = Desk::new(log, Arc::clone(&orders), Arc::clone(&shared));
         // What a test listens to on its thread is said on this one.
         #[cfg(test)]
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
@@ -136,6 +129,10 @@ struct Desk {
 }
 
 impl Desk {
+    fn new(log: Log, orders: Arc<Orders>, shared: Arc<Shared>) -> Self {
+        Self { batch: Batch::default(), followed: 0, log, orders, shared, told: Told::default() }
+    }
+
     fn run(&mut self) {
         loop {
             let stop = self.orders.stop.load(SeqCst);
@@ -172,25 +169,36 @@ impl Desk {
         let due = now.0.saturating_sub(self.followed) >= FOLLOW_EVERY;
         if self.orders.reopen.swap(false, Relaxed) || due {
             self.followed = now.0;
-            self.log.follow();
+            let lost = self.log.follow();
+            self.lost(lost);
         }
         let some = self.write(now);
         if let Some(next) = next {
-            self.log = next;
+            let lost = self.log.change(next);
+            self.lost(lost);
         }
         (some, self.told.pass(now) || self.log.is_behind())
+    }
+
+    fn lost(&self, lines: u64) {
+        self.shared.dropped.fetch_add(lines, Relaxed);
     }
 
     fn write(&mut self, now: Monotonic) -> bool {
         let Self { batch, log, shared, told, .. } = self;
         let clock = since_epoch().saturating_sub(Duration::from_nanos(now.0));
-        let mut some = false;
+        let (mut some, mut full) = (false, false);
         shared.collect(batch, |batch| {
             some = true;
             for line in batch.lines() {
                 if !log.is_on() {
                     told.tell(line);
                     continue;
+                }
+                if !full && log.room().is_none() {
+                    // More may have come than there is room for, and the disk has nothing to do.
+                    log.write();
+                    full = log.room().is_none();
                 }
                 let principals = log.principals;
                 match log.room() {
@@ -203,5 +211,34 @@ impl Desk {
             log.write();
         }
         some
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::config::LogTarget;
+
+    #[test]
+    fn nothing_is_dropped_for_want_of_room_while_the_disk_is_idle() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let to = LogTarget::File(path.clone());
+        let log = Log::open(&AccessLog { principals: true, sample: NonZeroU32::MIN, to }).unwrap();
+        let shared = Arc::<Shared>::default();
+        let mut desk = Desk::new(log, Arc::default(), Arc::clone(&shared));
+        // Several times what may wait.
+        let threads = 4;
+        let count = thread::scope(|scope| {
+            let fill = |_| scope.spawn(|| shared.fill());
+            let filled: Vec<_> = (0..threads).map(fill).collect();
+            filled.into_iter().map(|lines| lines.join().unwrap()).sum::<usize>()
+        });
+        desk.round(Monotonic(1));
+        assert_eq!(shared.dropped.load(Relaxed), 0);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.len() > 3 << 20 && text.lines().count() == count, "{} {count}", text.len());
     }
 }
