@@ -28,7 +28,7 @@ use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
 use crate::limits::{self, Limiter, SourceDebts, Standing};
-use crate::policy::{Permit, Policies, PolicyError};
+use crate::policy::{Permit, Policies, PolicyError, PolicyFiles};
 use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
@@ -150,6 +150,11 @@ impl Gateway {
         self.current.store(Arc::new(current));
     }
 
+    /// The files of policies in force.
+    pub fn policy_files(&self) -> PolicyFiles {
+        self.current.load().judge.policies().files()
+    }
+
     /// With a built-in issuer.
     #[must_use]
     pub fn with_authorization_server(self, server: AuthorizationServer) -> Self {
@@ -248,6 +253,7 @@ impl Gateway {
                 }
                 let refused = Refused { id: Some(trail.id()), ..refused };
                 let response = answered(&method, refusal::respond(refused));
+                standing.hide_from(refused.refusal);
                 self.settle(recording, came, (&trail, Some(refused.refusal)), &response);
                 judge.named(&trail, response).map(Either::Left).map(Counted::from)
             }
@@ -287,6 +293,7 @@ impl Gateway {
                 let refused = Refused { id: Some(trail.id()), ..refused };
                 let mut response = respond(refused);
                 self.settle(recording, came, (&trail, Some(refused.refusal)), &response);
+                standing.hide_from(refused.refusal);
                 standing.tell(response.headers_mut());
                 Err(judge.named(&trail, response))
             }

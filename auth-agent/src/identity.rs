@@ -214,6 +214,13 @@ impl Identity {
         }
     }
 
+    /// Whether it is known what the credential claims by that name. It is not while a configuration changes, which has
+    /// more asked for than the one that the token was verified by.
+    pub fn knows_claim(&self, name: &ClaimPath) -> bool {
+        let looked_for = || self.facts.claims.as_ref().is_some_and(|claims| claims.has_looked_for(name));
+        name.is_subject() || self.facts.method != Method::Jwt || looked_for()
+    }
+
     /// How the client proved it.
     pub fn method(&self) -> Method {
         self.facts.method

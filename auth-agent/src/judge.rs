@@ -82,6 +82,11 @@ impl Judge {
         self.limits.get().map(|(_, plan)| plan)
     }
 
+    /// The policies that it asks.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
     /// With the policies of its configuration; without them, what a route leaves to policies is refused.
     #[must_use]
     pub fn with_policies(self, policies: Policies) -> Self {

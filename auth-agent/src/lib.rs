@@ -24,6 +24,7 @@ pub mod edge;
 pub mod enumeration;
 pub mod events;
 pub mod explain;
+pub mod fingerprint;
 pub mod forward_auth;
 pub mod gateway;
 pub mod guesses;

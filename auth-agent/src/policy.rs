@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method};
 
 use self::cedar::Verdict;
-pub use self::cedar::{Policies, PolicyError, schema_text};
+pub use self::cedar::{Policies, PolicyError, PolicyFile, PolicyFiles, schema_text};
 pub use self::object::Asked;
 use crate::clock::UnixTime;
 use crate::config::{Auth, Foreign, Route};
@@ -108,7 +108,11 @@ fn check_claims(route: &Route, identity: &Identity, asked: &Asked<'_>) -> Result
         None => Ok(()),
         Some(rule) => {
             asked.trail.decided_by(Decider::Claim, rule.claim.to_string());
-            Err(Refusal::ClaimMismatch)
+            Err(if identity.knows_claim(&rule.claim) {
+                Refusal::ClaimMismatch
+            } else {
+                Refusal::ClaimsUnread
+            })
         }
     }
 }
@@ -120,6 +124,8 @@ fn check_objects(route: &Route, identity: &Identity, asked: &Asked<'_>) -> Resul
     asked.trail.decided_by(Decider::Binding, Arc::clone(&bound.shown));
     match object::is_own(access, identity, asked)? {
         true => Ok(()),
+        // Nobody asked for what is not theirs, as far as is known.
+        false if !object::is_known(access, identity) => Err(Refusal::ClaimsUnread),
         false => Err(Refusal::ObjectForeign { hidden: access.foreign == Foreign::NotFound }),
     }
 }

@@ -57,6 +57,9 @@ pub enum Refusal {
     CertificateNameless,
     /// The credential lacks a claim that the route needs, or has it with another value.
     ClaimMismatch,
+    /// The token was verified before the route wanted to know what it asks of it, or after: the configuration is being
+    /// changed.
+    ClaimsUnread,
     /// A trusted proxy names no client, or one without an address.
     ClientAddressInvalid,
     /// A request to the built-in issuer without a client's credentials.
@@ -185,6 +188,7 @@ impl Refusal {
             Self::CertificateInvalid => "certificate-invalid",
             Self::CertificateNameless => "certificate-nameless",
             Self::ClaimMismatch => "claim-mismatch",
+            Self::ClaimsUnread => "claims-unread",
             Self::ClientAddressInvalid => "client-address-invalid",
             Self::ClientMissing => "client-missing",
             Self::CredentialAmbiguous => "credential-ambiguous",
@@ -283,7 +287,9 @@ impl Refusal {
             Self::ObjectForeign { hidden: true }
             | Self::PolicyDenied { hidden: true }
             | Self::RouteNotFound => StatusCode::NOT_FOUND,
-            Self::UpstreamDown { .. } | Self::UpstreamFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ClaimsUnread | Self::UpstreamDown { .. } | Self::UpstreamFull { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             // RFC 9220, 3.
             Self::UpgradeNotAllowed => StatusCode::NOT_IMPLEMENTED,
             Self::UpstreamInvalid | Self::UpstreamNoUpgrade | Self::UpstreamUnreachable => {
@@ -298,8 +304,7 @@ impl Refusal {
     /// client over its limits could fill the disk with.
     pub fn is_notable(&self) -> bool {
         let status = self.status();
-        let hidden = self.shown() != *self;
-        hidden
+        self.is_hidden()
             || *self != Self::SourceBanned
                 && matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
             || status.is_server_error()
@@ -311,6 +316,11 @@ impl Refusal {
             Self::ObjectForeign { hidden: true } | Self::PolicyDenied { hidden: true } => Self::RouteNotFound,
             told => told,
         }
+    }
+
+    /// Whether the client is told of another refusal.
+    pub fn is_hidden(&self) -> bool {
+        self.shown() != *self
     }
 
     /// What is wrong, in a sentence for the client; tells nothing that the client does not know.
@@ -337,6 +347,7 @@ impl Refusal {
                 "the client certificate does not carry exactly one name of the kind that counts here"
             }
             Self::ClaimMismatch => "the credential lacks a claim that this route needs",
+            Self::ClaimsUnread => "the rules of this route are just changing, try again",
             Self::ClientAddressInvalid => "the proxy in front does not say where the request comes from",
             Self::ClientMissing => "the request carries no client credentials",
             Self::CredentialAmbiguous => "the request carries more than one credential",

@@ -8,7 +8,6 @@ mod changes;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::digest;
 use serde_json::json;
 use tracing::info;
 
@@ -17,11 +16,13 @@ use crate::clock::UnixTime;
 use crate::config::{Config, ConfigErrors, KeySource};
 use crate::control::Control;
 use crate::enumeration::Enumeration;
+use crate::fingerprint::fingerprint;
 use crate::gateway::{Gateway, GatewayError};
 use crate::guesses::Guesses;
 use crate::issuers::{self, Issuers, TrustError};
 use crate::kernel::{Filter, FilterError};
 use crate::ladder::Ladder;
+use crate::policy::Policies;
 use crate::serve::{ServeError, Serving};
 use crate::service_manager;
 use crate::store::AuditOutcome;
@@ -161,8 +162,10 @@ impl Reloader {
     /// # Errors
     /// The file can't be used as it stands.
     pub fn diff(&self) -> Result<Vec<Change>, ReloadError> {
-        let (_, text) = self.source.load()?;
-        Ok(changes::between(&self.lock().text, &text)?)
+        let (config, text) = self.source.load()?;
+        let policies = Policies::load(&config).map_err(GatewayError::from)?;
+        let changes = changes::between(&self.lock().text, &text)?;
+        Ok(changes::with_policies(changes, &self.parts.gateway.policy_files(), &policies.files()))
     }
 
     /// Takes the file as it stands now, and says what changed. Blocks; must be called within a tokio runtime.
@@ -187,7 +190,9 @@ impl Reloader {
     fn audit(&self, changes: &[Change]) {
         let fingerprint = fingerprint(&self.lock().text);
         let fields: Vec<_> = changes.iter().map(|change| change.field.as_str()).collect();
-        let detail = json!({ "changed": fields, "sha256": fingerprint });
+        let files = self.parts.gateway.policy_files();
+        let policies: Vec<_> = files.values().flatten().map(changes::shown_file).collect();
+        let detail = json!({ "changed": fields, "policies": policies, "sha256": fingerprint });
         self.parts.control.audit("config.reload", &detail, AuditOutcome::Done, UnixTime::now());
     }
 
@@ -205,9 +210,10 @@ impl Reloader {
         if !fixed.is_empty() {
             return Err(ReloadError::Start(fixed));
         }
-        let config = Arc::new(config);
+        let (config, policies) = (Arc::new(config), self.parts.gateway.policy_files());
         self.change(&self.config(), &config)?;
         *self.lock() = Current { config, text };
+        let changes = changes::with_policies(changes, &policies, &self.parts.gateway.policy_files());
         for Change { field, from, to, .. } in &changes {
             info!(field, from, to, "configuration changed");
         }
@@ -231,7 +237,8 @@ impl Reloader {
         ladder.configure(config);
         guesses.limit_to(&config.limits.credential_failures);
         // One after the other, with nothing between that takes time: a request of this moment may meet the one without
-        // the other. Routes first, so that no issuer counts before the routes that know of it.
+        // the other. Routes first, so that no issuer counts before the routes that know of it. Claims that they want to
+        // know are looked for from then on: what was verified before is refused for a moment, and nobody charged for it.
         gateway.change(prepared_gateway);
         tokens.change(prepared_tokens);
         if let Err(error) = issuers.change(&config.issuers, now) {
@@ -262,12 +269,6 @@ impl Reloader {
     fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What tells one configuration file from another: SHA-256 of its text, as `sha256sum` prints it.
-fn fingerprint(text: &str) -> String {
-    let hash = digest::digest(&digest::SHA256, text.as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn ports(config: &Config) -> impl Iterator<Item = u16> {

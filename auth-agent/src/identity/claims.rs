@@ -112,6 +112,11 @@ impl KeptClaims {
         }
     }
 
+    /// Whether a claim of that name was looked for.
+    pub fn has_looked_for(&self, name: &ClaimPath) -> bool {
+        self.names.contains(name)
+    }
+
     /// What they take, without what tokens share.
     pub fn heap_bytes(&self) -> usize {
         let values = self.values.iter().flatten().map(Kept::heap_bytes).sum::<usize>();

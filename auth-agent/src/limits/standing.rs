@@ -10,6 +10,7 @@ use super::budget::Level;
 use super::meter::Meter;
 use super::plan::Plan;
 use crate::config::MAX_LIMITS_PER_ROUTE;
+use crate::refusal::Refusal;
 
 /// What is left.
 pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -82,6 +83,13 @@ impl Standing {
     pub fn tell(&self, headers: &mut HeaderMap) {
         if let Some(Noted { levels, plan, .. }) = &*self.lock() {
             tell(headers, plan, levels);
+        }
+    }
+
+    /// Has nothing told to a client that gets this refusal, where it is not told of the route, which may have limits.
+    pub fn hide_from(&self, refusal: Refusal) {
+        if refusal.is_hidden() {
+            *self.lock() = None;
         }
     }
 

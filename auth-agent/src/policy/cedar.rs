@@ -12,7 +12,7 @@ mod schema;
 mod tests;
 mod values;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ use miette::Diagnostic;
 use self::values::Types;
 use super::object::Asked;
 use crate::config::{Config, Policy, PolicyClaim, Route};
+use crate::fingerprint::fingerprint;
 use crate::identity::Identity;
 
 /// No file of policies is longer.
@@ -81,6 +82,18 @@ pub(super) enum Verdict {
     Failed,
 }
 
+/// A file of policies as it was read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PolicyFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of it, as `sha256sum` prints it.
+    pub sha256: String,
+}
+
+/// The files of each `[[policy]]`, by its name.
+pub type PolicyFiles = BTreeMap<Arc<str>, Vec<PolicyFile>>;
+
 /// All policies of a configuration, ready for use.
 #[derive(Debug, Default)]
 pub struct Policies(HashMap<Arc<str>, Compiled>);
@@ -92,6 +105,7 @@ struct Compiled {
     actions: HashMap<Arc<str>, Vec<(Method, Action)>>,
     authorizer: Authorizer,
     claims: Vec<PolicyClaim>,
+    files: Vec<PolicyFile>,
     set: PolicySet,
     types: Types,
 }
@@ -111,6 +125,11 @@ impl Policies {
         let compiled =
             |policy: &Policy| Ok((Arc::clone(&policy.name), Compiled::load(policy, &config.routes)?));
         config.policies.iter().map(compiled).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What they were read from.
+    pub fn files(&self) -> PolicyFiles {
+        self.0.iter().map(|(name, compiled)| (Arc::clone(name), compiled.files.clone())).collect()
     }
 
     /// What the policy of that name says of a request by `identity` for the object that is asked for.
@@ -155,9 +174,10 @@ impl Compiled {
             });
             actions.entry(Arc::clone(&route.label)).or_default().extend(methods);
         }
-        let set = read(policy, &schema)?;
+        let (set, files) = read(policy, &schema)?;
         unlooked(policy, &set, &routes)?;
-        Ok(Self { actions, authorizer: Authorizer::new(), claims: policy.claims.clone(), set, types })
+        let claims = policy.claims.clone();
+        Ok(Self { actions, authorizer: Authorizer::new(), claims, files, set, types })
     }
 
     /// `None`: something that can't be put into a policy's words.
@@ -187,9 +207,9 @@ impl Compiled {
     }
 }
 
-/// The policies of all files, each under its `@id`, or the name of its file and its place there.
-fn read(policy: &Policy, schema: &Schema) -> Result<PolicySet, PolicyError> {
-    let mut all = PolicySet::new();
+/// The policies of all files, each under its `@id`, or the name of its file and its place there; and the files.
+fn read(policy: &Policy, schema: &Schema) -> Result<(PolicySet, Vec<PolicyFile>), PolicyError> {
+    let (mut all, mut files) = (PolicySet::new(), Vec::with_capacity(policy.files.len()));
     for file in &policy.files {
         let of_file = |problem: String| PolicyError::File {
             file: file.clone(),
@@ -197,6 +217,7 @@ fn read(policy: &Policy, schema: &Schema) -> Result<PolicySet, PolicyError> {
             problem,
         };
         let text = text(file).map_err(of_file)?;
+        files.push(PolicyFile { path: file.clone(), sha256: fingerprint(&text) });
         let set = PolicySet::from_str(&text).map_err(|error| of_file(problem(&error, &text)))?;
         if set.templates().next().is_some() {
             return Err(of_file(
@@ -219,7 +240,7 @@ fn read(policy: &Policy, schema: &Schema) -> Result<PolicySet, PolicyError> {
             return Err(of_file(problems.join("; ")));
         }
     }
-    Ok(all)
+    Ok((all, files))
 }
 
 fn place(id: &PolicyId) -> u32 {

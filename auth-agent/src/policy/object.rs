@@ -63,6 +63,13 @@ fn is_bound(binding: &Binding, identity: &Identity, part: &str) -> bool {
     identity.claim(&binding.claim).has(part)
 }
 
+/// Whether it is known what the credential claims of that which objects are compared with.
+pub(super) fn is_known(access: &Access, identity: &Identity) -> bool {
+    let mut bound = access.bindings.iter().map(|binding| &binding.claim);
+    let mut unless = access.unless_claims.iter().map(|rule| &rule.claim);
+    bound.all(|claim| identity.knows_claim(claim)) && unless.all(|claim| identity.knows_claim(claim))
+}
+
 /// Whether all objects count as this one's own.
 fn has_all(access: &Access, identity: &Identity) -> bool {
     has_scope(identity, &access.unless_scopes)

@@ -72,6 +72,9 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
         | Refusal::UpstreamFull { retry_after } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)));
         }
+        Refusal::ClaimsUnread => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(1));
+        }
         Refusal::Token(TokenError::KeysUnavailable) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(KEYS_RETRY_SECONDS));
         }

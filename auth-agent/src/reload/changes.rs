@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::policy::{PolicyFile, PolicyFiles};
+
 /// A field that is not as it was.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Change {
@@ -69,6 +71,32 @@ pub fn between(before: &str, after: &str) -> Result<Vec<Change>, toml::de::Error
         })
     };
     Ok(names.into_iter().filter_map(change).collect())
+}
+
+/// The same, with the policies that stand in other files than they did, or are others in the same files.
+pub fn with_policies(mut changes: Vec<Change>, before: &PolicyFiles, after: &PolicyFiles) -> Vec<Change> {
+    for (name, after) in after {
+        // A policy that came or went is among the changes.
+        let Some(before) = before.get(name).filter(|before| *before != after) else { continue };
+        let field = format!("policy[{}].files", Value::from(&**name));
+        if changes.iter().any(|change| change.field == field) {
+            continue;
+        }
+        let shown = |files: &[PolicyFile], others: &[PolicyFile]| {
+            let differs = |file: &&PolicyFile| !others.contains(file);
+            let shown: Vec<_> = files.iter().filter(differs).map(shown_file).collect();
+            Some(shown.join(", "))
+        };
+        let (from, to) = (shown(before, after), shown(after, before));
+        changes.push(Change { field, from, needs_start: false, to });
+    }
+    changes.sort_by(|one, other| one.field.cmp(&other.field));
+    changes
+}
+
+/// A file, and which version of it.
+pub fn shown_file(PolicyFile { path, sha256 }: &PolicyFile) -> String {
+    format!("{} sha256 {sha256}", path.display())
 }
 
 /// Values of header fields may be secrets that servers share.
@@ -214,6 +242,30 @@ mod tests {
             assert!(BEFORE.contains(from), "{from}");
             assert_eq!(shown(&BEFORE.replacen(from, to, 1)), expected, "{from}");
         }
+    }
+
+    #[test]
+    fn a_policy_that_is_another_in_the_same_file_is_a_change() {
+        let file = |path: &str, sha256: &str| PolicyFile { path: path.into(), sha256: sha256.to_owned() };
+        let files = |mail: [PolicyFile; 2]| {
+            PolicyFiles::from([("mail".into(), mail.into()), ("other".into(), vec![file("o", "0")])])
+        };
+        let before = files([file("a", "1"), file("b", "2")]);
+        let after = files([file("a", "1"), file("b", "3")]);
+        let changes = between(BEFORE, &BEFORE.replacen("100/min", "50/min", 1)).unwrap();
+        assert_eq!(with_policies(changes.clone(), &before, &before), changes);
+        let told: Vec<_> = with_policies(changes.clone(), &before, &after)
+            .into_iter()
+            .map(|Change { field, from, needs_start, to }| (field, from.unwrap(), to.unwrap(), needs_start))
+            .collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        let expected = (r#"policy["mail"].files"#, "b sha256 2", "b sha256 3", false);
+        let (field, from, to, needs_start) = &told[1];
+        assert_eq!((&**field, &**from, &**to, *needs_start), expected);
+        // One that is new, or gone, stands in the configuration.
+        let gone = PolicyFiles::from([("mail".into(), after["mail"].clone())]);
+        assert_eq!(with_policies(changes.clone(), &after, &gone), changes);
+        assert_eq!(with_policies(changes.clone(), &gone, &after), changes);
     }
 
     #[test]

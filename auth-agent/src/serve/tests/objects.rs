@@ -7,10 +7,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body_util::{BodyExt, Full};
 
-use super::edge::{Edge, request};
+use super::edge::{Edge, FakeVerify, request};
+use crate::allowlist::Allowlist;
 use crate::config::tests::MINIMAL;
 use crate::config::{Auth, Config, Policy, Route};
 use crate::limits::tests::Fake;
+use crate::limits::{Limiter, Secret};
 
 const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 const ALICE: (&str, &str) = ("authorization", "Bearer good-alice");
@@ -155,6 +157,34 @@ async fn a_foreign_object_is_answered_like_one_that_does_not_exist() {
     assert_eq!((refusals["object-foreign"], refusals["route-not-found"]), (10, 2));
 }
 
+/// Nor what is left of a limit: where there is no route, there is none.
+#[tokio::test]
+async fn a_limit_does_not_tell_that_there_is_a_route_which_is_hidden() {
+    let limit = "[[limit]]\nname = \"all\"\nby = [\"principal\"]\nrate = \"1000/min\"\n";
+    let (before, _) = MINIMAL.split_once("[[route]]").unwrap();
+    let limited = Config::parse(&format!("{before}{ROUTES}{limit}"), Path::new("edge.toml")).unwrap();
+    let limiter = Limiter::new(&limited, Arc::new(Allowlist::new(Vec::new())), Secret::fixed(1));
+    let edge = Edge::verifying(
+        Arc::<FakeVerify>::default(),
+        Fake::new(1_000, 1_000),
+        |config| (config.routes, config.request_limits) = (limited.routes, limited.request_limits),
+        |gateway| gateway.with_limits(Arc::new(limiter)),
+    )
+    .await;
+    for version in VERSIONS {
+        let answer = async |target: &str| {
+            let response = edge.send(version, request(version, "GET", target, &[ALICE], "")).await;
+            (response.status().as_u16(), told(response.headers()))
+        };
+        let is_told = |fields: &[(String, String)]| fields.iter().any(|(name, _)| name == "ratelimit");
+        let (status, fields) = answer("/hidden/alice").await;
+        assert!(status == 200 && is_told(&fields), "{fields:?}");
+        let (status, fields) = answer("/users/bob/mail").await;
+        assert!(status == 403 && is_told(&fields), "{fields:?}");
+        assert_eq!(answer("/hidden/bob").await, answer("/no/such/route").await, "{version:?}");
+    }
+}
+
 #[tokio::test]
 async fn whoever_asks_for_too_many_objects_of_others_is_slowed_and_nobody_else() {
     let debts = Fake { foreign_budget: 3, ..Fake::new(1_000, 1_000) };
@@ -180,6 +210,31 @@ async fn whoever_asks_for_too_many_objects_of_others_is_slowed_and_nobody_else()
     assert_eq!(edge.counts().refusals["enumeration-limit"], 2);
 }
 
+/// A token that was verified when nobody wanted to know of the claim: the configuration changes at this moment.
+#[tokio::test]
+async fn nobody_is_charged_for_a_claim_that_was_not_looked_for_when_the_token_was_verified() {
+    let debts = Fake { foreign_budget: 1, ..Fake::new(1_000, 1_000) };
+    let (before, _) = MINIMAL.split_once("[[route]]").unwrap();
+    let text = format!("{before}{}", ROUTES.replacen("user_id = \"sub\"", "user_id = \"account\"", 1));
+    let routes = Config::parse(&text, Path::new("edge.toml")).unwrap().routes;
+    let edge = Edge::with(debts, |config| config.routes = routes).await;
+    for (credential, target, status, reason) in [
+        (ALICE, "/users/alice/mail", 503, "claims-unread"),
+        (ALICE, "/users/bob/mail", 503, "claims-unread"),
+        (ALICE, "/users/carol/mail", 503, "claims-unread"),
+        // A key claims nothing.
+        (("x-api-key", "ak_good"), "/users/alice/mail", 403, "object-foreign"),
+        (ALICE, "/hidden/alice", 200, ""),
+    ] {
+        let response =
+            edge.send(Version::HTTP_11, request(Version::HTTP_11, "GET", target, &[credential], "")).await;
+        assert_eq!(response.status(), status, "{target}");
+        assert_eq!(response.headers().contains_key("retry-after"), status == 503, "{target}");
+        assert!(String::from_utf8_lossy(response.body()).contains(reason), "{target}");
+    }
+    assert_eq!(edge.counts().refusals["claims-unread"], 3);
+}
+
 #[tokio::test]
 async fn policies_are_read_anew_without_dropping_a_connection_and_a_bad_one_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -203,11 +258,14 @@ async fn policies_are_read_anew_without_dropping_a_connection_and_a_bad_one_chan
     let reload =
         || edge.gateway.prepare(Arc::clone(&edge.config)).map(|current| edge.gateway.change(current));
     assert_eq!(status().await, 200);
+    let before = edge.gateway.policy_files();
+    assert_eq!(before["all"][0].path, file);
     write("permit(principal, action, resource) when { principal.nobody };");
     assert!(reload().unwrap_err().to_string().contains("all.cedar: line 1:"));
-    assert_eq!(status().await, 200);
+    assert_eq!((status().await, edge.gateway.policy_files()), (200, before.clone()));
     write("permit(principal, action, resource) unless { principal.subject == \"alice\" };");
     reload().unwrap();
     assert_eq!(status().await, 403);
+    assert_ne!(edge.gateway.policy_files(), before);
     assert_eq!(edge.counts().refusals["policy-denied"], 1);
 }
