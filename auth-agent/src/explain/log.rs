@@ -250,8 +250,8 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
         let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
         let mut log = log(path);
-        // No whole number of them fits in.
-        let line = format!("{}\n", "x".repeat(1500));
+        // Longer than what a pipe takes as a whole or not at all, and no multiple of a page.
+        let line = format!("{}\n", "x".repeat(5000));
         while !log.is_behind() {
             write(&mut log, &line);
         }

@@ -217,6 +217,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
+    use std::sync::Barrier;
 
     use super::*;
     use crate::config::LogTarget;
@@ -231,8 +232,16 @@ mod tests {
         let mut desk = Desk::new(log, Arc::default(), Arc::clone(&shared));
         // Several times what may wait.
         let threads = 4;
+        let all = Barrier::new(threads);
         let count = thread::scope(|scope| {
-            let fill = |_| scope.spawn(|| shared.fill());
+            let fill = |_| {
+                scope.spawn(|| {
+                    let lines = shared.fill();
+                    // A thread that has ended leaves its lane to the next one.
+                    all.wait();
+                    lines
+                })
+            };
             let filled: Vec<_> = (0..threads).map(fill).collect();
             filled.into_iter().map(|lines| lines.join().unwrap()).sum::<usize>()
         });

@@ -2,7 +2,6 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-
 use std::sync::Arc;
 
 use axum::body::Body;
