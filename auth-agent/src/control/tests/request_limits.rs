@@ -14,7 +14,7 @@ pub(crate) fn passes(desk: &Desk, user: &str) -> bool {
     let text = "[[limit]]\nname = \"x\"\nby = [\"source\"]\nrate = \"1/h\"\n";
     // A route that the first limit is for.
     let config = parse(&format!("{MINIMAL}{text}")).unwrap();
-    let (identity, method) = (someone(By::Jwt, user, &[]), Method::GET);
+    let (identity, method) = (someone(By::Jwt, user, &[]), http::Method::GET);
     let source = "203.0.113.1".parse().unwrap();
     let (identity, route) = (Some(&*identity), &config.routes[0]);
     let asking = Asking { identity, method: &method, now: Now::read(), route, source };

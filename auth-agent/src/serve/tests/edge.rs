@@ -380,7 +380,6 @@ fn config(upstream: &Upstream, (certificate, key): (PathBuf, PathBuf)) -> Config
             CertificateFiles { certificate, key },
         )],
         proxies: Proxies::default(),
-        request_limits: vec![],
         routes: vec![
             route(Auth::Required, "/api", &[], 0),
             route(Auth::Required, "/admin", &["read", "admin"], 0),
