@@ -114,13 +114,10 @@ fn check_claims(route: &Route, identity: &Identity, asked: &Asked<'_>) -> Result
 }
 
 fn check_objects(route: &Route, identity: &Identity, asked: &Asked<'_>) -> Result<(), Refusal> {
-    let access = &route.access;
-    let Some(bound) = access.bindings.first() else { return Ok(()) };
     // The last word is a policy's, where there is one.
-    asked.trail.decided_by(Decider::Binding, Arc::clone(&bound.shown));
-    match object::is_own(access, identity, asked)? {
+    match object::is_own(&route.access, identity, asked)? {
         true => Ok(()),
-        false => Err(Refusal::ObjectForeign { hidden: access.foreign == Foreign::NotFound }),
+        false => Err(Refusal::ObjectForeign { hidden: route.access.foreign == Foreign::NotFound }),
     }
 }
 
@@ -190,6 +187,7 @@ mod tests {
         let (captures, headers, trail) = (Captures::default(), HeaderMap::new(), Trail::default());
         let asked = Asked {
             captures: &captures,
+            has_body: false,
             headers: &headers,
             method: &http::Method::GET,
             now: UnixTime(0),
