@@ -4,10 +4,10 @@
 //! first connection is accepted, and stays when the agent ends.
 
 mod debts;
+mod inheritance;
 
 use std::fs::File;
 use std::io::IsTerminal;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 use self::debts::Debts;
+use self::inheritance::Inheritance;
 use crate::allowlist::Allowlist;
 use crate::api_key::{KeyRing, Pepper};
 use crate::authenticate::Verify;
@@ -42,7 +43,6 @@ use crate::ladder::{self, Ladder};
 use crate::limits::{self, Limiter};
 use crate::reload::{self, Reloader, Source};
 use crate::revocation::Revocations;
-use crate::serve::{Server, Sockets};
 use crate::service_manager;
 use crate::store::Store;
 use crate::tls::{Acme, Vault};
@@ -118,44 +118,6 @@ struct Start {
     program: Program,
     source: Source,
     text: String,
-}
-
-/// What is there already: from the agent before this one, or from the service manager.
-struct Inheritance {
-    /// To the agent before.
-    channel: Option<Arc<Channel>>,
-    control: Option<u64>,
-    forward_auth: Option<OwnedFd>,
-    pins: Option<File>,
-    sockets: Sockets,
-    store: Option<File>,
-}
-
-impl Inheritance {
-    fn new(heir: Option<Heir>) -> Result<Self> {
-        Ok(match heir {
-            Some(heir) => {
-                let channel = Some(heir.channel());
-                let Heir { control, forward_auth, pins, sockets, store, .. } = heir;
-                Self { channel, control, forward_auth, pins, sockets, store }
-            }
-            None => {
-                let sockets = service_manager::sockets()?;
-                Self { channel: None, control: None, forward_auth: None, pins: None, sockets, store: None }
-            }
-        })
-    }
-
-    /// Opens the listeners that are not there. What the agent before this one listened on and this one does not is closed
-    /// when that one ends.
-    fn open_listeners(&mut self, config: &Config) -> Result<Server> {
-        let server = Server::bind_or_take(config, &mut self.sockets)?;
-        if self.channel.is_none() {
-            service_manager::refuse_unwanted(&self.sockets)?;
-        }
-        self.sockets = Sockets::default();
-        Ok(server)
-    }
 }
 
 async fn serve(start: Start) -> Result<()> {
@@ -312,7 +274,7 @@ async fn serve(start: Start) -> Result<()> {
         Some(channel) => drop(tokio::spawn(outlive(channel, Arc::clone(&control), followed))),
         None => service_manager::ready(),
     }
-    let succession = loop {
+    let mut succession = loop {
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
@@ -324,13 +286,10 @@ async fn serve(start: Start) -> Result<()> {
         }
     };
     got_certificates.abort();
-    let succession = match succession {
-        None => {
-            control.stop();
-            upgrader.stop().await
-        }
-        succession => succession,
-    };
+    if succession.is_none() {
+        control.stop();
+        succession = upgrader.stop().await;
+    }
     // Where another agent takes over, its control socket is the one; else there is something to see until the end.
     let stops = (stop_control, stop_asking);
     let (now, at_the_end) = if succession.is_some() { (Some(stops), None) } else { (None, Some(stops)) };

@@ -160,13 +160,13 @@ impl Secret {
     /// What a credential says, as far as any of `by` asks for it.
     pub fn identity(&self, parts: &mut Parts, facts: &Facts, by: By) {
         let issuer = facts.issuer.as_deref();
-        if by.has(Dimension::Principal) {
+        if by.has(Dimension::Principal) && parts.principal.is_none() {
             parts.principal = Some(self.principal(facts.method, issuer, &facts.subject));
         }
-        if by.has(Dimension::Key) {
+        if by.has(Dimension::Key) && parts.key.is_none() {
             parts.key = facts.key.map(|key| self.key(key));
         }
-        if by.has(Dimension::Tenant) {
+        if by.has(Dimension::Tenant) && parts.tenant.is_none() {
             parts.tenant = facts.tenant.as_deref().map(|tenant| self.tenant(issuer, tenant));
         }
     }

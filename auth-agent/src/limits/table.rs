@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     fn owner(number: u64) -> Owner {
-        let key = Key { high: number / 64, tag: number + 1 };
+        let key = Key { high: number, tag: number + 1 };
         Owner { key, limit: number, marks: Marks { source: number as u32, ..Marks::default() } }
     }
 

@@ -90,6 +90,12 @@ fn who_goes_on_is_refused_then_dropped_then_banned_for_longer_each_time_and_nobo
     let network = || "10.77.0.3/32".to_owned();
     assert_eq!(bans(&stage), [(network(), "drop".to_owned(), 1, 2)]);
     serves(&stage, &innocent);
+    let audit = stage.setup.json(&["audit"]).unwrap();
+    let entries = audit["entries"].as_array().unwrap();
+    let by_nobody = entries.iter().filter(|entry| entry["actor"] == "agent");
+    let steps: Vec<_> = by_nobody.filter_map(|entry| entry["action"].as_str()).collect();
+    let at = |action: &str| steps.iter().position(|step| *step == action);
+    assert!(at("source.drop").is_some() && at("source.drop") < at("ban.automatic"), "{steps:?}");
 
     // A ban ends by itself, and the next one is longer.
     until("the first ban ends", || is_let_in(&stage, &offender)).unwrap();

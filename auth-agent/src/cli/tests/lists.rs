@@ -11,8 +11,8 @@ fn limits_of_requests_are_listed_set_and_reset() {
         lines,
         [
             "NAME ALLOWS BY COUNTS SET",
-            "per-user 60/h (2) principal requests",
-            "monthly 1000 per month tenant requests",
+            "per-user 60/h (2) principal requests -",
+            "monthly 1000 per month tenant requests -",
         ]
     );
     let (_, out, err) = at(&desk, &["limit", "set", "per-user", "--rate", "5/s", "--durable"]);

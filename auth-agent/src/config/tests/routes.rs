@@ -36,9 +36,9 @@ fn a_route_says_what_it_needs_beyond_a_credential_and_what_it_is_called() {
     let example = parse(EXAMPLE).unwrap();
     let files = &example.routes[2];
     assert_eq!(files.label(), "files");
-    let nameless = parse(&EXAMPLE.replace("name = \"files\"\n", "")).unwrap();
-    let hosts = "files.example.com,*.files.example.com";
-    assert_eq!(nameless.routes[2].label(), format!("{hosts}/users/{{user_id}}/files/{{file...}}"));
+    let hosts = "path = \"/\"\nhosts = [\"b.example\", \"*.a.example\"]";
+    let nameless = parse(&MINIMAL.replace("path = \"/\"", hosts)).unwrap();
+    assert_eq!(nameless.routes[0].label(), "b.example,*.a.example/");
     let claim = |text| ClaimPath::parse(text).unwrap();
     let rule = |name, values: &[&str]| ClaimRule {
         claim: claim(name),

@@ -204,7 +204,7 @@ fn policies_that_could_fail_or_let_an_object_slip_are_not_taken() {
         ),
         (
             format!("{whole}\n\npermit(principal, action, resource) when {{ nonsense }};"),
-            Some("mail.cedar: line 3:"),
+            Some("mail.cedar: line 4:"),
         ),
         ("permit(principal == ?principal, action, resource);".to_owned(), Some("it holds a template")),
         (
