@@ -19,7 +19,7 @@ use http::{HeaderValue, Response};
 use http_body_util::Full;
 
 pub use self::listener::{BindError, Heirloom, Listener};
-pub use self::original::Dialect;
+pub use self::original::{Dialect, may_have_body};
 use crate::authorization_server::{CACHED, SigningKeys};
 use crate::clock::Now;
 use crate::gateway::Gateway;

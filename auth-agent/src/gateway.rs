@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::explain::{Came, Counted, Journal, Log, LogError, Outcome, Recording, Trail, Via};
+use crate::forward_auth;
 use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
@@ -195,6 +196,7 @@ impl Gateway {
         let id = judge.request_id(peer.source, peer.fields_name_clients, &parts.headers);
         let body = proxy.body(body).noted_by(&peer.connection);
         let unread = Unread::of(&parts, &body);
+        let has_body = has_body(&parts, &body);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let client = if peer.fields_name_clients {
             judge.client(peer.source, &parts.headers)
@@ -207,7 +209,7 @@ impl Gateway {
         let came = Came { at, method: &method, path: uri.path(), source, via };
         let unanswered = Unanswered::new(&self.journal, recording, came, &trail, Some(body.clone()));
         let notes = (&trail, &standing);
-        let outcome = match self.judge(judge, peer, (open, client), notes, &parts, now).await {
+        let outcome = match self.judge(judge, peer, (open, client), notes, (&parts, has_body), now).await {
             Ok(Judged::Own(server, endpoint)) => {
                 // A form takes its time, and others of the source may have failed meanwhile.
                 let ready = || {
@@ -319,7 +321,7 @@ impl Gateway {
         peer: &Peer,
         (open, client): (&OpenRequest, Result<IpAddr, Refusal>),
         (trail, standing): (&Trail, &Standing),
-        request: &Parts,
+        (request, has_body): (&Parts, bool),
         now: Now,
     ) -> Result<Judged<'g>, Refused<'g>> {
         let charged = client.unwrap_or(peer.source);
@@ -347,7 +349,8 @@ impl Gateway {
         }
         let (headers, method) = (&request.headers, &request.method);
         let open = Some(open);
-        let case = Case { canonical: &canonical, headers, method, now, open, source, standing, trail };
+        let case =
+            Case { canonical: &canonical, has_body, headers, method, now, open, source, standing, trail };
         let (permit, rewritten) = judge.permit(admitted, &case).await?;
         if let Some(path) = rewritten {
             canonical.rewrite(path)?;
@@ -441,7 +444,8 @@ async fn unforwarded<'j>(
     let canonical = judge.canonical(request, None)?;
     trail.canonical(&canonical);
     let (headers, method) = (&request.headers, &request.method);
-    let case = Case { canonical: &canonical, headers, method, now, open: None, source, standing, trail };
+    let (has_body, open) = (forward_auth::may_have_body(request), None);
+    let case = Case { canonical: &canonical, has_body, headers, method, now, open, source, standing, trail };
     let (permit, _) = judge.permit(admitted, &case).await?;
     Ok(permit)
 }
@@ -469,6 +473,11 @@ impl Unread {
             body.linger();
         }
     }
+}
+
+/// Whether there is a body, or may be one: over HTTP/2 that is known when the stream ends. What a WebSocket carries is none.
+fn has_body(request: &Parts, body: &RequestBody) -> bool {
+    !body.is_end_stream() && body.size_hint().exact() != Some(0) && !is_extended(request)
 }
 
 /// Waits for the end of a body that is said to be empty: over HTTP/2 it comes by itself, and more may come instead.

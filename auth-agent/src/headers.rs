@@ -234,6 +234,12 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether the fields say that there is a body (RFC 9112, 6.3).
+pub fn tell_of_a_body(headers: &HeaderMap) -> bool {
+    let is_some = |value: &HeaderValue| value != "0";
+    headers.contains_key(TRANSFER_ENCODING) || headers.get_all(CONTENT_LENGTH).iter().any(is_some)
+}
+
 /// Whether the body is chunked and nothing else, or not coded at all. The HTTP/1 parser takes any list of codings
 /// that ends in `chunked`, and would hand on the others' bytes without their name.
 pub fn has_plain_framing(headers: &HeaderMap) -> bool {

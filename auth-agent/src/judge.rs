@@ -47,6 +47,8 @@ pub struct Judge {
 pub struct Case<'c> {
     /// Host and target.
     pub canonical: &'c Canonical,
+    /// Whether there is a body, or may be one.
+    pub has_body: bool,
     /// Header fields, as they came.
     pub headers: &'c HeaderMap,
     /// The method.
@@ -234,6 +236,7 @@ impl Judge {
         let (route, now) = (matched.route, case.now.monotonic);
         let asked = Asked {
             captures: &matched.captures,
+            has_body: case.has_body,
             headers: case.headers,
             method: case.method,
             now: case.now.unix,

@@ -6,14 +6,20 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use http::Method;
 use serde::Serialize;
 
-use crate::config::{Auth, ClaimPath, Config, HostPattern, PathPattern, Route, Segment, Template};
+use crate::config::{
+    Auth, ClaimPath, Config, HostPattern, Issuer, Listener, OWN_ISSUER, PathPattern, Route, Segment, Template,
+};
 use crate::routes::RouteTable;
 
 /// A segment that no configuration holds.
 const ANY: &str = "~any~";
+/// A label of a host that stands for all others.
+const ANY_HOST: &str = "any";
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -43,12 +49,14 @@ pub struct Lint {
 /// All of them, warnings first, each kind in the order of the routes.
 pub fn lints(config: &Config) -> Vec<Lint> {
     let table = RouteTable::new(&config.routes);
+    let hosts: BTreeSet<_> = config.routes.iter().flat_map(|route| &route.hosts).map(host).collect();
+    let hosts: Vec<_> = hosts.into_iter().collect();
     let mut lints: Vec<_> = config
         .routes
         .iter()
         .flat_map(|route| {
             let own = [open(route), unchecked(route), shared_subject(route, config), wildcard(route)];
-            own.into_iter().flatten().chain(reached(route, &table))
+            own.into_iter().flatten().chain(reached(route, &table, &hosts))
         })
         .collect();
     lints.sort_by_key(|lint| (lint.level, lint.name));
@@ -78,16 +86,34 @@ fn shown(names: &[&str]) -> String {
     names.iter().map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(" and ")
 }
 
-/// Two issuers may give one name to two people.
+/// Two kinds of credentials may give one name to two people. Names of API keys are given here, by whoever makes keys.
 fn shared_subject(route: &Route, config: &Config) -> Option<Lint> {
     let by_subject = route.access.bindings.iter().any(|binding| binding.claim.is_subject());
     let is_issuer = |claim: &ClaimPath| matches!(claim.names(), [name] if name == "iss");
     let by_issuer = route.access.claims.iter().any(|rule| is_issuer(&rule.claim));
+    let others = named_elsewhere(config);
+    if !by_subject || by_issuer || others.is_empty() {
+        return None;
+    }
+    let level = if others.len() > 1 { Level::Warning } else { Level::Note };
     let what =
-        || format!("objects are bound to \"sub\", and any of {} issuers can name one", config.issuers.len());
+        format!("objects are bound to \"sub\", which {} and the names of API keys can be", others.join(", "));
     let cure = "write claims = { iss = \"the issuer whose subjects these are\" }, unless all of them name the same people";
-    (by_subject && !by_issuer && config.issuers.len() > 1)
-        .then(|| lint(route, Level::Warning, "shared-subject", what(), cure))
+    Some(lint(route, level, "shared-subject", what, cure))
+}
+
+/// Who names subjects, besides whoever makes API keys.
+fn named_elsewhere(config: &Config) -> Vec<String> {
+    let issuer = |issuer: &Issuer| match &*issuer.name {
+        OWN_ISSUER => "those of the built-in issuer".to_owned(),
+        name => format!("those of issuer {name}"),
+    };
+    let authenticates = |listener: &Listener| {
+        listener.client_certificates.as_ref().is_some_and(|certificates| certificates.authenticates.is_some())
+    };
+    let certificates = config.listeners.iter().any(authenticates);
+    let certificates = certificates.then(|| "the names in client certificates".to_owned());
+    config.issuers.iter().map(issuer).chain(certificates).collect()
 }
 
 /// Scopes are compared as they stand.
@@ -106,9 +132,9 @@ fn wildcard(route: &Route) -> Option<Lint> {
 }
 
 /// Which requests one would think it to be for, and where they go.
-fn reached(route: &Route, table: &RouteTable) -> Vec<Lint> {
+fn reached(route: &Route, table: &RouteTable, hosts: &[String]) -> Vec<Lint> {
     let mut found: Vec<Lint> = Vec::new();
-    let samples = samples(route);
+    let samples = samples(route, hosts);
     let taker = |sample: &Sample| {
         let matched = table.find(&sample.host, &sample.method, &sample.path).ok()?;
         (matched.route != route).then_some(matched.route)
@@ -142,7 +168,7 @@ fn reached(route: &Route, table: &RouteTable) -> Vec<Lint> {
             ),
         };
         if !found.iter().any(|lint| lint.name == name) {
-            let what = format!("{} goes to route {}, which {lacking}", sample.path, other.label());
+            let what = format!("{} goes to route {}, which {lacking}", sample.shown, other.label());
             found.push(lint(route, Level::Warning, name, what, cure));
         }
     }
@@ -187,19 +213,45 @@ struct Sample {
     kind: Kind,
     method: Method,
     path: String,
+    /// The path, with the host if that is one of other routes.
+    shown: String,
 }
 
-fn samples(route: &Route) -> Vec<Sample> {
-    let host = match route.hosts.first() {
-        None => format!("{}.invalid", "any"),
-        Some(HostPattern::Exact(name)) => name.clone(),
-        Some(HostPattern::Under(name)) => format!("any.{name}"),
-    };
+/// Of each host that it is for, as far as any route names it, and of each method.
+fn samples(route: &Route, hosts: &[String]) -> Vec<Sample> {
+    let own = route.hosts.iter().map(host).collect::<Vec<_>>();
+    let own = if own.is_empty() { vec![format!("{ANY_HOST}.invalid")] } else { own };
+    let others: Vec<_> =
+        hosts.iter().filter(|host| !own.contains(host) && is_for(route, host)).cloned().collect();
     // A method that nobody names, for a route of all.
-    let any = || Method::from_bytes(b"ANY").unwrap_or_default();
-    let method = route.methods.first().cloned().unwrap_or_else(any);
-    let sample = |(kind, path)| Sample { host: host.clone(), kind, method: method.clone(), path };
-    paths(&route.path).into_iter().map(sample).collect()
+    let any = || vec![Method::from_bytes(b"ANY").unwrap_or_default()];
+    let methods = if route.methods.is_empty() { any() } else { route.methods.clone() };
+    let mut samples = Vec::new();
+    for (place, host) in own.iter().chain(&others).enumerate() {
+        for method in &methods {
+            samples.extend(paths(&route.path).into_iter().map(|(kind, path)| {
+                let shown = if place < own.len() { path.clone() } else { format!("{host}{path}") };
+                Sample { host: host.clone(), kind, method: method.clone(), path, shown }
+            }));
+        }
+    }
+    samples
+}
+
+/// A host that a pattern is for.
+fn host(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Under(name) => format!("{ANY_HOST}.{name}"),
+    }
+}
+
+fn is_for(route: &Route, host: &str) -> bool {
+    let covers = |pattern: &HostPattern| match pattern {
+        HostPattern::Exact(name) => name == host,
+        HostPattern::Under(name) => host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.')),
+    };
+    route.hosts.is_empty() || route.hosts.iter().any(covers)
 }
 
 fn paths(pattern: &PathPattern) -> Vec<(Kind, String)> {

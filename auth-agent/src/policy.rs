@@ -118,15 +118,12 @@ fn check_claims(route: &Route, identity: &Identity, asked: &Asked<'_>) -> Result
 }
 
 fn check_objects(route: &Route, identity: &Identity, asked: &Asked<'_>) -> Result<(), Refusal> {
-    let access = &route.access;
-    let Some(bound) = access.bindings.first() else { return Ok(()) };
     // The last word is a policy's, where there is one.
-    asked.trail.decided_by(Decider::Binding, Arc::clone(&bound.shown));
-    match object::is_own(access, identity, asked)? {
+    match object::is_own(&route.access, identity, asked)? {
         true => Ok(()),
         // Nobody asked for what is not theirs, as far as is known.
-        false if !object::is_known(access, identity) => Err(Refusal::ClaimsUnread),
-        false => Err(Refusal::ObjectForeign { hidden: access.foreign == Foreign::NotFound }),
+        false if !object::is_known(&route.access, identity) => Err(Refusal::ClaimsUnread),
+        false => Err(Refusal::ObjectForeign { hidden: route.access.foreign == Foreign::NotFound }),
     }
 }
 
@@ -196,6 +193,7 @@ mod tests {
         let (captures, headers, trail) = (Captures::default(), HeaderMap::new(), Trail::default());
         let asked = Asked {
             captures: &captures,
+            has_body: false,
             headers: &headers,
             method: &http::Method::GET,
             now: UnixTime(0),

@@ -20,6 +20,7 @@ use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::{Config, Route};
 use crate::connections::Connection;
 use crate::explain::Trail;
+use crate::headers;
 use crate::identity::Identity;
 use crate::issuers::MissingKey;
 use crate::judge::{Case, Judge};
@@ -117,8 +118,10 @@ impl Trial {
         };
         let Prepared { identity, now, request, source, .. } = case;
         let (headers, method, trail) = (&request.headers, &request.method, Trail::default());
-        let (open, standing, trail) = (None, &Standing::default(), &trail);
-        let case = Case { canonical, headers, method, now: *now, open, source: *source, standing, trail };
+        let (has_body, open) = (headers::tell_of_a_body(headers), None);
+        let (standing, trail) = (&Standing::default(), &trail);
+        let case =
+            Case { canonical, has_body, headers, method, now: *now, open, source: *source, standing, trail };
         self.judge.decision(&case, identity.clone())
     }
 }

@@ -66,6 +66,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
     let given = Given {
         identity: &identity,
         policies: &policy_names,
+        request_id: explain.header.as_ref(),
         sizes: &sizes,
         timeouts: &timeouts,
         upstreams: &names,

@@ -65,6 +65,8 @@ pub enum Decider {
     Binding,
     /// A claim that the route asks for.
     Claim,
+    /// `route.unless_scope`, `route.unless_claims`: what makes everyone's objects its holder's own.
+    Exception,
     /// A policy.
     Policy,
     /// A scope that the route asks for.
@@ -77,6 +79,7 @@ impl Decider {
         match self {
             Self::Binding => "binding",
             Self::Claim => "claim",
+            Self::Exception => "exception",
             Self::Policy => "policy",
             Self::Scope => "scope",
         }

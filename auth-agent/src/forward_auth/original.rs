@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::HOST;
+use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
@@ -27,8 +27,10 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+const X_ORIGINAL_CONTENT_LENGTH: HeaderName = HeaderName::from_static("x-original-content-length");
 const X_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-original-host");
 const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+const X_ORIGINAL_TRANSFER_ENCODING: HeaderName = HeaderName::from_static("x-original-transfer-encoding");
 const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
@@ -91,6 +93,20 @@ pub(super) fn request(
     original.headers = asking.headers.clone();
     original.headers.insert(HOST, host.clone());
     Ok((original, client))
+}
+
+/// Whether a request that a proxy asks about may have a body. Proxies keep it, and often its length and its coding, too,
+/// and what they say of a length may be that of their question: it counts only for there being one. So a body is ruled out
+/// for GET and HEAD alone, where nothing tells of it.
+pub fn may_have_body(original: &Parts) -> bool {
+    let headers = &original.headers;
+    let is_some = |value: &HeaderValue| value != "0" && !value.is_empty();
+    let told = |name: &HeaderName| headers.get_all(name).iter().any(is_some);
+    ![Method::GET, Method::HEAD].contains(&original.method)
+        || headers.contains_key(CONTENT_TYPE)
+        || headers::tell_of_a_body(headers)
+        || told(&X_ORIGINAL_CONTENT_LENGTH)
+        || told(&X_ORIGINAL_TRANSFER_ENCODING)
 }
 
 /// The value of a field that is there exactly once.

@@ -86,7 +86,9 @@ fn what_was_hardly_meant_is_warned_of() {
         ),
         (
             required("/", "bind_query = { user = \"sub\" }"),
-            vec!["shared-subject: /: objects are bound to \"sub\", and any of 2 issuers can name one"],
+            vec![
+                "shared-subject: /: objects are bound to \"sub\", which those of issuer main, those of issuer partner and the names of API keys can be",
+            ],
         ),
         (
             required("/", "bind_query = { user = \"sub\" }\nclaims = { iss = \"https://id.example.com\" }"),
@@ -96,6 +98,33 @@ fn what_was_hardly_meant_is_warned_of() {
         // A route of some methods is reached by these.
         (required("/a", "methods = [\"GET\"]") + &required("/a", ""), vec![]),
         (required("/a", "hosts = [\"*.a.example\"]") + &open("/a", ""), vec![]),
+        // A route of all hosts is opened by one of a single host, and one of many by one of fewer.
+        (
+            required("/users/{id}", "match = \"template\"\nbind = { id = \"uid\" }")
+                + &required("/", "hosts = [\"api.example.com\"]"),
+            vec![
+                "laxer-route: /users/{id}: api.example.com/users/~any~ goes to route api.example.com/, which binds no object to a claim",
+                "trailing-slash: /users/{id}: api.example.com/users/~any~/ goes to route api.example.com/, which binds no object to a claim",
+            ],
+        ),
+        (
+            required("/a", "hosts = [\"*.example.com\"]")
+                + &open("/", "hosts = [\"*.b.example.com\", \"c.example.org\"]"),
+            vec![
+                "laxer-route: *.example.com/a: any.b.example.com/a/~any~ goes to route *.b.example.com,c.example.org/, which asks for no credential",
+            ],
+        ),
+        // Each of its methods.
+        (
+            required("/a", "methods = [\"GET\", \"PUT\"]\nhosts = [\"a.example\", \"b.example\"]")
+                + &open(
+                    "/a/{rest...}",
+                    "match = \"template\"\nobject = \"unchecked\"\nmethods = [\"PUT\"]\nhosts = [\"b.example\"]",
+                ),
+            vec![
+                "laxer-route: a.example,b.example/a: /a/~any~ goes to route b.example/a/{rest...}, which asks for no credential",
+            ],
+        ),
     ] {
         assert_eq!(found(&routes, Level::Warning), expected, "{routes}");
     }
@@ -110,4 +139,32 @@ fn what_was_written_on_purpose_is_noted() {
         "unchecked-object: /a/{b}/{c...}: whoever may use it may use every {c}",
     ];
     assert_eq!(found(&routes, Level::Note), expected);
+}
+
+#[test]
+fn whoever_can_name_a_subject_is_named() {
+    let level = |more: &str, issuers: usize| {
+        let text = MINIMAL.replace("auth = \"none\"", "auth = \"required\"\nbind_query = { user = \"sub\" }");
+        let mut config = Config::parse(&format!("{text}{ISSUERS}{more}"), Path::new("edge.toml")).unwrap();
+        config.issuers.truncate(issuers);
+        let mut found = lints(&config).into_iter().filter(|lint| lint.name == "shared-subject");
+        found.next().map(|lint| (lint.level, lint.what))
+    };
+    let certificates = "[[listener]]\naddress = \"[::]:8443\"\ncertificate = \"a\"\nkey = \"b\"\n\
+        [listener.client_certificates]\nca = \"c\"\nauthenticates = true\n";
+    let what =
+        |names: &str| format!("objects are bound to \"sub\", which {names} and the names of API keys can be");
+    for (more, issuers, expected) in [
+        ("", 0, None),
+        ("", 1, Some((Level::Note, what("those of issuer main")))),
+        ("", 2, Some((Level::Warning, what("those of issuer main, those of issuer partner")))),
+        (certificates, 0, Some((Level::Note, what("the names in client certificates")))),
+        (
+            certificates,
+            1,
+            Some((Level::Warning, what("those of issuer main, the names in client certificates"))),
+        ),
+    ] {
+        assert_eq!(level(more, issuers), expected, "{more} {issuers}");
+    }
 }

@@ -7,6 +7,7 @@
 //! principal: the credential. action: method and route. resource: the object, with what the path holds for the route's
 //! names, decoded. context: where and when the request came from, how it authenticated, its scopes.
 
+mod looks;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,21 @@ pub enum PolicyError {
         policy: Arc<str>,
         /// What is wrong.
         problem: String,
+    },
+    /// A policy gives away objects of a route without a look at them.
+    #[error(
+        "policy `{policy}`: {permit} permits requests of route {route} whatever resource.{name} is, which names an object \
+         there; compare it, or write @unchecked(\"{name}\") before it if every one is meant"
+    )]
+    Given {
+        /// The name in the path.
+        name: String,
+        /// Which of the policies.
+        permit: String,
+        /// The name of all of them.
+        policy: Arc<str>,
+        /// The label of the route.
+        route: Arc<str>,
     },
     /// An object of a route is not looked at.
     #[error(
@@ -175,9 +191,10 @@ impl Compiled {
             actions.entry(Arc::clone(&route.label)).or_default().extend(methods);
         }
         let (set, files) = read(policy, &schema)?;
-        unlooked(policy, &set, &routes)?;
-        let claims = policy.claims.clone();
-        Ok(Self { actions, authorizer: Authorizer::new(), claims, files, set, types })
+        let (authorizer, claims) = (Authorizer::new(), policy.claims.clone());
+        let compiled = Self { actions, authorizer, claims, files, set, types };
+        looks::check(policy, &compiled.set, &compiled.actions, &routes, &entities)?;
+        Ok(compiled)
     }
 
     /// `None`: something that can't be put into a policy's words.
@@ -267,36 +284,4 @@ fn problem(error: &(impl std::error::Error + Diagnostic), text: &str) -> String 
         (line.map(|line| format!("line {line}: ")), error.help().map(|help| format!(" ({help})")));
     let problem = format!("{}{error}{}", line.unwrap_or_default(), help.unwrap_or_default());
     problem.replace('\n', " ")
-}
-
-/// Whether something looks at every object that the policy is to decide about.
-fn unlooked(policy: &Policy, set: &PolicySet, routes: &[&Route]) -> Result<(), PolicyError> {
-    let texts: Vec<_> = set.policies().filter_map(|policy| policy.to_json().ok()).collect();
-    let looks_at = |name: &str| texts.iter().any(|text| mentions(text, name));
-    let open = routes.iter().filter(|route| !route.access.unchecked).find_map(|route| {
-        let mut names = route.path.names().filter(|name| !route.access.binds(name));
-        names.find(|name| !looks_at(name)).map(|name| (route, name.to_owned()))
-    });
-    match open {
-        None => Ok(()),
-        Some((route, name)) => Err(PolicyError::Unlooked {
-            name,
-            policy: Arc::clone(&policy.name),
-            route: Arc::clone(&route.label),
-        }),
-    }
-}
-
-/// Whether there is `resource.name` in a policy's JSON.
-fn mentions(json: &serde_json::Value, name: &str) -> bool {
-    use serde_json::Value;
-    match json {
-        Value::Array(items) => items.iter().any(|item| mentions(item, name)),
-        Value::Object(members) => {
-            let of_resource = members.get("left").is_some_and(|left| left["Var"] == "resource");
-            of_resource && members.get("attr").is_some_and(|attr| attr == name)
-                || members.values().any(|member| mentions(member, name))
-        }
-        _ => false,
-    }
 }

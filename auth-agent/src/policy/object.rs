@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -15,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::query::{self, Ambiguous};
 use crate::clock::UnixTime;
 use crate::config::{Access, Binding, ClaimRule, Part};
-use crate::explain::Trail;
+use crate::explain::{Decider, Trail};
 use crate::headers::is_spelling_of;
 use crate::identity::Identity;
 use crate::refusal::Refusal;
@@ -26,6 +27,8 @@ use crate::routes::Captures;
 pub struct Asked<'a> {
     /// What the path holds for the route's names.
     pub captures: &'a Captures<'a, 'a>,
+    /// Whether there is a body, or may be one.
+    pub has_body: bool,
     /// Header fields, as they came.
     pub headers: &'a HeaderMap,
     /// The method.
@@ -42,21 +45,34 @@ pub struct Asked<'a> {
     pub trail: &'a Trail,
 }
 
-/// Whether every object that the request names is one of `identity`'s. `false`: one is someone else's, or not named.
+/// Whether every object that the request names is one of `identity`'s. `false`: one is someone else's, or not named. Notes
+/// what decided it: the first binding that does not hold, or what makes all objects the credential's own.
 ///
 /// # Errors
 /// Servers could take the request for one for another object.
 pub(super) fn is_own(access: &Access, identity: &Identity, asked: &Asked<'_>) -> Result<bool, Refusal> {
-    if access.bindings.is_empty() {
-        return Ok(true);
-    }
-    let mut own = true;
+    let Some(first) = access.bindings.first() else { return Ok(true) };
+    let note = |binding: &Binding| asked.trail.decided_by(Decider::Binding, Arc::clone(&binding.shown));
+    let mut foreign = None;
     for binding in &access.bindings {
-        let part = part(&binding.part, asked).map_err(|Ambiguous| Refusal::ObjectAmbiguous)?;
-        own &= part.is_some_and(|part| is_bound(binding, identity, &part));
+        let part = part(&binding.part, asked).map_err(|Ambiguous| {
+            note(binding);
+            Refusal::ObjectAmbiguous
+        })?;
+        if !part.is_some_and(|part| is_bound(binding, identity, &part)) {
+            foreign.get_or_insert(binding);
+        }
     }
-    refuse_forms(access, asked)?;
-    Ok(own || has_all(access, identity))
+    if let Some(binding) = overlaid(access, asked) {
+        note(binding);
+        return Err(Refusal::ObjectAmbiguous);
+    }
+    let excepted = foreign.and_then(|_| exception(access, identity));
+    match &excepted {
+        Some(exception) => asked.trail.decided_by(Decider::Exception, exception.as_str()),
+        None => note(foreign.unwrap_or(first)),
+    }
+    Ok(foreign.is_none() || excepted.is_some())
 }
 
 fn is_bound(binding: &Binding, identity: &Identity, part: &str) -> bool {
@@ -70,10 +86,13 @@ pub(super) fn is_known(access: &Access, identity: &Identity) -> bool {
     bound.all(|claim| identity.knows_claim(claim)) && unless.all(|claim| identity.knows_claim(claim))
 }
 
-/// Whether all objects count as this one's own.
-fn has_all(access: &Access, identity: &Identity) -> bool {
-    has_scope(identity, &access.unless_scopes)
-        || access.unless_claims.iter().any(|rule| holds(rule, identity))
+/// What makes all objects count as this one's own.
+fn exception(access: &Access, identity: &Identity) -> Option<String> {
+    let scope = access.unless_scopes.iter().find(|scope| has_scope(identity, std::slice::from_ref(scope)));
+    let claim = || access.unless_claims.iter().find(|rule| holds(rule, identity));
+    scope
+        .map(|scope| format!("unless_scope = {scope}"))
+        .or_else(|| claim().map(|rule| format!("unless_claims = {}", rule.claim)))
 }
 
 /// Whether a credential has one of these scopes.
@@ -132,14 +151,17 @@ fn is_nominated(headers: &HeaderMap, name: &HeaderName) -> bool {
     })
 }
 
-/// Some servers take a parameter from a form in the body as well as from the query, and the body's first.
-fn refuse_forms(access: &Access, asked: &Asked<'_>) -> Result<(), Refusal> {
-    let in_query = |binding: &Binding| matches!(binding.part, Part::Query(_));
+/// The bound parameter of the query that some server may take from the body instead. Servers lay over the query what they
+/// read in a form, in JSON, or in what they guess a body to be that does not say; so there is none, but where the route says
+/// that its upstream reads nothing of the kind. What calls itself a form is refused even there.
+fn overlaid<'a>(access: &'a Access, asked: &Asked<'_>) -> Option<&'a Binding> {
     let is_form = |value: &HeaderValue| {
         value.to_str().map_or(true, |value| value.to_ascii_lowercase().contains("form"))
     };
-    let forms = || asked.headers.get_all(CONTENT_TYPE).iter().any(is_form);
-    if access.bindings.iter().any(in_query) && forms() { Err(Refusal::ObjectAmbiguous) } else { Ok(()) }
+    let form = || asked.headers.get_all(CONTENT_TYPE).iter().any(is_form);
+    let in_query = |binding: &&Binding| matches!(binding.part, Part::Query(_));
+    let bound = access.bindings.iter().find(in_query)?;
+    (asked.has_body && !access.body_unchecked || form()).then_some(bound)
 }
 
 /// What tells this object from others of the route, for counting them.

@@ -137,9 +137,11 @@ fn folded(text: &[u8]) -> impl Iterator<Item = u8> {
     text.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase)
 }
 
-/// Some programs decode a query before they take it apart: what another parameter's value holds then comes out.
+/// Some programs decode a query before they take it apart: what another parameter's value holds then comes out. Some
+/// begin anew at another question mark.
 fn refuse_nested(query: &str, name: &str) -> Result<(), Ambiguous> {
-    if !query.contains('%') {
+    // Most queries are through here: nothing is decoded, and no question mark begins another one.
+    if !query.contains(['%', '?']) {
         return Ok(());
     }
     let query = unescaped(query).ok_or(Ambiguous)?;

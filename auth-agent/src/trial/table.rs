@@ -73,7 +73,7 @@ struct Who {
 pub(super) struct Test {
     /// `allow`, or the name of the reason why it is refused.
     pub expect: String,
-    /// Header fields, as lines.
+    /// Header fields, as lines; `content-length: 9` stands for a body.
     #[serde(default)]
     pub headers: Vec<String>,
     /// Method and target, as in the first line of a request: `GET /a?b`, or `GET https://host/a`.

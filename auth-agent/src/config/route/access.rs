@@ -13,6 +13,8 @@ pub struct Access {
     pub any_scopes: Vec<String>,
     /// `bind`, `bind_query` and `bind_headers`: what in a request names an object, and the claim that says whose it is.
     pub bindings: Vec<Binding>,
+    /// `body = "unchecked"`: requests may have a body, although a parameter of the query is bound.
+    pub body_unchecked: bool,
     /// Claims that are all needed.
     pub claims: Vec<ClaimRule>,
     /// How a foreign object is answered.

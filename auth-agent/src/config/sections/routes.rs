@@ -31,6 +31,8 @@ pub(super) struct Given<'g> {
     pub identity: &'g [&'g HeaderName],
     /// The names of all policies, also of those with a problem.
     pub policies: &'g [String],
+    /// The field of a request's id.
+    pub request_id: Option<&'g HeaderName>,
     pub sizes: &'g Sizes,
     pub timeouts: &'g Timeouts,
     /// The names of all upstreams, also of those with a problem, so that routes to them have none.

@@ -48,7 +48,11 @@ fn a_route_says_what_it_needs_beyond_a_credential_and_what_it_is_called() {
     assert_eq!(
         files.access,
         Access {
-            bindings: vec![bound(Part::Path("user_id".into()), "sub")],
+            bindings: vec![
+                bound(Part::Path("user_id".into()), "sub"),
+                bound(Part::Query("account".into()), "accounts"),
+            ],
+            body_unchecked: true,
             foreign: Foreign::NotFound,
             policy: Some("files".into()),
             unchecked: true,
@@ -69,7 +73,7 @@ fn a_route_says_what_it_needs_beyond_a_credential_and_what_it_is_called() {
         Policy { claims, files: vec!["/etc/auth-agent/files.cedar".into()], name: "files".into() }
     );
     let kept: Vec<_> = example.issuers[0].claims.kept.iter().map(ToString::to_string).collect();
-    assert_eq!(kept, ["department", "/realm_access/roles", "role"]);
+    assert_eq!(kept, ["accounts", "department", "/realm_access/roles", "role"]);
     let text = minimal_required().replace(
         "path = \"/\"",
         "path = \"/\"\nname = \"all\"\nany_scopes = [\"a\", \"b\"]\n\

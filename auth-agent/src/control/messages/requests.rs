@@ -80,7 +80,7 @@ pub struct CredentialStory {
 /// A rule that decided.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DeciderStory {
-    /// `binding`, `claim`, `policy` or `scope`.
+    /// `binding`, `claim`, `exception`, `policy` or `scope`.
     pub kind: String,
     /// Which one.
     pub name: String,

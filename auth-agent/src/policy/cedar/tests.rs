@@ -55,10 +55,12 @@ claims = { level = "Long", suspended = "Bool", "/realm_access/roles" = "Set<Stri
 
 const POLICIES: &str = r#"
 // Everyone's own mail.
+@unchecked("folder")
 permit(principal is Token, action, resource)
 when { resource has user_id && resource.user_id == principal.subject };
 
 @id("support-reads")
+@unchecked("user_id folder")
 permit(principal is Token, action in Action::"GET", resource)
 when {
     principal.claims has roles && principal.claims.roles.contains("support") &&
@@ -68,7 +70,9 @@ when {
 permit(principal, action in [Action::"GET reports", Action::"HEAD reports"], resource)
 when { context.scopes.contains("reports") && context.source.isInRange(ip("192.0.2.0/24")) && context.time < 2000 };
 
+@unchecked("user_id folder")
 permit(principal == ApiKey::"backup", action == Action::"GET folder", resource);
+@unchecked("user_id folder")
 permit(principal == Token::"main/root", action in Action::"folder", resource);
 
 @id("suspended")
@@ -76,9 +80,11 @@ forbid(principal, action, resource) when { principal.claims has suspended && pri
 
 forbid(principal, action, resource) when { principal.claims has level && principal.claims.level < 3 };
 
+@unchecked("user_id")
 permit(principal, action, resource)
 when { context.authentication == "certificate" && resource has folder && resource.folder == "public mail" };
 
+@unchecked("user_id folder")
 permit(principal, action in Action::"folder", resource)
 when { principal.claims has department && principal.claims.department == "7" };
 "#;
@@ -236,6 +242,60 @@ fn policies_that_could_fail_or_let_an_object_slip_are_not_taken() {
     fs::remove_file(folder.path().join("mail.cedar")).unwrap();
     let problem = Policies::load(&config).unwrap_err().to_string();
     assert!(problem.contains("mail.cedar: can't be read: No such file"), "{problem}");
+}
+
+#[test]
+fn whoever_may_permit_something_on_a_route_looks_at_its_objects() {
+    const OWN: &str = "resource has user_id && resource.user_id == principal.subject";
+    let mail = format!("permit(principal, action in Action::\"mail\", resource) when {{ {OWN} }};\n");
+    let folder = |annotation: &str, condition: &str| {
+        let head = format!("{annotation} permit(principal, action in Action::\"folder\", resource)");
+        format!("{mail}{head} when {{ {condition} }};\n")
+    };
+    let whole = format!("{OWN} && resource has folder && resource.folder != \"\"");
+    let rest = "permit(principal, action == Action::\"DELETE folder\", resource) when { context.time < 1 };";
+    for (policies, expected) in [
+        (folder("", &whole), None),
+        // The other route's look is none of this one's.
+        (folder("", "context.time < 1"), Some("nothing in it looks at resource.user_id")),
+        (
+            folder("", &format!("resource has folder && {OWN}")),
+            Some("nothing in it looks at resource.folder, which names an object of route folder"),
+        ),
+        (
+            mail.clone(),
+            Some("nothing in it looks at resource.user_id, which names an object of route folder"),
+        ),
+        (folder("@unchecked(\"folder\")", OWN), None),
+        (folder("@unchecked(\"user_id\")", OWN), Some("looks at resource.folder")),
+        // Nor is one permission's another one's.
+        (
+            format!("{}{rest}", folder("", &whole)),
+            Some("permits requests of route folder whatever resource.user_id is"),
+        ),
+        (format!("{}@unchecked(\"user_id folder\"){rest}", folder("", &whole)), None),
+        // What is forbidden is not permitted.
+        (
+            format!("{}{rest}forbid(principal, action, resource) unless {{ {whole} }};", folder("", &whole)),
+            None,
+        ),
+        (
+            format!(
+                "{}{rest}forbid(principal, action in Action::\"GET\", resource) unless {{ {whole} }};",
+                folder("", &whole)
+            ),
+            Some("whatever resource.user_id is"),
+        ),
+    ] {
+        let (config, _folder) = configured(&policies);
+        let problem = Policies::load(&config).err().map(|error| error.to_string());
+        let is_right = match (&problem, expected) {
+            (None, None) => true,
+            (Some(problem), Some(expected)) => problem.contains(expected),
+            _ => false,
+        };
+        assert!(is_right, "{policies}: {problem:?}");
+    }
 }
 
 #[test]

@@ -56,7 +56,9 @@ when {
     resource.user_id == principal.subject && principal.claims has accounts &&
     principal.claims.accounts.contains(resource.account) && context.scopes.contains("accounts")
 };
+@unchecked("user_id account")
 permit(principal, action, resource) when { context.scopes.contains("accounts:admin") };
+@unchecked("user_id account")
 permit(principal is ApiKey, action, resource) when { context.source.isInRange(ip("192.0.2.0/24")) };
 forbid(principal, action, resource) when { principal.claims has suspended && principal.claims.suspended };
 forbid(principal, action, resource) unless { principal.claims has tenant && principal.claims.tenant == "acme" };

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use super::{Given, named};
 use crate::config::document::{Checked, Section, shown, wrong};
 use crate::config::{Access, Auth, Binding, Foreign, HeaderChanges, Part, PathPattern, values};
+use crate::headers::{is_spelling_of, says_where_it_came_from};
 
 /// Fields that ask something of a credential: of no use where nobody needs one.
 const OF_CREDENTIALS: [&str; 8] =
@@ -20,9 +21,7 @@ pub(super) fn access(section: &mut Section<'_>, given: &Given<'_>) -> Access {
     let query = |name: &str, claim: &DeValue<'_>| bound(values::query_name(name)?, claim, Part::Query);
     let header = |name: &str, claim: &DeValue<'_>| {
         let name = values::header(&DeValue::String(name.into()))?;
-        if given.identity.contains(&&name) {
-            return wrong(format!("{name} is not the client's to send"), "bind another header field");
-        }
+        is_from_clients(&name, given)?;
         bound(name, claim, Part::Header)
     };
     let mut bindings = section.entries("bind", path);
@@ -31,6 +30,7 @@ pub(super) fn access(section: &mut Section<'_>, given: &Given<'_>) -> Access {
     Access {
         any_scopes: any_scopes.unwrap_or_default(),
         bindings,
+        body_unchecked: section.optional("body", values::unchecked).is_some(),
         claims: section.entries("claims", values::claim_rule),
         foreign: section.or("foreign", values::foreign, Foreign::default()),
         policy: policy(section, given.policies),
@@ -38,6 +38,20 @@ pub(super) fn access(section: &mut Section<'_>, given: &Given<'_>) -> Access {
         unless_claims: section.entries("unless_claims", values::claim_rule),
         unless_scopes: section.list("unless_scope", values::scope).unwrap_or_default(),
     }
+}
+
+/// Whether the upstream gets a field of that name as the client sent it. Those of one connection have a meaning of their
+/// own already.
+fn is_from_clients(name: &HeaderName, given: &Given<'_>) -> Checked<()> {
+    let is = |ours: &HeaderName| is_spelling_of(name.as_str(), &ours.as_str().replace(['_', '.'], "-"));
+    if given.identity.iter().any(|ours| is(ours)) || given.request_id.is_some_and(is) {
+        return wrong(format!("{name} is not the client's to send"), "bind another header field");
+    }
+    if says_where_it_came_from(name.as_str()) {
+        let cure = "bind another header field, one that clients send, such as \"x-account\"";
+        return wrong(format!("{name} is taken out of all requests, as only proxies may say it"), cure);
+    }
+    Ok(())
 }
 
 fn policy(section: &mut Section<'_>, policies: &[String]) -> Option<Arc<str>> {
@@ -77,6 +91,7 @@ pub(super) fn check(
     section.check("bind", stand_in(path, access));
     section.check("bind_headers", are_left_alone(access, request_headers));
     section.check("path", are_decided(auth, path, access));
+    section.check("body", is_in_question(access));
     let decides = |field| field == "foreign" && access.policy.is_some();
     if access.bindings.is_empty() {
         for field in ["unless_scope", "unless_claims", "foreign"] {
@@ -86,6 +101,15 @@ pub(super) fn check(
                 .check(field, if useless { wrong("nothing is bound to a claim here", cure) } else { Ok(()) });
         }
     }
+}
+
+/// Bodies are refused only where a parameter of the query is bound.
+fn is_in_question(access: &Access) -> Checked<()> {
+    let in_query = |binding: &Binding| matches!(binding.part, Part::Query(_));
+    if access.body_unchecked && !access.bindings.iter().any(in_query) {
+        return wrong("no parameter of the query is bound here, and any body may come", "take it out");
+    }
+    Ok(())
 }
 
 /// Whether every name that is bound stands in the path.
