@@ -113,7 +113,10 @@ impl Counts {
     /// Makes an entry one of which nothing was counted, nor is stored.
     pub fn reset(&self, at: usize, key: Key) {
         while let Some((seen, owner)) = self.table.read(at) {
-            if owner.key != key || self.table.replace(seen, packed(ends(seen.word), 0)) {
+            if owner.key != key {
+                return;
+            }
+            if self.table.replace(seen, packed(ends(seen.word), 0)) {
                 self.stored[at].store(packed(ends(seen.word), 0), Release);
                 return;
             }

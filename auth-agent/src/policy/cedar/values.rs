@@ -21,7 +21,7 @@ pub(super) struct Types {
 }
 
 impl Types {
-    pub fn new() -> Result<Self, ParseErrors> {
+    pub fn new() -> Result<Self, Box<ParseErrors>> {
         let [key, certificate, token] = PRINCIPALS.map(EntityTypeName::from_str);
         Ok(Self {
             action: "Action".parse()?,

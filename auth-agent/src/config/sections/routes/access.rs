@@ -11,8 +11,17 @@ use crate::config::{Access, Auth, Binding, Foreign, HeaderChanges, Part, PathPat
 use crate::headers::{is_spelling_of, says_where_it_came_from};
 
 /// Fields that ask something of a credential: of no use where nobody needs one.
-const OF_CREDENTIALS: [&str; 8] =
-    ["scopes", "any_scopes", "claims", "bind", "bind_query", "bind_headers", "unless_scope", "unless_claims"];
+const OF_CREDENTIALS: [&str; 9] = [
+    "scopes",
+    "any_scopes",
+    "claims",
+    "bind",
+    "bind_query",
+    "bind_headers",
+    "policy",
+    "unless_scope",
+    "unless_claims",
+];
 
 /// What the fields of a route say about access.
 pub(super) fn access(section: &mut Section<'_>, given: &Given<'_>) -> Access {
