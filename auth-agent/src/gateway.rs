@@ -1,5 +1,6 @@
 //! One request through the agent: charged, routed, authenticated, authorised, forwarded, or refused by name.
 
+mod bodies;
 mod unanswered;
 
 use std::net::IpAddr;
@@ -7,13 +8,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
-use http_body_util::{BodyExt as _, Either, Full};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 
+use self::bodies::{Unread, has_body, settle_empty};
 use self::unanswered::Unanswered;
 use crate::authenticate::{Denied, Verify};
 use crate::authorization_server::{Answered, AuthorizationServer, Endpoint, SigningKeys};
@@ -30,7 +32,7 @@ use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
 use crate::limits::{self, Limiter, SourceDebts, Standing};
 use crate::policy::{Permit, Policies, PolicyError, PolicyFiles};
-use crate::proxy::{Proxy, RequestBody, ResponseBody, UpstreamTlsError, is_extended, unfold};
+use crate::proxy::{Proxy, ResponseBody, UpstreamTlsError, is_extended, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
 
@@ -456,36 +458,6 @@ enum Judged<'g> {
     Own(&'g AuthorizationServer, Endpoint),
     /// It may be forwarded.
     Permitted(Canonical, Permit<'g>),
-}
-
-/// The body of a request that may be refused before it is read.
-struct Unread(Option<RequestBody>);
-
-impl Unread {
-    /// A client that waits for `100 Continue` sends nothing unasked, and reading is what asks it.
-    fn of(request: &Parts, body: &RequestBody) -> Self {
-        Self((!request.headers.contains_key(EXPECT)).then(|| body.clone()))
-    }
-
-    fn linger(self, refusal: Refusal) {
-        // Where it is in doubt what the body is, none of it is read.
-        if let (Some(body), false) = (self.0, refusal == Refusal::FramingInvalid) {
-            body.linger();
-        }
-    }
-}
-
-/// Whether there is a body, or may be one: over HTTP/2 that is known when the stream ends. What a WebSocket carries is none.
-fn has_body(request: &Parts, body: &RequestBody) -> bool {
-    !body.is_end_stream() && body.size_hint().exact() != Some(0) && !is_extended(request)
-}
-
-/// Waits for the end of a body that is said to be empty: over HTTP/2 it comes by itself, and more may come instead.
-async fn settle_empty(body: &RequestBody) -> Result<(), Refusal> {
-    if body.size_hint().exact() == Some(0) && !body.is_end_stream() {
-        body.clone().frame().await.transpose()?;
-    }
-    Ok(())
 }
 
 /// An answer of ours as the method wants it: to HEAD, that to GET without its body (RFC 9110, 9.3.2). Over HTTP/1.1 the

@@ -151,7 +151,7 @@ fn whoever_can_name_a_subject_is_named() {
         found.next().map(|lint| (lint.level, lint.what))
     };
     let certificates = "[[listener]]\naddress = \"[::]:8443\"\ncertificate = \"a\"\nkey = \"b\"\n\
-        [listener.client_certificates]\nca = \"c\"\nauthenticates = true\n";
+        [listener.client_certificates]\nmode = \"optional\"\nca = \"c\"\nauthenticates = true\n";
     let what =
         |names: &str| format!("objects are bound to \"sub\", which {names} and the names of API keys can be");
     for (more, issuers, expected) in [

@@ -277,7 +277,7 @@ fn text(file: &Path) -> Result<String, String> {
 }
 
 /// What is wrong, with the line and how to mend it, in one line.
-fn problem(error: &(impl std::error::Error + Diagnostic), text: &str) -> String {
+fn problem(error: &impl Diagnostic, text: &str) -> String {
     let at = error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
     let line = at.and_then(|at| text.get(..at)).map(|before| 1 + before.matches('\n').count());
     let (line, help) =

@@ -50,9 +50,17 @@ fn a_table_that_can_not_be_read_is_named() {
 fn a_hole_is_warned_of_and_what_is_open_on_purpose_noted() {
     let (_folder, config, _) = folder(str::to_owned, "");
     let (code, out, err) = run(&["--config", &config, "policy", "check"]);
-    let notes = "note: route track: auth = \"none\": anyone may use it [open-route]; write auth = \"required\" if that is \
-                 not meant\nnote: route messages: whoever may use it may use every {message} [unchecked-object]; ";
-    assert!(code == 0 && err.is_empty() && out.starts_with(notes), "{out}{err}");
+    let notes = [
+        "note: route track: auth = \"none\": anyone may use it [open-route]; write auth = \"required\" if that is not meant",
+        "note: route messages: objects are bound to \"sub\", which those of issuer main and the names of API keys can be \
+         [shared-subject]; ",
+        "note: route inbox: objects are bound to \"sub\", which those of issuer main and the names of API keys can be \
+         [shared-subject]; ",
+        "note: route messages: whoever may use it may use every {message} [unchecked-object]; ",
+    ];
+    let lines: Vec<_> = out.lines().collect();
+    let are_these = lines.iter().zip(notes).all(|(line, note)| line.starts_with(note));
+    assert!(code == 0 && err.is_empty() && lines.len() == notes.len() && are_these, "{out}{err}");
 
     let hole =
         |text: &str| format!("{text}[[route]]\npath = \"/\"\nauth = \"required\"\nupstream = \"mail\"\n");
