@@ -152,6 +152,9 @@ fn every_cell_of_the_credential_benchmark_is_measured_without_root() {
                 "api_key_1k",
                 "limits_100",
                 "limits_100_cold",
+                "authorise_plain",
+                "authorise_bindings",
+                "authorise_cedar",
                 "revocation_0",
                 "revocation_1k",
             ]

@@ -79,6 +79,9 @@ connections_per_source = {connections}
 [timeouts]
 headers = "10m"
 
+[ladder]
+on = false
+
 [limits.requests]
 rate = "1000000/s"
 
