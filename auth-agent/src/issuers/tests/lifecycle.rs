@@ -337,7 +337,10 @@ async fn keys_are_discovered_from_exactly_their_issuers_metadata() {
             }
             (done, expected) => panic!("{done:?} in place of {expected:?}"),
         }
-        assert_eq!(lab.server.requests()[before..], asked);
+        // The agent's own first fetch may be over before this one begins.
+        let requests = lab.server.requests();
+        let mut fetches = requests[before..].chunks(asked.len());
+        assert!(fetches.len() > 0 && fetches.all(|fetch| fetch == asked), "{requests:?}\nare not {asked:?}");
     }
 }
 

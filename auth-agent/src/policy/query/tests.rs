@@ -237,7 +237,7 @@ proptest! {
     }
 
     #[test]
-    fn a_parameter_that_is_encoded_as_clients_do_counts_as_what_it_was(text in "[^\\p{Cc}%&;]{0,12}", other in "[^\\p{Cc}]{0,12}") {
+    fn a_parameter_that_is_encoded_as_clients_do_counts_as_what_it_was(text in "[^\\p{Cc}%&;?]{0,12}", other in "[^\\p{Cc}]{0,12}") {
         let encode = |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
         let query = format!("q={}&id={}", encode(&other.replace(['&', ';', '?'], "")), encode(&text));
         prop_assert_eq!(value(&query, "id"), Ok(Some(text.as_str().into())));
