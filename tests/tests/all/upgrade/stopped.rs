@@ -84,7 +84,9 @@ fn a_new_agent_that_is_stopped_before_it_is_told_to_serve_changes_nothing() {
         upgrade.join().unwrap().unwrap()
     });
     let said = String::from_utf8(ended.stderr).unwrap();
-    assert!(!ended.status.success() && said.contains("nothing has changed"), "{said}");
+    // It may have said that it is ready before it was stopped: then it died as it took over.
+    let goes_on = ["nothing has changed", "this one goes on"].iter().any(|words| said.contains(words));
+    assert!(!ended.status.success() && goes_on, "{said}");
     let log = std::fs::read_to_string(path(LOG)).unwrap();
     assert!(log.contains("stopped before it took over"), "{log}");
     let client = stage.client(3).unwrap();
