@@ -92,6 +92,20 @@ pub enum GatewayError {
     Upstream(#[from] UpstreamTlsError),
 }
 
+impl Current {
+    fn new(
+        config: Arc<Config>,
+        proxy: Proxy,
+        verify: &Arc<dyn Verify>,
+        debts: &Arc<dyn SourceDebts>,
+    ) -> Result<Self, PolicyError> {
+        let (recording, rules) = (Recording::new(&config), Rules::new(&config));
+        let policies = Policies::load(&config)?;
+        let judge = Judge::new(config, Arc::clone(verify), Arc::clone(debts)).with_policies(policies);
+        Ok(Self { judge, proxy, recording, rules })
+    }
+}
+
 impl Gateway {
     /// A gateway for one configuration. Must be called within a tokio runtime.
     ///
@@ -103,14 +117,12 @@ impl Gateway {
         debts: Arc<dyn SourceDebts>,
         counters: Arc<Counters>,
     ) -> Result<Self, GatewayError> {
-        let (journal, recording) = (Journal::start(&config)?, Recording::new(&config));
+        let journal = Journal::start(&config)?;
         let _ = counters.log_dropped.set(journal.dropped());
-        let (proxy, rules) = (Proxy::new(&config)?, Rules::new(&config));
+        let proxy = Proxy::new(&config)?;
         // The proxies that come next write on the same.
         let _ = counters.upstreams.set(proxy.board());
-        let policies = Policies::load(&config)?;
-        let judge = Judge::new(config, Arc::clone(&verify), Arc::clone(&debts)).with_policies(policies);
-        let current = ArcSwap::from_pointee(Current { judge, proxy, recording, rules });
+        let current = ArcSwap::from_pointee(Current::new(config, proxy, &verify, &debts)?);
         Ok(Self {
             authorization_server: None,
             counters,
@@ -128,19 +140,16 @@ impl Gateway {
     /// # Errors
     /// Policies, or what TLS to an upstream needs, can't be used, or the access log can't be opened.
     pub fn prepare(&self, config: Arc<Config>) -> Result<Next, GatewayError> {
-        let (log, recording) = (self.journal.prepare(&config)?, Recording::new(&config));
+        let log = self.journal.prepare(&config)?;
         let proxy = self.current.load().proxy.next(&config)?;
-        let rules = Rules::new(&config);
-        let policies = Policies::load(&config)?;
-        let judge =
-            Judge::new(config, Arc::clone(&self.verify), Arc::clone(&self.debts)).with_policies(policies);
+        let current = Current::new(config, proxy, &self.verify, &self.debts)?;
         if let Some(keys) = &self.internal_keys {
-            judge.sign_with(keys);
+            current.judge.sign_with(keys);
         }
         if let Some(limiter) = &self.limiter {
-            judge.limit_with(limiter);
+            current.judge.limit_with(limiter);
         }
-        Ok(Next { current: Current { judge, proxy, recording, rules }, log })
+        Ok(Next { current, log })
     }
 
     /// Goes by another configuration from the next request on.

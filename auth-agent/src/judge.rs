@@ -245,7 +245,7 @@ impl Judge {
             source: case.source,
             trail: case.trail,
         };
-        let principal = identity.clone().filter(|_| policy::decides_about_objects(route));
+        let principal = identity.as_ref().filter(|_| policy::decides_about_objects(route)).cloned();
         if let Some(identity) = &principal
             && let Charge::Over { retry_after } = self.debts.enumeration_debt(case.source, identity, now)
         {

@@ -132,19 +132,22 @@ impl Debts {
     /// Whether a source is refused or dropped for what it owes itself: nobody is banned for the debts of its IPv6 site, or
     /// of a line that it shares.
     fn is_its_own(&self, source: IpAddr, offence: Offence, now: Monotonic) -> bool {
-        let budgets = self.filter.budgets_of(source);
         let over = |debt: &AtomicU64, (limit, _): (Limit, Escalation)| {
             matches!(gcra::peek(debt, now.0, limit), gcra::Charge::Over { .. })
         };
-        self.filter.sources().peek(source, |line, shared| match offence {
-            Offence::Drop => !shared,
+        let sources = self.filter.sources();
+        match offence {
+            Offence::Drop => sources.peek(source, |_, shared| !shared),
             Offence::Limit => {
-                let over = over(&line.requests, budgets.requests)
-                    || over(&line.auth_failures, budgets.auth_failures);
-                !shared && over
+                let budgets = self.filter.budgets_of(source);
+                sources.peek(source, |line, shared| {
+                    let over = over(&line.requests, budgets.requests)
+                        || over(&line.auth_failures, budgets.auth_failures);
+                    !shared && over
+                })
             }
             Offence::AuthFailure | Offence::Enumeration | Offence::Forged | Offence::Protocol => true,
-        })
+        }
     }
 
     /// Charges the source, and, if that has budget left, the IPv6 site that it shares a wider one with.

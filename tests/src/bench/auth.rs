@@ -16,6 +16,19 @@ pub use self::report::Report;
 use self::subject::Subjects;
 use super::spread::Spread;
 
+/// What every configuration here begins with: an edge of which nothing is opened.
+const EDGE: &str = r#"
+[kernel]
+interfaces = ["lo"]
+[[listener]]
+address = "[::]:443"
+certificate = "edge.crt"
+key = "edge.key"
+[[upstream]]
+name = "app"
+endpoints = ["http://127.0.0.1:8080"]
+"#;
+
 /// How much is measured.
 #[derive(Clone, Debug)]
 pub struct Scale {

@@ -7,18 +7,11 @@ use auth_agent::config::Config;
 use auth_agent::policy::Policies;
 use auth_agent::trial::{Table, Trial};
 
+use super::EDGE;
+
 /// A route that asks for nothing but a credential, one with two bindings of which one is to a list of 20, a claim and a
 /// scope, and one that leaves it to policies.
 const ROUTES: &str = r#"
-[kernel]
-interfaces = ["eth0"]
-[[listener]]
-address = "[::]:443"
-certificate = "edge.crt"
-key = "edge.key"
-[[upstream]]
-name = "app"
-endpoints = ["http://127.0.0.1:8080"]
 [[issuer]]
 name = "main"
 issuer = "https://id.example.com"
@@ -74,7 +67,7 @@ const REQUESTS: [(&str, &str); 3] = [
 /// What is measured, by name.
 pub fn trials(folder: &Path) -> Result<Vec<(&'static str, Trial)>> {
     std::fs::write(folder.join("accounts.cedar"), POLICIES)?;
-    let config = Config::parse(ROUTES, &folder.join("edge.toml"))?;
+    let config = Config::parse(&format!("{EDGE}{ROUTES}"), &folder.join("edge.toml"))?;
     let accounts: Vec<_> = (0..20).map(|number| format!("account-{number}")).collect();
     let claims = serde_json::json!({
         "sub": "8d0a4c1e-4111-4111-8111-111111111111", "scope": "read write accounts", "tenant": "acme",

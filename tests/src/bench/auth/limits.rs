@@ -13,19 +13,10 @@ use auth_agent::identity::Identity;
 use auth_agent::limits::{Asking, Limiter, Plan, Secret, Standing};
 use http::Method;
 
-use super::Cell;
+use super::{Cell, EDGE};
 
 /// Nobody is over them.
 const CONFIG: &str = r#"
-[kernel]
-interfaces = ["lo"]
-[[listener]]
-address = "[::]:443"
-certificate = "edge.crt"
-key = "edge.key"
-[[upstream]]
-name = "app"
-endpoints = ["http://127.0.0.1:8080"]
 [[route]]
 path = "/"
 auth = "required"
@@ -71,7 +62,7 @@ pub(super) struct Limited {
 impl Limited {
     /// For these principals.
     pub(super) fn new(identities: Vec<Arc<Identity>>) -> Result<Self> {
-        let mut config = Config::parse(CONFIG, Path::new("bench.toml"))?;
+        let mut config = Config::parse(&format!("{EDGE}{CONFIG}"), Path::new("bench.toml"))?;
         config.sizes.limit_entries = (identities.len() * 4).max(1 << 10).try_into()?;
         let limiter = Arc::new(Limiter::new(&config, Arc::new(Allowlist::new(Vec::new())), Secret::fixed(1)));
         let limited = Self { config, identities, plan: limiter.current(), limiter };
