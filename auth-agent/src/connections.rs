@@ -10,7 +10,7 @@ mod request;
 mod tests;
 mod users;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -51,11 +51,12 @@ impl Connections {
             local: canonical(local),
             open: AtomicU64::new(0),
             peer: canonical(peer),
+            plaintext: AtomicBool::new(false),
             protocol: OnceLock::new(),
             bodies: AtomicU64::new(0),
+            condemned: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             resting: AtomicBool::new(false),
-            strikes: AtomicU64::new(0),
             users: Mutex::default(),
         });
         self.shard(id).insert(id, Arc::clone(&connection));
@@ -73,6 +74,12 @@ impl Connections {
             .collect();
         found.sort_unstable_by_key(|connection| connection.id);
         found
+    }
+
+    /// Those of these numbers that are open and not ended.
+    pub fn numbered(&self, numbers: &BTreeSet<u64>) -> Vec<Arc<Connection>> {
+        let found = numbers.iter().filter_map(|number| self.shard(*number).get(number).cloned());
+        found.filter(|connection| !connection.is_ended()).collect()
     }
 
     /// Ends the connections that are wanted; says how many.
@@ -219,13 +226,15 @@ pub struct Connection {
     certificate: OnceLock<Arc<ClientCertificate>>,
     /// Request bodies that have not come to their ends.
     bodies: AtomicU64,
+    /// Its end is on its way.
+    condemned: AtomicBool,
     /// Taken by whoever ends it.
     end: Mutex<Option<oneshot::Sender<End>>>,
     open: AtomicU64,
+    plaintext: AtomicBool,
     protocol: OnceLock<Protocol>,
     requests: AtomicU64,
     resting: AtomicBool,
-    strikes: AtomicU64,
     users: Mutex<Users>,
 }
 
@@ -300,14 +309,29 @@ impl Connection {
         self.protocol.get().copied().unwrap_or(Protocol::Handshake)
     }
 
+    /// Notes that it began with what a web page can have a browser send in place of TLS.
+    pub fn is_in_plaintext(&self) {
+        self.plaintext.store(true, Relaxed);
+    }
+
+    /// Whether it began with what a web page can have a browser send in place of TLS.
+    pub fn was_in_plaintext(&self) -> bool {
+        self.plaintext.load(Relaxed)
+    }
+
     /// Requests in all.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
 
-    /// Notes a request that was refused because whoever sent it does not stop; the how manieth it is.
-    pub fn strike(&self) -> u64 {
-        self.strikes.fetch_add(1, Relaxed) + 1
+    /// Notes that it is to end for what its user does.
+    pub fn condemn(&self) {
+        self.condemned.store(true, Relaxed);
+    }
+
+    /// Whether it is to end for what its user does: what still comes by it is no new offence.
+    pub fn is_condemned(&self) -> bool {
+        self.condemned.load(Relaxed)
     }
 
     /// Whether everybody who said who they are was the same.

@@ -231,7 +231,7 @@ impl Control {
         self.apply_rules_locked(now)
     }
 
-    /// To be called every few seconds: undoes what nobody confirmed, forgets what is over, stores when keys were last
+    /// To be called every few seconds: undoes what nobody confirmed, lifts bans that are over, stores when keys were last
     /// used, and retries rules that the kernel did not take. Returns how long until the next change is due to be
     /// undone. Blocks.
     ///
@@ -247,7 +247,7 @@ impl Control {
         let internal = |keys: &Arc<SigningKeys>| keys.upkeep(now).map_err(Problem::from);
         // What is enforced comes first, and nothing else is done while it is changed.
         let chores = [
-            ("rules", self.undo_and_purge(now)),
+            ("rules", self.undo_and_lift(now)),
             ("flows", self.edge.forget_flows().map_err(Problem::Edge)),
             ("audit log", self.purge_audit(now)),
             ("uses of keys", uses()),
@@ -264,14 +264,15 @@ impl Control {
         Ok(next.map(|deadline| Duration::from_secs(deadline.0.saturating_sub(now.0))))
     }
 
-    /// Undoes what nobody confirmed and forgets what is over, in the store and then in the kernel.
-    fn undo_and_purge(&self, now: UnixTime) -> Result<(), Problem> {
+    /// Undoes what nobody confirmed, in the store, and goes by that and without the bans that are over.
+    fn undo_and_lift(&self, now: UnixTime) -> Result<(), Problem> {
         let _changing = self.changing();
-        let (undone, expired) = (self.undo_locked(now), self.store.purge_expired(now));
-        // Where one of them failed, nobody knows how far it came.
-        let unchanged = matches!((&undone, &expired), (Ok(false), Ok(0))) && self.rules_error().is_none();
+        let undone = self.undo_locked(now);
+        // Where it failed, nobody knows how far it came.
+        let unchanged =
+            matches!(undone, Ok(false)) && !self.bans.has_ended(now) && self.rules_error().is_none();
         let applied = if unchanged { Ok(()) } else { self.apply_rules_locked(now) };
-        undone.and(expired.map_err(Problem::from)).and(applied)
+        undone.and(applied)
     }
 
     /// Stores when keys were last used, for the last moment before the agent ends. Blocks.
@@ -323,7 +324,7 @@ impl Control {
         self.allowlist.set_added(allowed.iter().copied());
         let allow = allowed.into_iter().map(|network| Rule { action: Action::Allow, network });
         let bans = self.store.bans(now)?;
-        self.bans.set(&bans.iter().map(|ban| ban.network).collect::<Vec<_>>());
+        self.bans.set(&bans);
         let bans =
             bans.iter().map(|ban| Rule { action: Action::Ban { until: ban.until }, network: ban.network });
         let limits = self.limits(self.store.limits()?);

@@ -1,9 +1,10 @@
 //! Who walks through the objects of others: distinct ones that were refused, counted per principal and per source.
 //!
 //! A principal that asked for too many is slowed, and only then held against its source: who else is behind that keeps
-//! its own count. An object counts once as long as it is among the principal's last [`MOST_OBJECTS`] ones. Both tables
-//! keep the law of [`crate::debt_table`]; of principals that share a line for want of one of their own, nobody is slowed
-//! but where it asks for an object of others.
+//! its own count. Going on after that counts by principal, too, over however many connections. An object counts once as
+//! long as it is among the principal's last [`MOST_OBJECTS`] ones. Both tables keep the law of [`crate::debt_table`]; of
+//! principals that share a line for want of one of their own, nobody is slowed but where it asks for an object of others,
+//! and nothing is held against a source for the debts of a line that it shares.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
@@ -138,19 +139,26 @@ impl Enumeration {
                     self.slowed.fetch_add(1, Relaxed);
                     self.slowed_until.fetch_max(now.0.saturating_add(wait), Relaxed);
                 }
-                let source = self
-                    .sources
-                    .charge(source, now, |line, _| gcra::charge(&line.debt, now.0, limits.source));
-                let against_source = full.is_some() || matches!(source, gcra::Charge::Over { .. });
-                Noted::Now { against_source, slowed: full.is_some() }
+                let over = self.sources.charge(source, now, |line, whose| {
+                    let charge = gcra::charge(&line.debt, now.0, limits.source);
+                    whose == Whose::Own && matches!(charge, gcra::Charge::Over { .. })
+                });
+                Noted::Now { against_source: full.is_some() || over, slowed: full.is_some() }
             }
             Note::Over(wait) => Noted::Over { retry_after: Duration::from_nanos(wait) },
         }
     }
 
-    /// Whether a connection is to end with this one of its refusals.
-    pub fn ends(&self, refusals: u64) -> bool {
-        self.limits.load().as_ref().is_some_and(|limits| refusals == limits.end_after)
+    /// Notes that a principal that is slowed goes on; says whether it is to pay for that, as every `end_after` times. Those
+    /// that share a line for want of one of their own are not blamed for each other.
+    pub fn goes_on(&self, identity: &Identity) -> bool {
+        let limits = self.limits.load();
+        match (&*limits, self.principals.find(self.key(identity))) {
+            (Some(limits), Some(principal)) => {
+                (principal.strikes.fetch_add(1, Relaxed) + 1).is_multiple_of(limits.end_after)
+            }
+            _ => false,
+        }
     }
 
     /// Distinct objects that counted, and how often a principal was slowed.
@@ -208,6 +216,8 @@ struct Principal {
     next: AtomicU64,
     /// A ring of hashes; 0: none.
     objects: [AtomicU64; MOST_OBJECTS as usize],
+    /// Refusals since it was last slowed.
+    strikes: AtomicU64,
 }
 
 enum Note {
@@ -228,7 +238,11 @@ impl Principal {
         let place = self.next.fetch_add(1, Relaxed) as usize % self.objects.len();
         self.objects[place].store(object, Relaxed);
         match (whose, gcra::peek(&self.debt, now.0, limit)) {
-            (Whose::Own, gcra::Charge::Over { retry_after }) => Note::Now(Some(retry_after)),
+            (Whose::Own, gcra::Charge::Over { retry_after }) => {
+                // Nor those of whoever had the line before.
+                self.strikes.store(0, Relaxed);
+                Note::Now(Some(retry_after))
+            }
             _ => Note::Now(None),
         }
     }
@@ -240,6 +254,7 @@ impl Default for Principal {
             debt: AtomicU64::new(0),
             next: AtomicU64::new(0),
             objects: std::array::from_fn(|_| AtomicU64::new(0)),
+            strikes: AtomicU64::new(0),
         }
     }
 }

@@ -261,9 +261,6 @@ impl Gateway {
             }
             Err(refused) => {
                 unread.linger(refused.refusal);
-                if matches!(refused.refusal, Refusal::EnumerationLimit { .. }) {
-                    self.debts.goes_on(&peer.connection, now.monotonic);
-                }
                 let refused = Refused { id: Some(trail.id()), ..refused };
                 let response = answered(&method, refusal::respond(refused));
                 standing.hide_from(refused.refusal);

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
@@ -249,7 +250,7 @@ impl Judge {
         if let Some(identity) = &principal
             && let Charge::Over { retry_after } = self.debts.enumeration_debt(case.source, identity, now)
         {
-            return Err(Refusal::EnumerationLimit { retry_after }.into());
+            return Err(self.slow(case, identity, retry_after).into());
         }
         let refused = match policy::authorize(admitted, route, &self.policies, identity, &asked) {
             Ok(permit) => return Ok(permit),
@@ -259,12 +260,19 @@ impl Judge {
             (Refusal::ObjectForeign { .. } | Refusal::PolicyDenied { .. }, Some(identity)) => {
                 let object = policy::object_hash(route, &asked);
                 match self.debts.foreign_object(case.source, &identity, object, now) {
-                    Charge::Over { retry_after } => Err(Refusal::EnumerationLimit { retry_after }.into()),
+                    Charge::Over { retry_after } => Err(self.slow(case, &identity, retry_after).into()),
                     Charge::Within => Err(refused),
                 }
             }
             _ => Err(refused),
         }
+    }
+
+    /// The answer to a principal that goes on asking for objects of others.
+    fn slow(&self, case: &Case<'_>, identity: &Identity, retry_after: Duration) -> Refusal {
+        let connection = case.open.map(OpenRequest::connection);
+        self.debts.goes_on(case.source, identity, connection, case.now.monotonic);
+        Refusal::EnumerationLimit { retry_after }
     }
 
     /// Who sent the request, where the route wants to know; a failure is charged to the source.

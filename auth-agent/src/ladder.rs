@@ -1,9 +1,10 @@
 //! Offences: what sources do wrong, what it costs them, and who is to be banned for it (promise P6).
 //!
 //! Points are a debt like any other: they are forgiven by time, and never forgotten before. Charging is all that the
-//! request path does; a task of its own makes the bans. Only what came over an established connection is charged, so that
-//! nobody is banned for packets that others sent in its name; and nobody is banned for the debts of a line that it shares
-//! for want of one of its own.
+//! request path does; a task of its own makes the bans. A ban pays for the points that led to it once it holds; until then
+//! they are owed, and where no ban came of them, a later offence has it made. Only what came over an established connection
+//! is charged, so that nobody is banned for packets that others sent in its name; and nobody is banned for the debts of a
+//! line that it shares for want of one of its own.
 
 mod steps;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use auth_common::gcra::{self, Limit};
@@ -36,6 +38,10 @@ const SOURCE_GROUPS: usize = 1 << 12;
 /// Steps that wait to be written down. Where there is no room, a source is banned for its next offence.
 const STEPS: usize = 4_096;
 
+/// How long a ban may be on its way. After that, the next offence has it made again: what keeps it from being made is not
+/// asked for more often.
+const UNDER_WAY: Duration = Duration::from_secs(10);
+
 /// What a source can do wrong.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Offence {
@@ -49,14 +55,23 @@ pub enum Offence {
     Forged,
     /// A request over a limit of its source.
     Limit,
+    /// What web pages can have browsers send in place of TLS.
+    Plaintext,
     /// What is neither TLS nor HTTP, or abuses either.
     Protocol,
 }
 
 impl Offence {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::AuthFailure, Self::Drop, Self::Enumeration, Self::Forged, Self::Limit, Self::Protocol];
+    pub const ALL: [Self; 7] = [
+        Self::AuthFailure,
+        Self::Drop,
+        Self::Enumeration,
+        Self::Forged,
+        Self::Limit,
+        Self::Plaintext,
+        Self::Protocol,
+    ];
 
     /// Its name: lower case, words joined by hyphens.
     pub fn name(self) -> &'static str {
@@ -66,6 +81,7 @@ impl Offence {
             Self::Enumeration => "enumeration",
             Self::Forged => "forged",
             Self::Limit => "limit",
+            Self::Plaintext => "plaintext",
             Self::Protocol => "protocol",
         }
     }
@@ -99,6 +115,7 @@ impl Offence {
             Self::Enumeration => prices.enumeration,
             Self::Forged => prices.forged,
             Self::Limit => prices.limit,
+            Self::Plaintext => prices.plaintext,
             Self::Protocol => prices.protocol,
         }
     }
@@ -107,8 +124,15 @@ impl Offence {
 /// A step up, to be written down.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// The source is to be banned, for the offence that was one too many.
-    Ban(IpNet, Offence),
+    /// The source of this key is to be banned, for the offence that was one too many.
+    Ban {
+        /// Its key in the source table.
+        key: u64,
+        /// What is banned for it.
+        network: IpNet,
+        /// The offence.
+        offence: Offence,
+    },
     /// The source is dropped at the network card for what it owes.
     Drop(IpNet),
     /// The connection of this number is to end, and its packets to be dropped.
@@ -156,11 +180,13 @@ pub struct Ladder {
 struct Points {
     debt: AtomicU64,
     last: AtomicU64,
+    /// Until when a ban is on its way; 0: none is.
+    sentenced: AtomicU64,
 }
 
 impl Owing for Points {
     fn owes_nothing(&self, now: Monotonic) -> bool {
-        self.debt.load(Relaxed) <= now.0
+        self.debt.load(Relaxed) <= now.0 && self.sentenced.load(Relaxed) <= now.0
     }
 }
 
@@ -213,10 +239,29 @@ impl Ladder {
         let (over, until) = self.sources.charge(key, now, |line, whose| {
             line.last.store(offence as u64, Relaxed);
             let over = !gcra::admits(&line.debt, now.0, limit, price) && line.is_over(limit, price, now);
-            (over && whose == Whose::Own, line.debt.load(Relaxed))
+            (over && whose == Whose::Own && line.sentence(now), line.debt.load(Relaxed))
         });
         self.owed_until.fetch_max(until, Relaxed);
-        over && self.sentence(key, Step::Ban(rules.network(source), offence), now)
+        over && self.ban(key, rules.network(source), offence)
+    }
+
+    /// Whether a ban of the source of this key is on its way.
+    pub fn is_sentenced(&self, key: u64) -> bool {
+        self.sources.find(key).is_some_and(|line| line.sentenced.load(Relaxed) > 0)
+    }
+
+    /// Notes that a source is banned: that pays for what led to it. What counts from then on is how often it comes to one.
+    pub fn pay(&self, key: u64, now: Monotonic) {
+        if let Some(line) = self.sources.find(key)
+            && line.sentenced.swap(0, Relaxed) > 0
+        {
+            line.debt.store(now.0, Relaxed);
+        }
+    }
+
+    /// Notes bans that were not made because there are too many.
+    pub fn note_lost(&self, bans: usize) {
+        self.lost.fetch_add(bans as u64, Relaxed);
     }
 
     /// Notes that a source is dropped at the network card.
@@ -276,11 +321,11 @@ impl Ladder {
         self.rules.load().network(address)
     }
 
-    /// A ban pays for what led to it: what counts from then on is how often it comes to one.
-    fn sentence(&self, key: u64, step: Step, now: Monotonic) -> bool {
-        let taken = self.take(step);
-        if taken && let Some(line) = self.sources.find(key) {
-            line.debt.store(now.0, Relaxed);
+    /// A ban for which there is no room is not on its way.
+    fn ban(&self, key: u64, network: IpNet, offence: Offence) -> bool {
+        let taken = self.take(Step::Ban { key, network, offence });
+        if !taken && let Some(line) = self.sources.find(key) {
+            line.sentenced.store(0, Relaxed);
         }
         taken
     }
@@ -305,6 +350,13 @@ impl Rules {
 }
 
 impl Points {
+    /// Notes that it is to be banned; says whether that is not on its way already.
+    fn sentence(&self, now: Monotonic) -> bool {
+        let before = self.sentenced.load(Relaxed);
+        let until = now.0.saturating_add(UNDER_WAY.as_nanos() as u64);
+        before <= now.0 && self.sentenced.compare_exchange(before, until, Relaxed, Relaxed).is_ok()
+    }
+
     /// Whether it was refused for what it owes, rather than for losing a race.
     fn is_over(&self, limit: Limit, price: u64, now: Monotonic) -> bool {
         let debt = gcra::debt(&self.debt, now.0);

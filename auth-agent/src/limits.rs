@@ -73,8 +73,15 @@ pub trait SourceDebts: Send + Sync {
     /// Charges an object, as a hash of what names it, that belongs to another. It counts once, however often it is asked
     /// for. Over: the answer is [`Refusal::EnumerationLimit`].
     fn foreign_object(&self, source: IpAddr, identity: &Identity, object: u64, now: Monotonic) -> Charge;
-    /// Notes that a principal that asked for too many objects of others goes on over this connection, which may end for it.
-    fn goes_on(&self, connection: &Connection, now: Monotonic);
+    /// Notes that a principal that asked for too many objects of others goes on: its source pays for that, and the
+    /// connection, if the request came by one of ours, may end for it.
+    fn goes_on(
+        &self,
+        source: IpAddr,
+        identity: &Identity,
+        connection: Option<&Connection>,
+        now: Monotonic,
+    );
     /// Whether a client behind a trusted proxy is banned; the kernel sees the proxy alone.
     fn is_banned(&self, client: IpAddr) -> bool;
     /// Holds an offence against a source, which may be banned for it.
@@ -144,6 +151,8 @@ pub(crate) mod tests {
         pub foreign_budget: usize,
         /// By subject.
         pub foreign: Mutex<HashMap<String, HashSet<u64>>>,
+        /// From where, who, and whether by a connection of ours; in order.
+        pub going_on: Mutex<Vec<(IpAddr, String, bool)>>,
         /// In order.
         pub offences: Mutex<Vec<(IpAddr, Offence)>>,
         pub guess_budget: u32,
@@ -168,6 +177,7 @@ pub(crate) mod tests {
                 charged: Mutex::default(),
                 foreign_budget: usize::MAX,
                 foreign: Mutex::default(),
+                going_on: Mutex::default(),
                 offences: Mutex::default(),
                 guess_budget: u32::MAX,
                 guesses: Mutex::default(),
@@ -228,8 +238,15 @@ pub(crate) mod tests {
             Charge::Within
         }
 
-        fn goes_on(&self, connection: &Connection, _: Monotonic) {
-            connection.strike();
+        fn goes_on(
+            &self,
+            source: IpAddr,
+            identity: &Identity,
+            connection: Option<&Connection>,
+            _: Monotonic,
+        ) {
+            let going = (source, identity.subject().to_owned(), connection.is_some());
+            self.going_on.lock().unwrap().push(going);
         }
 
         fn is_banned(&self, client: IpAddr) -> bool {

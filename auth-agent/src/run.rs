@@ -401,6 +401,7 @@ async fn upkeep(control: Arc<Control>) {
         let steady = steadiness.lasted(Now::read());
         let round = move || {
             let tidied = control.tidy_revocations(steady, UnixTime::now());
+            let tidied = tidied.and(control.tidy_bans(steady, UnixTime::now()));
             let tidied = tidied.and(control.tidy_counts(steady, UnixTime::now()));
             let next = control.upkeep(UnixTime::now())?;
             tidied.map(|()| next)

@@ -37,7 +37,7 @@ pub use self::changes::Change;
 pub use self::error::{Problem, StoreError};
 pub use self::keys::{MAX_KEYS, NewKey};
 pub use self::limits::{Limit, MAX_LIMITS};
-pub use self::offenders::{MAX_AUTOMATIC_BANS, Sentence};
+pub use self::offenders::{MAX_AUTOMATIC_BANS, Sentence, Sentenced};
 pub use self::pending::{Pending, When};
 pub use self::quotas::{QuotaCount, QuotaFilter};
 pub use self::revocations::{MAX_REVOCATIONS, StoredRevocation};

@@ -174,7 +174,7 @@ impl SourceDebts for Nobody {
         Charge::Within
     }
 
-    fn goes_on(&self, _: &Connection, _: Monotonic) {}
+    fn goes_on(&self, _: IpAddr, _: &Identity, _: Option<&Connection>, _: Monotonic) {}
 
     fn is_banned(&self, _: IpAddr) -> bool {
         false

@@ -95,7 +95,15 @@ impl Default for Ladder {
             known_factor: nonzero(4),
             longest: DAY,
             on: true,
-            prices: Prices { auth_failure: 1, drop: 20, enumeration: 5, forged: 5, limit: 1, protocol: 5 },
+            prices: Prices {
+                auth_failure: 1,
+                drop: 20,
+                enumeration: 5,
+                forged: 5,
+                limit: 1,
+                plaintext: 0,
+                protocol: 5,
+            },
             rate: rate(500, HOUR, 500),
         }
     }

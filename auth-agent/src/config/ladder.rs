@@ -39,6 +39,8 @@ pub struct Prices {
     pub forged: u8,
     /// A request over a limit of its source.
     pub limit: u8,
+    /// What web pages can have browsers send in place of TLS.
+    pub plaintext: u8,
     /// What is neither TLS nor HTTP, or abuses either.
     pub protocol: u8,
 }
@@ -46,7 +48,8 @@ pub struct Prices {
 impl Prices {
     /// The highest.
     pub fn highest(&self) -> u8 {
-        let Self { auth_failure, drop, enumeration, forged, limit, protocol } = *self;
-        [auth_failure, drop, enumeration, forged, limit, protocol].into_iter().max().unwrap_or(0)
+        let Self { auth_failure, drop, enumeration, forged, limit, plaintext, protocol } = *self;
+        let prices = [auth_failure, drop, enumeration, forged, limit, plaintext, protocol];
+        prices.into_iter().max().unwrap_or(0)
     }
 }

@@ -34,6 +34,11 @@ impl OpenRequest {
         self.connection.users().accept(identity);
     }
 
+    /// The connection that it came by.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// What the client showed in the handshake of its connection.
     pub fn certificate(&self) -> Option<&ClientCertificate> {
         self.connection.certificate()

@@ -60,9 +60,12 @@ async fn of_ten_thousand_connections_those_of_a_source_are_ended_and_no_others()
     let entries: Vec<_> = (0..10_000).map(|number| connections.enter(local, source(number), NOW)).collect();
     assert_eq!(ids(&connections.list(|_| true)), (1..=10_000).collect::<Vec<_>>());
 
+    assert_eq!(ids(&connections.numbered(&BTreeSet::from([7, 10_001, 3]))), [3, 7]);
+
     let wanted: IpAddr = source(42).ip();
     assert_eq!(connections.end(|connection| connection.peer.ip() == wanted, End::Operator), 100);
     assert_eq!(connections.list(|_| true).len(), 9_900);
+    assert!(connections.numbered(&BTreeSet::from([43])).is_empty());
     for mut entry in entries {
         let of_source = entry.connection().peer.ip() == wanted;
         assert_eq!(entry.connection().is_ended(), of_source);

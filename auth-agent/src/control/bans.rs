@@ -1,6 +1,7 @@
 //! `/v1/bans`
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -11,6 +12,7 @@ use super::body::Body;
 use super::confirm::ConfirmWithin;
 use super::messages::{AddBan, AddedBan, BanEntry, Bans, Changed, ImportBans, ImportedBans, RemovedBan};
 use super::problem::Problem;
+use super::revocations::STEADY_FOR;
 use super::{Control, blocking, deadline, remark};
 use crate::clock::UnixTime;
 use crate::network::parse_network;
@@ -101,6 +103,31 @@ pub(super) async fn remove(
         Ok(Json(control.changed(RemovedBan { network }, when)?))
     })
     .await
+}
+
+impl Control {
+    /// To be called every few seconds with how long the wall clock has been steady: forgets bans that are over, and sources
+    /// that count as new, where that can be relied on. Once the clock was set, what is over by it is seen anew: bans that
+    /// it had ended too soon hold again. Blocks.
+    ///
+    /// # Errors
+    /// The store's, and the kernel's.
+    pub fn tidy_bans(&self, steady: Duration, now: UnixTime) -> Result<(), Problem> {
+        let _tending = self.tending();
+        if !self.keeps_up() {
+            return Ok(());
+        }
+        if steady.is_zero() {
+            let _changing = self.changing();
+            self.apply_rules_locked(now)?;
+        }
+        if steady >= STEADY_FOR {
+            self.store.purge_expired(now)?;
+        } else {
+            self.store.purge_surplus(now)?;
+        }
+        Ok(())
+    }
 }
 
 fn entry(ban: Ban) -> BanEntry {

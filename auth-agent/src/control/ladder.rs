@@ -16,7 +16,7 @@ use crate::clock::{Monotonic, UnixTime};
 use crate::config::Ladder;
 use crate::connections::{Connection, End};
 use crate::ladder::{Offence, Offender};
-use crate::store::Sentence;
+use crate::store::{Ban, Sentence, Sentenced};
 
 /// Who owes least is of least interest.
 const SHOWN: usize = 1_000;
@@ -28,7 +28,8 @@ const FLOWS_DROPPED_FOR: Duration = Duration::from_secs(60);
 const LOGGED: usize = 20;
 
 impl Control {
-    /// Bans sources that went on whatever they were told, and writes down who was dropped at the network card. Blocks.
+    /// Bans sources that went on whatever they were told, and writes down who was dropped at the network card. Returns
+    /// those that are banned now, or were before. Blocks.
     ///
     /// # Errors
     /// What is stored and not enforced yet is tried again by [`Control::upkeep`].
@@ -38,34 +39,33 @@ impl Control {
         dropped: &[IpNet],
         terms: &Ladder,
         now: UnixTime,
-    ) -> Result<(), Problem> {
+    ) -> Result<Vec<IpNet>, Problem> {
         let _changing = self.changing();
         // Another agent has taken over, and sees for itself.
         if self.standing() != Standing::Acting {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        if !dropped.is_empty() {
-            self.store.note_drops(dropped, now)?;
+        if !dropped.is_empty()
+            && let Err(error) = self.store.note_drops(dropped, now)
+        {
+            tracing::error!(%error, "which sources were dropped is not in the log of changes");
         }
         // The request path asked the allowlist before the charge, and it may have grown since.
         let is_allowed = |network: IpNet| self.allowlist.contains(network.addr());
         let sentences: Vec<_> =
             sentences.iter().filter(|sentence| !is_allowed(sentence.network)).cloned().collect();
         if sentences.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let bans = self.store.ban_offenders(&sentences, terms, now)?;
-        let applied = self.apply_rules_locked(now);
-        let networks: Vec<_> = sentences.iter().map(|sentence| sentence.network).collect();
-        self.end_banned(&networks);
-        for ban in bans.iter().take(LOGGED) {
-            let (times, offence) = ban.automatic.as_ref().map(|why| (why.times, &*why.offence)).unzip();
-            tracing::warn!(network = %ban.network, offence, times, until = ban.until.map(|until| until.0), "banned");
-        }
-        if bans.len() > LOGGED {
-            tracing::warn!(more = bans.len() - LOGGED, "banned");
-        }
-        applied
+        let Sentenced { bans, left, standing } = self.store.ban_offenders(&sentences, terms, now)?;
+        self.ladder.note_lost(left);
+        // What stands is enforced already, unless that failed.
+        let unchanged = bans.is_empty() && self.rules_error().is_none();
+        let applied = if unchanged { Ok(()) } else { self.apply_rules_locked(now) };
+        let made: Vec<_> = bans.iter().map(|ban| ban.network).collect();
+        self.end_banned(&made);
+        tell(&bans);
+        applied.map(|()| [made, standing].concat())
     }
 
     /// Ends the connections of these numbers, and has the kernel drop what still comes by them. Blocks.
@@ -73,7 +73,7 @@ impl Control {
         if numbers.is_empty() {
             return;
         }
-        let found = self.connections.list(|connection| numbers.contains(&connection.id));
+        let found = self.connections.numbered(numbers);
         let flows: Vec<_> = found.iter().map(|connection| connection.flow()).collect();
         let until = Monotonic(Monotonic::now().0.saturating_add(FLOWS_DROPPED_FOR.as_nanos() as u64));
         if let Err(error) = self.edge.revoke_flows(&flows, until) {
@@ -108,6 +108,17 @@ impl Control {
             on: self.ladder.terms().on,
             slowed,
         })
+    }
+}
+
+/// A flood brings many at once.
+fn tell(bans: &[Ban]) {
+    for ban in bans.iter().take(LOGGED) {
+        let (times, offence) = ban.automatic.as_ref().map(|why| (why.times, &*why.offence)).unzip();
+        tracing::warn!(network = %ban.network, offence, times, until = ban.until.map(|until| until.0), "banned");
+    }
+    if bans.len() > LOGGED {
+        tracing::warn!(more = bans.len() - LOGGED, "banned");
     }
 }
 

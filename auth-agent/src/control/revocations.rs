@@ -41,7 +41,7 @@ const MOST_LISTED: usize = 100_000;
 const DROPPED_FOR: Duration = Duration::from_secs(30);
 
 /// What is over by a clock that was set less than so long ago may not be over.
-const STEADY_FOR: Duration = Duration::from_secs(3_600);
+pub(super) const STEADY_FOR: Duration = Duration::from_secs(3_600);
 
 /// How far ahead a time may lie: a clock may be off. Milliseconds in place of seconds lie further.
 const AHEAD: Duration = LONGEST_LEEWAY;

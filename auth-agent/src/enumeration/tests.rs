@@ -102,9 +102,8 @@ fn a_limit_can_be_changed_and_taken_away() {
     for object in 0..3 {
         enumeration.foreign(7, &mallory, object, at(0));
     }
-    assert_eq!([4, 5, 6].map(|refusals| enumeration.ends(refusals)), [false, true, false]);
     enumeration.limit_to(None);
-    assert!(!enumeration.ends(5));
+    assert!((0..5).all(|_| !enumeration.goes_on(&mallory)));
     assert_eq!(enumeration.debt(&mallory, at(0)), Charge::Within);
     assert_eq!(enumeration.foreign(7, &mallory, 9, at(0)), Noted::Before);
     let [end_after, objects, source_factor] = [5, 60, 2].map(|number| NonZeroU32::new(number).unwrap());
@@ -113,6 +112,47 @@ fn a_limit_can_be_changed_and_taken_away() {
     // A minute is owed, which is all of the new limit, too.
     assert_eq!(enumeration.debt(&mallory, at(0)), over(1));
     assert_eq!(enumeration.foreign(7, &mallory, 9, at(2)), COUNTED);
+}
+
+#[test]
+fn who_goes_on_pays_every_so_often_and_starts_over_with_the_next_object() {
+    let enumeration = enumeration();
+    let [mallory, alice] = ["mallory", "alice"].map(user);
+    let pays = |who: &Identity| (0..12).filter(|_| enumeration.goes_on(who)).count();
+    assert_eq!(pays(&mallory), 0);
+    for object in 0..3 {
+        enumeration.foreign(7, &mallory, object, at(0));
+    }
+    // With the fifth and the tenth refusal.
+    assert_eq!((pays(&mallory), pays(&alice)), (2, 0));
+    assert_eq!(enumeration.foreign(7, &mallory, 9, at(20)), SLOWED);
+    let when: Vec<_> = (1..=5).filter(|_| enumeration.goes_on(&mallory)).collect();
+    assert_eq!(when, [5]);
+}
+
+#[test]
+fn of_principals_that_share_a_line_nobody_pays_for_going_on() {
+    let enumeration = Enumeration { principals: Table::new(1), ..enumeration() };
+    for number in 0..7 {
+        enumeration.foreign(number + 1, &user(&format!("first-{number}")), 1, at(0));
+    }
+    let [one, other] = ["one", "other"].map(user);
+    for object in 0..9 {
+        enumeration.foreign(8, &one, object, at(0));
+    }
+    assert!((0..20).all(|_| !enumeration.goes_on(&one) && !enumeration.goes_on(&other)));
+}
+
+#[test]
+fn sources_that_share_a_line_are_not_blamed_for_each_other() {
+    let enumeration = Enumeration { sources: Table::new(1), ..enumeration() };
+    for source in 1..=7 {
+        assert_eq!(enumeration.foreign(source, &user(&format!("user-{source}")), 1, at(0)), COUNTED);
+    }
+    for number in 0..20 {
+        let who = user(&format!("newcomer-{number}"));
+        assert_eq!(enumeration.foreign(8 + number, &who, 1, at(0)), COUNTED, "{number}");
+    }
 }
 
 #[test]

@@ -44,6 +44,20 @@ async fn ask(
     desk.ask(&method, &path, &fields).await
 }
 
+/// By no connection of ours: that is the proxy's.
+#[tokio::test]
+async fn who_walks_through_the_objects_of_others_is_slowed_and_goes_on_from_its_own_address() {
+    for dialect in DIALECTS {
+        let desk = Desk::start(Fake { foreign_budget: 1, ..Fake::new(1000, 1000) }).await;
+        for (target, status) in [("/own/alice", 200), ("/own/bob", 403), ("/own/carol", 429), ("/own/alice", 429)] {
+            assert_eq!(ask(&desk, dialect, ("GET", target), &[GOOD]).await.0, status, "{dialect} {target}");
+        }
+        let going_on = (CLIENT.parse().unwrap(), "alice".to_owned(), false);
+        assert_eq!(*desk.debts.going_on.lock().unwrap(), [going_on.clone(), going_on], "{dialect}");
+        desk.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn each_proxy_gets_the_verdict_that_the_gateway_would_have_given() {
     let desk = Desk::start(Fake::new(1000, 1000)).await;

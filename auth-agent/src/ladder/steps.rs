@@ -1,6 +1,6 @@
 //! Taking steps: off the request path, many at once, one after the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::error;
 
 use super::{Ladder, Step};
-use crate::clock::UnixTime;
+use crate::clock::{Monotonic, UnixTime};
 use crate::control::Control;
 use crate::store::Sentence;
 
@@ -39,7 +39,9 @@ pub async fn climb(control: Arc<Control>, ladder: Arc<Ladder>, mut steps: mpsc::
             },
             () = sleep_until(due), if !dropped.is_empty() => {}
         }
-        let (sentences, ended) = sort(batch.drain(..), &mut dropped);
+        // What was banned meanwhile has paid.
+        let awaited = |step: &Step| !matches!(step, Step::Ban { key, .. } if !ladder.is_sentenced(*key));
+        let (keys, sentences, ended) = sort(batch.drain(..).filter(awaited), &mut dropped);
         let drops = if due <= Instant::now() { take(&mut dropped) } else { BTreeSet::new() };
         if !drops.is_empty() {
             due = Instant::now() + BETWEEN_DROPS;
@@ -55,7 +57,10 @@ pub async fn climb(control: Arc<Control>, ladder: Arc<Ladder>, mut steps: mpsc::
             control.punish(&sentences, &drops, &terms, UnixTime::now())
         };
         match spawn_blocking(round).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(banned)) => {
+                let keys = banned.iter().filter_map(|network| keys.get(network));
+                keys.for_each(|key| ladder.pay(*key, Monotonic::now()));
+            }
             Ok(Err(error)) => {
                 error!(%error, "sources that go on are not all banned; they are for their next offence");
             }
@@ -65,14 +70,15 @@ pub async fn climb(control: Arc<Control>, ladder: Arc<Ladder>, mut steps: mpsc::
     }
 }
 
-/// Each source once, and the connections that are to end.
-fn sort(steps: impl Iterator<Item = Step>, dropped: &mut BTreeSet<IpNet>) -> (Vec<Sentence>, BTreeSet<u64>) {
-    let (mut sentences, mut ended) = (Vec::new(), BTreeSet::new());
-    let mut seen = BTreeSet::new();
+/// The sources' keys, each source once, and the connections that are to end.
+type Sorted = (BTreeMap<IpNet, u64>, Vec<Sentence>, BTreeSet<u64>);
+
+fn sort(steps: impl Iterator<Item = Step>, dropped: &mut BTreeSet<IpNet>) -> Sorted {
+    let (mut keys, mut sentences, mut ended) = Sorted::default();
     for step in steps {
         match step {
-            Step::Ban(network, offence) => {
-                if seen.insert(network) {
+            Step::Ban { key, network, offence } => {
+                if keys.insert(network, key).is_none() {
                     sentences.push(Sentence { network, offence: offence.name() });
                 }
             }
@@ -84,7 +90,7 @@ fn sort(steps: impl Iterator<Item = Step>, dropped: &mut BTreeSet<IpNet>) -> (Ve
             Step::End(connection) => drop(ended.insert(connection)),
         }
     }
-    (sentences, ended)
+    (keys, sentences, ended)
 }
 
 #[cfg(test)]
@@ -98,13 +104,14 @@ mod tests {
         let mut dropped = BTreeSet::new();
         let steps = [
             Step::Drop(one),
-            Step::Ban(one, Offence::Forged),
+            Step::Ban { key: 1, network: one, offence: Offence::Forged },
             Step::Drop(one),
-            Step::Ban(other, Offence::Limit),
-            Step::Ban(one, Offence::Limit),
+            Step::Ban { key: 2, network: other, offence: Offence::Limit },
+            Step::Ban { key: 1, network: one, offence: Offence::Limit },
             Step::End(7),
         ];
-        let (sentences, ended) = sort(steps.into_iter(), &mut dropped);
+        let (keys, sentences, ended) = sort(steps.into_iter(), &mut dropped);
+        assert_eq!(keys, BTreeMap::from([(one, 1), (other, 2)]));
         let told: Vec<_> = sentences.iter().map(|sentence| (sentence.network, sentence.offence)).collect();
         assert_eq!(told, [(one, "forged"), (other, "limit")]);
         assert_eq!((dropped, ended), (BTreeSet::from([one]), BTreeSet::from([7])));

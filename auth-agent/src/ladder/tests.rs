@@ -7,9 +7,11 @@ const START: u64 = 1_000_000;
 
 /// Ten points, of which one is forgiven each second; 10.0.0.0/8 are proxies.
 fn config(more: &str) -> Config {
+    let rate = if more.contains("rate") { "" } else { "rate = \"1/s\"" };
     let text = format!(
-        "{}\n[proxies]\ntrusted = [\"10.0.0.0/8\"]\n[ladder]\nrate = \"1/s\"\nburst = 10\nknown_factor = 2\n\
-         prices = {{ auth_failure = 1, drop = 2, enumeration = 3, forged = 5, limit = 0, protocol = 10 }}\n{more}",
+        "{}\n[proxies]\ntrusted = [\"10.0.0.0/8\"]\n[ladder]\n{rate}\nburst = 10\nknown_factor = 2\n\
+         prices = {{ auth_failure = 1, drop = 2, enumeration = 3, forged = 5, limit = 0, plaintext = 4, protocol = 10 }}\n\
+         {more}",
         config::tests::MINIMAL
     );
     Config::parse(&text, std::path::Path::new("edge.toml")).unwrap()
@@ -31,7 +33,7 @@ fn taken(steps: &mut mpsc::Receiver<Step>) -> Vec<Step> {
 const ONE: &str = "192.0.2.1";
 
 fn ban(network: &str, offence: Offence) -> Step {
-    Step::Ban(network.parse().unwrap(), offence)
+    Step::Ban { key: 1, network: network.parse().unwrap(), offence }
 }
 
 #[test]
@@ -41,6 +43,7 @@ fn each_offence_has_its_price_and_the_one_too_many_makes_a_ban() {
         (Offence::Drop, 5),
         (Offence::Enumeration, 3),
         (Offence::Forged, 2),
+        (Offence::Plaintext, 2),
         (Offence::Protocol, 1),
     ] {
         let (ladder, mut steps) = Ladder::new(&config(""));
@@ -50,9 +53,35 @@ fn each_offence_has_its_price_and_the_one_too_many_makes_a_ban() {
         assert_eq!(taken(&mut steps), []);
         assert!(ladder.charge(address(ONE), 1, offence, false, at(0)), "{offence:?}");
         assert_eq!(taken(&mut steps), [ban("192.0.2.1/32", offence)]);
-        // The ban pays for it.
-        assert!(ladder.offenders(at(0)).is_empty());
     }
+}
+
+#[test]
+fn a_ban_pays_for_what_led_to_it_once_it_holds_and_not_before() {
+    let (ladder, mut steps) = Ladder::new(&config(""));
+    let offend = |milliseconds| ladder.charge(address(ONE), 1, Offence::Protocol, false, at(milliseconds));
+    assert_eq!([offend(0), offend(0)], [false, true]);
+    // It is on its way: what else the source does meanwhile is no reason for another.
+    assert!(ladder.is_sentenced(1) && !offend(0) && !offend(500));
+    assert_eq!(taken(&mut steps), [ban("192.0.2.1/32", Offence::Protocol)]);
+    let owed = |milliseconds| ladder.offenders(at(milliseconds)).first().map_or(0, |found| found.points);
+    assert_eq!(owed(500), 10);
+    ladder.pay(1, at(600));
+    assert_eq!((owed(600), ladder.is_sentenced(1)), (0, false));
+    // Nobody pays twice.
+    offend(700);
+    ladder.pay(1, at(800));
+    assert_eq!(owed(800), 10);
+}
+
+#[test]
+fn a_ban_that_was_not_made_is_made_for_a_later_offence_and_not_asked_for_all_the_time() {
+    let (ladder, mut steps) = Ladder::new(&config("rate = \"1/h\"\n"));
+    let offend = |milliseconds| ladder.charge(address(ONE), 1, Offence::Protocol, false, at(milliseconds));
+    offend(0);
+    let again: Vec<_> = (0..30_000).step_by(1_000).filter(|milliseconds| offend(*milliseconds)).collect();
+    assert_eq!(again, [0, 10_000, 20_000]);
+    assert_eq!(taken(&mut steps).len(), 3);
 }
 
 #[test]
@@ -63,7 +92,7 @@ fn what_is_forgiven_or_costs_nothing_makes_no_ban() {
         assert!(!ladder.charge(address(ONE), 1, Offence::Limit, false, at(1_000 * number)));
     }
     assert_eq!(taken(&mut steps), []);
-    assert_eq!(ladder.counts(), [100, 0, 0, 0, 100, 0]);
+    assert_eq!(ladder.counts(), [100, 0, 0, 0, 100, 0, 0]);
 }
 
 #[test]
@@ -90,7 +119,7 @@ fn a_proxy_is_never_banned_and_nobody_is_while_the_ladder_is_off() {
     let (off, mut none) = Ladder::new(&config("on = false"));
     assert!((0..100).all(|_| !off.charge(address(ONE), 1, Offence::Protocol, false, at(0))));
     assert_eq!((taken(&mut steps), taken(&mut none)), (vec![], vec![]));
-    assert_eq!(off.counts(), [0, 0, 0, 0, 0, 100]);
+    assert_eq!(off.counts(), [0, 0, 0, 0, 0, 0, 100]);
 }
 
 #[test]

@@ -96,12 +96,25 @@ impl SourceDebts for Debts {
         }
     }
 
-    fn goes_on(&self, connection: &Connection, now: Monotonic) {
-        let source = connection.peer.ip();
-        let ends = self.enumeration.ends(connection.strike()) && connection.has_one_user();
-        if ends && !self.allowlist.contains(source) && self.ladder.end(source, connection.id) {
-            self.offend(source, Offence::Enumeration, now);
+    fn goes_on(
+        &self,
+        source: IpAddr,
+        identity: &Identity,
+        connection: Option<&Connection>,
+        now: Monotonic,
+    ) {
+        // What a proxy passes on comes by a connection of the proxy's, which others use, too.
+        let own = connection.filter(|own| own.peer.ip() == source && own.has_one_user());
+        if own.is_some_and(Connection::is_condemned) || !self.enumeration.goes_on(identity) {
+            return;
         }
+        if let Some(own) = own
+            && !self.allowlist.contains(source)
+            && self.ladder.end(source, own.id)
+        {
+            own.condemn();
+        }
+        self.offend(source, Offence::Enumeration, now);
     }
 
     fn is_banned(&self, client: IpAddr) -> bool {
@@ -146,7 +159,11 @@ impl Debts {
                     !shared && over
                 })
             }
-            Offence::AuthFailure | Offence::Enumeration | Offence::Forged | Offence::Protocol => true,
+            Offence::AuthFailure
+            | Offence::Enumeration
+            | Offence::Forged
+            | Offence::Plaintext
+            | Offence::Protocol => true,
         }
     }
 

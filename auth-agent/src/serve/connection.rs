@@ -70,7 +70,9 @@ async fn exchange(
         Ok(accepted) => accepted,
         Err(failure) => {
             if failure.is_garbage() {
-                shared.gateway.offended(source, Offence::Protocol);
+                let in_plaintext = connection.was_in_plaintext();
+                let offence = if in_plaintext { Offence::Plaintext } else { Offence::Protocol };
+                shared.gateway.offended(source, offence);
             }
             return Some(failure.name());
         }

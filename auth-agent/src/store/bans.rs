@@ -77,7 +77,8 @@ impl Store {
         })
     }
 
-    /// Ends a ban, and forgets how often its source was banned before; false: there is none on exactly this network.
+    /// Ends a ban, and, once that is final, forgets how often its source was banned before; false: there is none on exactly
+    /// this network.
     pub fn remove_ban(&self, network: IpNet, when: impl Into<When>) -> Result<bool, StoreError> {
         let (text, when) = (network.trunc().to_string(), when.into());
         let now = when.now;
@@ -94,7 +95,9 @@ impl Store {
                 Some(until) => {
                     note(transaction, Kind::BanRemove, BANS, std::slice::from_ref(&text), when)?;
                     transaction.execute("DELETE FROM bans WHERE network = ?1", [&text])?;
-                    offenders::forgive(transaction, &text)?;
+                    if when.confirm_by.is_none() {
+                        offenders::forgive(transaction, &text)?;
+                    }
                     self.record(transaction, now, Kind::BanRemove, &json!({ "network": text }), until)?;
                     Ok(true)
                 }
@@ -114,8 +117,8 @@ impl Store {
         Ok(bans)
     }
 
-    /// Removes bans that are over, and log entries that have had no effect for a long time.
-    /// Returns how many bans were over.
+    /// Removes bans that are over and the names of sources that count as new, for good, and log entries that have had no
+    /// effect for a long time. Returns how many bans were over.
     pub fn purge_expired(&self, now: UnixTime) -> Result<usize, StoreError> {
         self.write(|transaction| {
             let bans = transaction.execute("DELETE FROM bans WHERE until <= ?1", [now])?;
@@ -125,6 +128,15 @@ impl Store {
                 "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes WHERE expires < ?1 LIMIT ?2)";
             transaction.execute(old, (kept_from, PURGED_AT_ONCE))?;
             Ok(bans)
+        })
+    }
+
+    /// Removes those of the bans that are over that are too many to keep, for as long as it is doubtful whether they are.
+    pub fn purge_surplus(&self, now: UnixTime) -> Result<usize, StoreError> {
+        self.write(|transaction| {
+            let surplus = "SELECT network FROM bans WHERE until <= ?1 ORDER BY until DESC LIMIT -1 OFFSET ?2";
+            let purge = format!("DELETE FROM bans WHERE network IN ({surplus})");
+            Ok(transaction.execute(&purge, (now, MAX_BANS as i64))?)
         })
     }
 }

@@ -31,22 +31,40 @@ pub struct Sentence {
     pub offence: &'static str,
 }
 
+/// What became of sentences. Where an operator's change of a ban waits to be confirmed, nothing did.
+#[derive(Debug, Default)]
+pub struct Sentenced {
+    /// Bans that were made.
+    pub bans: Vec<Ban>,
+    /// How many sources there was no room to ban.
+    pub left: usize,
+    /// Sources that were banned already.
+    pub standing: Vec<IpNet>,
+}
+
 impl Store {
     /// Bans these sources, each for longer than the last time; those that are banned already, or whose ban waits to be
-    /// confirmed, stay as they are. Returns the bans that were made.
+    /// confirmed, stay as they are.
     pub fn ban_offenders(
         &self,
         sentences: &[Sentence],
         terms: &Ladder,
         now: UnixTime,
-    ) -> Result<Vec<Ban>, StoreError> {
+    ) -> Result<Sentenced, StoreError> {
         self.write(|transaction| {
-            let mut bans = Vec::new();
-            for sentence in sentences.iter().take(room(transaction, now)?) {
-                bans.extend(self.ban_offender(transaction, sentence, terms, now)?);
+            let (mut sentenced, room) = (Sentenced::default(), room(transaction, now)?);
+            for sentence in sentences {
+                match state(transaction, &sentence.network.to_string(), now)? {
+                    State::Banned => sentenced.standing.push(sentence.network),
+                    State::Free if sentenced.bans.len() < room => {
+                        sentenced.bans.push(self.ban_offender(transaction, sentence, terms, now)?);
+                    }
+                    State::Free => sentenced.left += 1,
+                    State::Pending => {}
+                }
             }
             forget_the_oldest(transaction)?;
-            Ok(bans)
+            Ok(sentenced)
         })
     }
 
@@ -56,11 +74,8 @@ impl Store {
         Sentence { network, offence }: &Sentence,
         terms: &Ladder,
         now: UnixTime,
-    ) -> Result<Option<Ban>, Problem> {
+    ) -> Result<Ban, Problem> {
         let text = network.to_string();
-        if !is_free(transaction, &text, now)? {
-            return Ok(None);
-        }
         let times = count(transaction, &text, terms, now)?;
         let until = UnixTime(now.0.saturating_add(lasts(times, terms).as_secs()));
         transaction
@@ -72,7 +87,7 @@ impl Store {
         let payload = json!({ "network": text, "until": until, "offence": offence, "times": times });
         self.record(transaction, now, Kind::BanAutomatic, &payload, Some(until))?;
         let automatic = Some(Automatic { offence: (*offence).to_owned(), times });
-        Ok(Some(Ban { automatic, created: now, network: *network, reason: None, until: Some(until) }))
+        Ok(Ban { automatic, created: now, network: *network, reason: None, until: Some(until) })
     }
 
     /// Writes down which sources had to be dropped at the network card for what they owe.
@@ -115,6 +130,13 @@ pub(super) fn forgive(transaction: &Transaction<'_>, network: &str) -> Result<()
     Ok(())
 }
 
+/// Those whose ban was removed by this change, which is final now, start over.
+pub(super) fn forgive_of(transaction: &Transaction<'_>, pending: i64) -> Result<(), Problem> {
+    let of = "SELECT network FROM undo WHERE pending = ?1 AND list = 'bans'";
+    transaction.execute(&format!("DELETE FROM offenders WHERE network IN ({of})"), [pending])?;
+    Ok(())
+}
+
 pub(super) fn purge(transaction: &Transaction<'_>, now: UnixTime) -> Result<(), Problem> {
     transaction.execute("DELETE FROM offenders WHERE forget <= ?1", [now])?;
     Ok(())
@@ -141,15 +163,26 @@ fn forget_the_oldest(transaction: &Transaction<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether there is no ban of exactly this network, and none that may come back.
-fn is_free(transaction: &Transaction<'_>, network: &str, now: UnixTime) -> Result<bool, Problem> {
+/// What there is of exactly one network.
+enum State {
+    Banned,
+    Free,
+    /// A ban that may come back.
+    Pending,
+}
+
+fn state(transaction: &Transaction<'_>, network: &str, now: UnixTime) -> Result<State, Problem> {
     let is_banned = transaction
         .prepare_cached("SELECT 1 FROM bans WHERE network = ?1 AND (until IS NULL OR until > ?2)")?
         .exists((network, now))?;
     let is_pending = transaction
         .prepare_cached("SELECT 1 FROM undo WHERE list = 'bans' AND network = ?1")?
         .exists([network])?;
-    Ok(!is_banned && !is_pending)
+    Ok(match (is_banned, is_pending) {
+        (true, _) => State::Banned,
+        (false, true) => State::Pending,
+        (false, false) => State::Free,
+    })
 }
 
 /// The number of the ban that is to come, noted.

@@ -8,12 +8,12 @@
 mod tests;
 
 use ipnet::IpNet;
-use rusqlite::Transaction;
+use rusqlite::{OptionalExtension as _, Transaction};
 use serde_json::json;
 
 use super::changes::Kind;
 use super::values::network;
-use super::{Problem, Store, StoreError};
+use super::{Problem, Store, StoreError, offenders};
 use crate::clock::UnixTime;
 
 /// When a change is made, and until when it has to be confirmed.
@@ -133,11 +133,13 @@ impl Store {
     /// Makes a change final; false: there is none of this number, or its time is over.
     pub fn confirm(&self, id: i64, now: UnixTime) -> Result<bool, StoreError> {
         self.write(|transaction| {
-            let waits = transaction
-                .prepare_cached("SELECT 1 FROM pending WHERE id = ?1 AND deadline > ?2")?
-                .exists((id, now))?;
-            if !waits {
-                return Ok(false);
+            let kind: Option<String> = transaction
+                .prepare_cached("SELECT kind FROM pending WHERE id = ?1 AND deadline > ?2")?
+                .query_row((id, now), |row| row.get(0))
+                .optional()?;
+            let Some(kind) = kind else { return Ok(false) };
+            if kind == Kind::BanRemove.name() {
+                offenders::forgive_of(transaction, id)?;
             }
             transaction.execute(FINAL, [id])?;
             transaction.execute("DELETE FROM pending WHERE id = ?1", [id])?;

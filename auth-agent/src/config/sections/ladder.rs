@@ -31,6 +31,7 @@ fn prices(mut section: Section<'_>, default: Prices) -> Prices {
         enumeration: price("enumeration", default.enumeration),
         forged: price("forged", default.forged),
         limit: price("limit", default.limit),
+        plaintext: price("plaintext", default.plaintext),
         protocol: price("protocol", default.protocol),
     };
     section.finish();

@@ -12,7 +12,7 @@ fn sentence(network: &str) -> Sentence {
     Sentence { network: network.parse().unwrap(), offence: "forged" }
 }
 
-fn punish(desk: &Desk, networks: &[&str]) -> Result<(), Problem> {
+fn punish(desk: &Desk, networks: &[&str]) -> Result<Vec<IpNet>, Problem> {
     let sentences: Vec<_> = networks.iter().map(|network| sentence(network)).collect();
     desk.control.punish(&sentences, &[], &desk.control.ladder.terms(), UnixTime::now())
 }
@@ -30,7 +30,8 @@ fn who_goes_on_is_banned_in_the_kernel_loses_its_connections_and_is_listed_with_
         desk.connections.enter("10.0.0.1:443".parse().unwrap(), SocketAddr::from((peer, 1)), UnixTime::now())
     };
     let (offender, innocent) = (enter([203, 0, 113, 9]), enter([203, 0, 113, 10]));
-    punish(&desk, &["203.0.113.9/32", "2001:db8::/64"]).unwrap();
+    let told = punish(&desk, &["203.0.113.9/32", "2001:db8::/64"]).unwrap();
+    assert_eq!(told, ["203.0.113.9/32", "2001:db8::/64"].map(|network| network.parse().unwrap()));
     assert_eq!(banned(&desk), ["203.0.113.9/32", "2001:db8::/64"]);
     assert_eq!((offender.connection().is_ended(), innocent.connection().is_ended()), (true, false));
     desk.ask("POST", "/v1/bans", r#"{"network": "203.0.113.77"}"#);
@@ -67,6 +68,84 @@ fn a_ban_that_the_kernel_refuses_is_stored_and_made_later() {
     *desk.edge.broken.lock().unwrap() = false;
     desk.control.upkeep(UnixTime::now()).unwrap();
     assert_eq!(banned(&desk), ["203.0.113.9/32"]);
+}
+
+#[test]
+fn a_ban_that_holds_is_told_of_and_one_that_the_kernel_refused_is_once_it_does() {
+    let desk = Desk::open(&[]);
+    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+    *desk.edge.broken.lock().unwrap() = true;
+    for _ in 0..2 {
+        punish(&desk, &["203.0.113.9/32"]).unwrap_err();
+    }
+    *desk.edge.broken.lock().unwrap() = false;
+    let now_and_before = ["203.0.113.10/32", "203.0.113.9/32"];
+    assert_eq!(punish(&desk, &["203.0.113.9/32", "203.0.113.10/32"]).unwrap(), nets(&now_and_before));
+    assert_eq!(punish(&desk, &["203.0.113.9/32", "198.51.100.9/32"]).unwrap(), nets(&["203.0.113.9/32"]));
+    // It is one ban, however often it was tried.
+    assert_eq!(desk.store.times_banned(sentence("203.0.113.9/32").network, UnixTime::now()).unwrap(), 1);
+}
+
+#[test]
+fn nobody_loses_a_connection_whom_no_ban_was_made_for() {
+    let desk = Desk::open(&[]);
+    let enter = |peer: [u8; 4]| {
+        desk.connections.enter("10.0.0.1:443".parse().unwrap(), SocketAddr::from((peer, 1)), UnixTime::now())
+    };
+    // Whose ban an operator lifts, as long as that waits to be confirmed; who is on the allowlist; whom a ban stands for.
+    desk.ask("POST", "/v1/bans", r#"{"network": "203.0.113.9"}"#);
+    desk.ask("DELETE", "/v1/bans/203.0.113.9%2F32?confirm_within_seconds=600", "");
+    desk.ask("POST", "/v1/bans", r#"{"network": "203.0.113.10"}"#);
+    let sources = [[203, 0, 113, 9], [203, 0, 113, 10], [198, 51, 100, 9], [203, 0, 113, 11]];
+    let networks = sources.map(|source| format!("{}/32", std::net::Ipv4Addr::from(source)));
+    let networks = networks.each_ref().map(String::as_str);
+    let entries = sources.map(enter);
+    let ended = || entries.each_ref().map(|entry| entry.connection().is_ended());
+    punish(&desk, &networks[..3]).unwrap();
+    assert_eq!(ended(), [false; 4]);
+    // Nor where nothing could be stored.
+    let store = rusqlite::Connection::open(desk.directory.path().join("store/auth-agent.db")).unwrap();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON bans BEGIN SELECT RAISE(ABORT, 'full'); END";
+    store.execute_batch(full).unwrap();
+    punish(&desk, &networks).unwrap_err();
+    assert_eq!(ended(), [false; 4]);
+}
+
+#[test]
+fn bans_are_forgotten_only_by_a_clock_that_was_steady_and_hold_again_if_it_goes_back() {
+    let desk = Desk::open(&[]);
+    let now = UnixTime::now();
+    let network = sentence("203.0.113.9/32").network;
+    punish(&desk, &["203.0.113.9/32"]).unwrap();
+    let in_days = |days: u64| UnixTime(now.0 + days * 24 * 60 * 60);
+    let tidy = |seconds, now| {
+        desk.control.tidy_bans(Duration::from_secs(seconds), now).unwrap();
+        desk.control.upkeep(now).unwrap();
+        banned(&desk).len()
+    };
+    // The clock says that it is over, and lifts it.
+    assert_eq!(tidy(0, in_days(30)), 0);
+    assert!(!desk.control.bans.contains(network.addr()));
+    assert_eq!(tidy(3_599, in_days(30)), 0);
+    // It was wrong.
+    assert_eq!(tidy(0, now), 1);
+    assert!(desk.control.bans.contains(network.addr()));
+    assert_eq!(desk.store.times_banned(network, now).unwrap(), 1);
+    // It was right.
+    assert_eq!((tidy(3_600, in_days(30)), tidy(0, now)), (0, 0));
+    assert_eq!(desk.store.times_banned(network, now).unwrap(), 0);
+}
+
+#[test]
+fn a_ban_that_is_over_is_lifted_at_once() {
+    let desk = Desk::open(&[]);
+    punish(&desk, &["203.0.113.9/32"]).unwrap();
+    let network = sentence("203.0.113.9/32").network;
+    let until = desk.store.bans(UnixTime::now()).unwrap()[0].until.unwrap();
+    for (now, left) in [(UnixTime(until.0 - 1), 1), (until, 0)] {
+        desk.control.upkeep(now).unwrap();
+        assert_eq!((banned(&desk).len(), desk.control.bans.contains(network.addr())), (left, left == 1));
+    }
 }
 
 #[test]

@@ -55,6 +55,12 @@ methods = ["GET"]
 auth = "required"
 object = "unchecked"
 upstream = "app"
+[[route]]
+path = "/own/{user_id}"
+match = "template"
+auth = "required"
+bind = { user_id = "sub" }
+upstream = "app"
 "#;
 
 struct FakeVerify;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body_util::{BodyExt, Full};
 
-use super::edge::{Edge, FakeVerify, request};
+use super::edge::{Edge, FakeVerify, SOURCE, request};
 use crate::allowlist::Allowlist;
 use crate::config::tests::MINIMAL;
 use crate::config::{Auth, Config, Policy, Route};
@@ -208,6 +208,23 @@ async fn whoever_asks_for_too_many_objects_of_others_is_slowed_and_nobody_else()
     }
     assert_eq!(status(BOB, "/users/bob/mail").await, 200);
     assert_eq!(edge.counts().refusals["enumeration-limit"], 2);
+    let going_on = (SOURCE, "alice".to_owned(), true);
+    assert_eq!(*edge.debts.going_on.lock().unwrap(), [going_on.clone(), going_on]);
+}
+
+#[tokio::test]
+async fn who_goes_on_behind_a_proxy_does_so_from_its_own_address() {
+    let debts = Fake { foreign_budget: 0, ..Fake::new(1_000, 1_000) };
+    let edge = Edge::with(debts, |config| {
+        config.routes = routes();
+        config.proxies.trusted = vec!["127.0.0.1/32".parse().unwrap()];
+    })
+    .await;
+    let fields = [ALICE, ("x-forwarded-for", "203.0.113.9")];
+    let answer = edge.send(Version::HTTP_11, request(Version::HTTP_11, "GET", "/hidden/b", &fields, "")).await;
+    assert_eq!(answer.status(), 429);
+    let going_on = ("203.0.113.9".parse().unwrap(), "alice".to_owned(), true);
+    assert_eq!(*edge.debts.going_on.lock().unwrap(), [going_on]);
 }
 
 /// A token that was verified when nobody wanted to know of the claim: the configuration changes at this moment.

@@ -41,7 +41,7 @@ fn sentence(network: &str) -> Sentence {
 /// How long the bans last that come of it.
 fn ban(store: &Store, networks: &[&str], at: u64) -> Vec<u64> {
     let sentences: Vec<_> = networks.iter().map(|network| sentence(network)).collect();
-    let bans = store.ban_offenders(&sentences, &terms(), later(at)).unwrap();
+    let bans = store.ban_offenders(&sentences, &terms(), later(at)).unwrap().bans;
     bans.iter().map(|ban| ban.until.unwrap().0 - later(at).0).collect()
 }
 
@@ -116,6 +116,55 @@ fn an_unconfirmed_removal_brings_such_a_ban_back_as_it_was() {
     store.remove_ban(net(ONE), When { confirm_by: Some(later(5)), now: later(1) }).unwrap();
     store.undo_unconfirmed(later(5)).unwrap();
     assert_eq!(store.bans(later(6)).unwrap(), before);
+}
+
+#[test]
+fn a_source_starts_over_once_the_removal_of_its_ban_is_confirmed_and_not_where_it_is_undone() {
+    for (confirmed, times) in [(true, 0), (false, 2)] {
+        let (_directory, store) = open();
+        ban(&store, &[ONE, "192.0.2.2/32"], 0);
+        ban(&store, &[ONE, "192.0.2.2/32"], 10);
+        store.remove_ban(net(ONE), When { confirm_by: Some(later(20)), now: later(11) }).unwrap();
+        let remembered = |network, at| store.times_banned(net(network), later(at)).unwrap();
+        assert_eq!(remembered(ONE, 12), 2);
+        // Another change that is confirmed forgives nothing.
+        store.add_ban(net("192.0.2.2/32"), None, None, When { confirm_by: Some(later(20)), now: later(12) }).unwrap();
+        assert!(store.confirm(2, later(13)).unwrap());
+        assert_eq!((remembered(ONE, 13), remembered("192.0.2.2/32", 13)), (2, 2));
+        assert!(!confirmed || store.confirm(1, later(13)).unwrap());
+        store.undo_unconfirmed(later(20)).unwrap();
+        assert_eq!((remembered(ONE, 20), remembered("192.0.2.2/32", 20)), (times, 2), "{confirmed}");
+    }
+}
+
+#[test]
+fn what_became_of_each_source_is_told() {
+    let (_directory, store) = open();
+    store.add_ban(net("192.0.2.2/32"), None, None, NOW).unwrap();
+    store.add_ban(net("192.0.2.3/32"), None, None, NOW).unwrap();
+    store.remove_ban(net("192.0.2.3/32"), When { confirm_by: Some(later(60)), now: later(1) }).unwrap();
+    let sentences = [ONE, "192.0.2.2/32", "192.0.2.3/32"].map(sentence);
+    let Sentenced { bans, left, standing } = store.ban_offenders(&sentences, &terms(), later(2)).unwrap();
+    assert_eq!(bans.iter().map(|ban| ban.network).collect::<Vec<_>>(), [net(ONE)]);
+    assert_eq!((left, standing), (0, vec![net("192.0.2.2/32")]));
+    let again = store.ban_offenders(&sentences[..1], &terms(), later(3)).unwrap();
+    assert_eq!((again.bans.len(), again.standing), (0, vec![net(ONE)]));
+}
+
+#[test]
+fn operators_find_room_for_their_bans_and_sources_that_found_none_are_told_of() {
+    let (_directory, store) = open();
+    let sentences: Vec<_> = (0..MAX_AUTOMATIC_BANS as u32 + 2)
+        .map(|number| Sentence {
+            network: crate::network::host(std::net::Ipv4Addr::from_bits((10 << 24) | number).into()),
+            offence: "forged",
+        })
+        .collect();
+    let Sentenced { bans, left, .. } = store.ban_offenders(&sentences, &terms(), NOW).unwrap();
+    assert_eq!((bans.len(), left), (MAX_AUTOMATIC_BANS, 2));
+    store.add_ban(net("198.51.100.0/24"), None, None, NOW).unwrap();
+    // Those that are over make room, forgotten or not.
+    assert_eq!(store.ban_offenders(&sentences[..1], &terms(), later(10)).unwrap().bans.len(), 1);
 }
 
 #[test]
