@@ -389,7 +389,7 @@ pub enum XdpMode {
 /// `[limits.*]`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// New TCP connections of all strangers together, counted in the kernel.
+    /// New TCP connections of all strangers at one interface together, counted in the kernel.
     pub breaker: Rate,
     /// Distinct objects of others that are asked for; none: they are not counted.
     pub enumeration: Option<EnumerationLimit>,

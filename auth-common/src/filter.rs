@@ -15,7 +15,7 @@ pub trait Maps {
     /// The cell type of the source table.
     type Word: Word;
 
-    /// The breaker's word.
+    /// The word of the breaker of the interface that the packet came by.
     fn breaker(&self) -> Option<&Self::Word>;
     /// Word number `index` of the rules' bitmap.
     fn cells(&self, index: u32) -> Option<&Self::Word>;
@@ -191,7 +191,8 @@ fn http_debts<W: Word>(line: &Line<W>, class: &Class, now: u64) -> Result<(), Re
     Ok(())
 }
 
-/// New connections of sources that have not authenticated lately, all together.
+/// New connections of sources that have not authenticated lately, all that come by one interface together: a flood at
+/// one is nothing to strangers at another.
 #[inline(always)]
 fn breaker(policy: &Policy, now: u64, maps: &impl Maps) -> Result<(), Reason> {
     let breaker = maps.breaker().ok_or(Reason::Internal)?;

@@ -14,8 +14,8 @@ pub const META: &str = "META";
 pub const POLICY: &str = "POLICY";
 /// Array of [`MAX_CLASSES`] [`Class`].
 pub const CLASSES: &str = "CLASSES";
-/// Array of one word: theoretical arrival time of strangers' new connections.
-pub const BREAKER: &str = "BREAKER";
+/// Array of [`BREAKER_WORDS`] words: theoretical arrival times of strangers' new connections, by interface.
+pub const BREAKERS: &str = "BREAKERS";
 /// Array of [`crate::cells::WORDS`] words, mapped into the agent's memory: see [`crate::cells`].
 pub const CELLS: &str = "CELLS";
 /// Array of one word: until when, in nanoseconds on `CLOCK_MONOTONIC`, the agent counts as alive.
@@ -39,6 +39,9 @@ pub const MAX_FLOWS: u32 = 65_536;
 
 /// Classes that [`CLASSES`] holds; number 0 is that of every source which no rule puts into another.
 pub const MAX_CLASSES: u32 = 256;
+
+/// Words that [`BREAKERS`] holds; a power of two. Interfaces whose indexes differ by a multiple of it share one.
+pub const BREAKER_WORDS: u32 = 256;
 
 /// Words of 64 ports that [`PORTS`] holds.
 pub const PORT_WORDS: u32 = 65_536 / 64;
@@ -75,7 +78,7 @@ pub struct Meta {
 pub struct Policy {
     /// Counts changes of [`RULES`]: a cached outcome of another generation is looked up again.
     pub rules_generation: u64,
-    /// New connections of all strangers.
+    /// New connections of all strangers at an interface.
     pub breaker: Limit,
     /// Nanoseconds on `CLOCK_MONOTONIC` until which [`FLOWS`] has something to say; before, it is not looked up.
     pub flows_until: u64,
@@ -127,6 +130,7 @@ impl Ports {
     }
 }
 
+const _: () = assert!(BREAKER_WORDS.is_power_of_two());
 const _: () = assert!(size_of::<Meta>() == 48);
 const _: () = assert!(size_of::<Class>() == 112);
 const _: () = assert!(size_of::<Policy>() == 40);

@@ -18,7 +18,7 @@ mod maps;
 mod runtime;
 mod word;
 
-use auth_common::filter::{self, Maps};
+use auth_common::filter;
 use auth_common::flood::{self, Flood};
 use auth_common::gcra::Limit;
 use auth_common::packet::{self, Address, Cursor, Frame, Packet, Transport};
@@ -93,9 +93,9 @@ pub fn bench_parse(context: XdpContext) -> u32 {
 /// The filter, as it is in `main.rs`.
 #[xdp]
 pub fn bench_filter(context: XdpContext) -> u32 {
-    let candidate = Candidate::new(&context);
+    let (candidate, maps) = (Candidate::new(&context), KernelMaps::new(&context));
     with_next_source(&context, |frame, _| {
-        let reason = filter::decide(frame, &KernelMaps);
+        let reason = filter::decide(frame, &maps);
         maps::count(reason);
         candidate.offer(reason);
         match reason.verdict() {
@@ -216,7 +216,7 @@ fn token_bucket(frame: Cursor, now: u64) -> u32 {
         Ok(Frame::NonIp) => return XDP_PASS,
         Err(_) => return XDP_DROP,
     };
-    let Some(class) = KernelMaps.class(0) else { return XDP_DROP };
+    let Some(class) = maps::class(0) else { return XDP_DROP };
     let Limit { increment, tolerance } = class.packets;
     let key = key(packet.source);
     let Some(bucket) = BUCKETS.get_ptr_mut(key) else {

@@ -31,7 +31,7 @@ pub fn auth_filter(context: XdpContext) -> u32 {
     // SAFETY: the kernel keeps the packet between `data` and `data_end` readable while the program runs.
     let frame = unsafe { Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8) };
     let candidate = Candidate::new(&context);
-    let reason = filter::decide(frame, &maps::KernelMaps);
+    let reason = filter::decide(frame, &maps::KernelMaps::new(&context));
     if reason == Reason::PlaintextPort && reset::answer(&context) {
         maps::count(Reason::PlaintextReset);
         return XDP_TX;

@@ -4,22 +4,25 @@ use auth_common::cells;
 use auth_common::facts::Facts;
 use auth_common::filter::Maps;
 use auth_common::flow::Flow;
-use auth_common::layout::{Class, MAX_CLASSES, MAX_FLOWS, MAX_RULES, Meta, PORT_WORDS, Policy, Ports};
+use auth_common::layout::{
+    BREAKER_WORDS, Class, MAX_CLASSES, MAX_FLOWS, MAX_RULES, Meta, PORT_WORDS, Policy, Ports,
+};
 use auth_common::rules::{ADDRESS_BITS, Rule};
 use auth_common::table::{Group, Shape};
 use auth_common::verdict::Reason;
 use aya_ebpf::Global;
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG};
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG, xdp_md};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::programs::XdpContext;
 
 use crate::clock;
 use crate::word::KernelWord;
 
-/// Strangers' new connections: the one word that all CPUs contend for, and only with a SYN in hand.
+/// Strangers' new connections: the one word that all CPUs of an interface contend for, and only with a SYN in hand.
 #[map]
-static BREAKER: Array<KernelWord> = Array::pinned(1, 0);
+static BREAKERS: Array<KernelWord> = Array::pinned(BREAKER_WORDS, 0);
 
 #[map]
 static CELLS: Array<KernelWord> = Array::pinned(cells::WORDS, BPF_F_MMAPABLE);
@@ -70,15 +73,31 @@ pub fn count(reason: Reason) {
     }
 }
 
-/// The maps of the running program.
-pub struct KernelMaps;
+/// A class, as the agent wrote it.
+#[inline(always)]
+pub fn class(number: u32) -> Option<&'static Class> {
+    CLASSES.get(number)
+}
+
+/// The maps of the running program, for one packet.
+pub struct KernelMaps(*mut xdp_md);
+
+impl KernelMaps {
+    /// For the packet of `context`.
+    #[inline(always)]
+    pub fn new(context: &XdpContext) -> Self {
+        Self(context.ctx)
+    }
+}
 
 impl Maps for KernelMaps {
     type Word = KernelWord;
 
     #[inline(always)]
     fn breaker(&self) -> Option<&KernelWord> {
-        BREAKER.get(0)
+        // SAFETY: the kernel keeps the context readable while the program runs.
+        let interface = unsafe { (*self.0).ingress_ifindex };
+        BREAKERS.get(interface % BREAKER_WORDS)
     }
 
     #[inline(always)]
@@ -88,7 +107,7 @@ impl Maps for KernelMaps {
 
     #[inline(always)]
     fn class(&self, number: u32) -> Option<&Class> {
-        CLASSES.get(number)
+        class(number)
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use auth_agent::kernel::{Budgets, FilterError, Numbers};
 use auth_common::facts::Facts;
 use auth_common::filter::{Maps, decide};
 use auth_common::flow::Flow;
-use auth_common::layout::{Class, PORT_WORDS, Policy, Ports};
+use auth_common::layout::{BREAKER_WORDS, Class, PORT_WORDS, Policy, Ports};
 use auth_common::packet::Cursor;
 use auth_common::rules::{ADDRESS_BITS, Rule as Entry};
 use auth_common::source::ipv6_mask;
@@ -24,7 +24,9 @@ use auth_common::verdict::Reason;
 pub struct HostMaps {
     /// The time that decisions see; the caller moves it. Until then, the agent counts as alive.
     pub now: Monotonic,
-    breaker: AtomicU64,
+    /// Index of the interface that packets come by.
+    pub interface: u32,
+    breakers: Vec<AtomicU64>,
     cells: Vec<AtomicU64>,
     flows: HashMap<Flow, u64>,
     classes: BTreeMap<u16, Class>,
@@ -68,12 +70,13 @@ impl HostMaps {
             ports[word as usize].protected |= bit;
         }
         Ok(Self {
-            breaker: AtomicU64::default(),
+            breakers: (0..BREAKER_WORDS).map(|_| AtomicU64::default()).collect(),
             cells: Marks::of(&rules).words().iter().map(|word| AtomicU64::new(*word)).collect(),
             flows: HashMap::new(),
             classes: [(0, budgets.class())].into_iter().chain(numbers.iter()).collect(),
             groups: (0..groups).map(|_| Group::default()).collect(),
             heartbeat: AtomicU64::new(now.0),
+            interface: 1,
             now,
             policy: Policy { pass_when_agent_gone, ..budgets.policy(1) },
             ports,
@@ -114,7 +117,7 @@ impl Maps for HostMaps {
     type Word = AtomicU64;
 
     fn breaker(&self) -> Option<&AtomicU64> {
-        Some(&self.breaker)
+        self.breakers.get((self.interface % BREAKER_WORDS) as usize)
     }
 
     fn cells(&self, index: u32) -> Option<&AtomicU64> {

@@ -16,7 +16,7 @@ use auth_agent::kernel::Budgets;
 use auth_common::gcra;
 use auth_common::verdict::Reason;
 use auth_common::word::Word;
-use tests::frames::{ACK, Ip, tcp};
+use tests::frames::{ACK, Ip, SYN, tcp};
 use tests::host::HostMaps;
 use tests::kernel::FilterUnderTest;
 use tests::privilege;
@@ -152,6 +152,24 @@ fn every_packet_of_the_table_gets_its_verdict_on_the_host() {
             maps.run(&row.frame);
         }
         assert_eq!(maps.run(&row.frame).name(), row.reason.name(), "{}", row.what);
+    }
+}
+
+/// The table's packets all come by one interface, as they do in a test run in the kernel; of two, `shared.rs` has a wire.
+#[test]
+fn the_breaker_of_one_interface_is_nothing_to_strangers_at_another() {
+    let mut maps = HostMaps::new(&kernel(), &limits(), &[HTTPS], &[]).unwrap();
+    let open = |maps: &HostMaps, last: u8| {
+        maps.run(&Ip::new(&format!("192.0.2.{last}"), "10.0.0.1", 6, tcp(40_000, HTTPS, SYN)).frame()).name()
+    };
+    let strangers = STRANGERS as u8;
+    for last in 0..strangers {
+        assert_eq!(open(&maps, last), "within-budget");
+    }
+    let table = [(1, "breaker"), (2, "within-budget"), (1, "breaker"), (257, "breaker"), (300, "within-budget")];
+    for (last, (interface, expected)) in (strangers..).zip(table) {
+        maps.interface = interface;
+        assert_eq!(open(&maps, last), expected, "{interface}");
     }
 }
 

@@ -37,6 +37,44 @@ fn a_client_that_changes_its_prefix_stays_within_the_budget_of_its_site() {
     assert!(afresh < 50, "{afresh}");
 }
 
+/// The edge's second wire, and who is on it.
+const OTHER_EDGE: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
+const OTHER_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 3);
+
+fn second_wire(stage: &Stage) -> Result<()> {
+    let (edge, crowd) = (&stage.edge, &stage.crowd);
+    edge.ip(&["link", "add", "edge1", "type", "veth", "peer", "name", "crowd1", "netns", crowd.name()])?;
+    edge.ip(&["address", "add", &format!("{OTHER_EDGE}/24"), "dev", "edge1"])?;
+    edge.ip(&["link", "set", "edge1", "up"])?;
+    crowd.ip(&["address", "add", &format!("{OTHER_CLIENT}/24"), "dev", "crowd1"])?;
+    crowd.ip(&["link", "set", "crowd1", "up"])
+}
+
+#[test]
+fn strangers_at_another_interface_have_a_breaker_of_their_own() {
+    if !privilege::kernel_usable("the breakers of two interfaces") {
+        return;
+    }
+    let mut stage = Stage::without_agent("[limits.breaker]\nrate = \"1/min\"\nburst = 50\n").unwrap();
+    second_wire(&stage).unwrap();
+    let text = std::fs::read_to_string(stage.setup.path("config.toml")).unwrap();
+    let both = text.replace("interfaces = [\"edge0\"]", "interfaces = [\"edge0\", \"edge1\"]");
+    assert_ne!(text, both);
+    stage.setup.write("config.toml", &both).unwrap();
+    stage.agent = Some(stage.setup.start(&stage.edge).unwrap());
+    let here = stage.client(4).unwrap();
+    let edge = SocketAddr::new(OTHER_EDGE.into(), HTTPS);
+    let elsewhere = Client::new(OTHER_CLIENT.into(), edge, stage.setup.authority.pem()).unwrap();
+
+    stage.crowd.run(|| spoofed_connections(2_000)).unwrap();
+    let dropped = stage.setup.counter("breaker").unwrap();
+    assert!(dropped >= 1_900, "{dropped} dropped");
+    here.get_from(&stage.crowd, "/open", &[]).unwrap_err();
+    for _ in 0..20 {
+        assert_eq!(elsewhere.get_from(&stage.crowd, "/open", &[]).unwrap().status, StatusCode::OK);
+    }
+}
+
 /// Each from another address, as a flood of spoofed packets is. They pass no router but the wire.
 fn spoofed_connections(count: u32) -> Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
