@@ -406,7 +406,7 @@ pub struct Limits {
 /// How many of the objects that are not its own a principal may ask for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EnumerationLimit {
-    /// Requests that are refused for it on one connection before that is ended.
+    /// So many of a principal's requests that are refused for it are held against the address that they come from.
     pub end_after: NonZeroU32,
     /// Distinct ones in `per`; at most [`MOST_OBJECTS`].
     pub objects: NonZeroU32,

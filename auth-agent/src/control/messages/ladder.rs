@@ -15,7 +15,7 @@ pub struct LadderStatus {
     pub banned: usize,
     /// Distinct objects of others that were asked for.
     pub foreign_objects: u64,
-    /// Bans and drops that were not noted because too many came at once.
+    /// Bans and drops that were not noted because too many came at once, or are in force.
     pub lost: u64,
     /// Offences by kind.
     pub offences: BTreeMap<String, u64>,

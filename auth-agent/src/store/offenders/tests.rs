@@ -154,17 +154,35 @@ fn what_became_of_each_source_is_told() {
 #[test]
 fn operators_find_room_for_their_bans_and_sources_that_found_none_are_told_of() {
     let (_directory, store) = open();
-    let sentences: Vec<_> = (0..MAX_AUTOMATIC_BANS as u32 + 2)
-        .map(|number| Sentence {
-            network: crate::network::host(std::net::Ipv4Addr::from_bits((10 << 24) | number).into()),
-            offence: "forged",
-        })
-        .collect();
-    let Sentenced { bans, left, .. } = store.ban_offenders(&sentences, &terms(), NOW).unwrap();
-    assert_eq!((bans.len(), left), (MAX_AUTOMATIC_BANS, 2));
+    let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        INSERT INTO bans (network, until, created, offence, times)
+        SELECT printf('10.%d.%d.%d/32', i >> 16, i >> 8 & 255, i & 255), ?2, ?3, 'forged', 1 FROM n";
+    let but_one = MAX_AUTOMATIC_BANS as i64 - 1;
+    store.write(|transaction| Ok(transaction.execute(fill, (but_one, later(10), NOW))?)).unwrap();
+    let sentences = [ONE, "192.0.2.2/32", "192.0.2.3/32"].map(sentence);
+    let became = |at| store.ban_offenders(&sentences, &terms(), later(at)).unwrap();
+    let Sentenced { bans, left, .. } = became(0);
+    assert_eq!((bans.len(), left), (1, 2));
     store.add_ban(net("198.51.100.0/24"), None, None, NOW).unwrap();
     // Those that are over make room, forgotten or not.
-    assert_eq!(store.ban_offenders(&sentences[..1], &terms(), later(10)).unwrap().bans.len(), 1);
+    let Sentenced { bans, left, .. } = became(10);
+    assert_eq!((bans.len(), left), (3, 0));
+}
+
+#[test]
+fn of_bans_that_may_be_over_no_more_are_kept_than_there_could_be() {
+    let (_directory, store) = open();
+    let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        INSERT INTO bans (network, until, created)
+        SELECT printf('10.%d.%d.%d/32', i >> 16, i >> 8 & 255, i & 255), ?2 + i, ?2 FROM n";
+    let most = MAX_BANS as i64;
+    store.write(|transaction| Ok(transaction.execute(fill, (most + 3, NOW))?)).unwrap();
+    let day = UnixTime(NOW.0 + 10 * most as u64);
+    assert_eq!(store.purge_surplus(NOW).unwrap(), 0);
+    assert_eq!((store.purge_surplus(day).unwrap(), store.purge_surplus(day).unwrap()), (3, 0));
+    // Those that ended first.
+    let left = store.bans(NOW).unwrap();
+    assert_eq!((left.len(), left.iter().filter_map(|ban| ban.until).min()), (MAX_BANS, Some(later(4))));
 }
 
 #[test]
