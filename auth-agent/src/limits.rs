@@ -75,13 +75,7 @@ pub trait SourceDebts: Send + Sync {
     fn foreign_object(&self, source: IpAddr, identity: &Identity, object: u64, now: Monotonic) -> Charge;
     /// Notes that a principal that asked for too many objects of others goes on: its source pays for that, and the
     /// connection, if the request came by one of ours, may end for it.
-    fn goes_on(
-        &self,
-        source: IpAddr,
-        identity: &Identity,
-        connection: Option<&Connection>,
-        now: Monotonic,
-    );
+    fn goes_on(&self, source: IpAddr, identity: &Identity, connection: Option<&Connection>, now: Monotonic);
     /// Whether a client behind a trusted proxy is banned; the kernel sees the proxy alone.
     fn is_banned(&self, client: IpAddr) -> bool;
     /// Holds an offence against a source, which may be banned for it.

@@ -52,7 +52,10 @@ pub(super) fn summary(ladder: &LadderStatus) -> String {
         let _ = writeln!(out, "offences   {}; {banned} banned for them{off}", counted.join(", "));
     }
     if *lost > 0 {
-        let _ = writeln!(out, "           {lost} bans and drops were not noted: too many came at once, or are in force");
+        let _ = writeln!(
+            out,
+            "           {lost} bans and drops were not noted: too many came at once, or are in force"
+        );
     }
     if *foreign_objects > 0 {
         let _ = writeln!(

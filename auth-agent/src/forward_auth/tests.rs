@@ -49,7 +49,11 @@ async fn ask(
 async fn who_walks_through_the_objects_of_others_is_slowed_and_goes_on_from_its_own_address() {
     for dialect in DIALECTS {
         let desk = Desk::start(Fake { foreign_budget: 1, ..Fake::new(1000, 1000) }).await;
-        for (target, status) in [("/own/alice", 200), ("/own/bob", 403), ("/own/carol", 429), ("/own/alice", 429)] {
+        // nginx knows no more of a verdict than yes, 401 and no.
+        let slowed = if dialect == "nginx" { 403 } else { 429 };
+        for (target, status) in
+            [("/own/alice", 200), ("/own/bob", 403), ("/own/carol", slowed), ("/own/alice", slowed)]
+        {
             assert_eq!(ask(&desk, dialect, ("GET", target), &[GOOD]).await.0, status, "{dialect} {target}");
         }
         let going_on = (CLIENT.parse().unwrap(), "alice".to_owned(), false);

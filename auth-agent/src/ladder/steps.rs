@@ -118,8 +118,10 @@ impl Todo {
     }
 
     fn sentences(&self) -> Vec<Sentence> {
-        let sentence =
-            |(network, (_, offence)): (&IpNet, &(u64, Offence))| Sentence { network: *network, offence: offence.name() };
+        let sentence = |(network, (_, offence)): (&IpNet, &(u64, Offence))| Sentence {
+            network: *network,
+            offence: offence.name(),
+        };
         self.sentenced.iter().map(sentence).collect()
     }
 }

@@ -96,13 +96,7 @@ impl SourceDebts for Debts {
         }
     }
 
-    fn goes_on(
-        &self,
-        source: IpAddr,
-        identity: &Identity,
-        connection: Option<&Connection>,
-        now: Monotonic,
-    ) {
+    fn goes_on(&self, source: IpAddr, identity: &Identity, connection: Option<&Connection>, now: Monotonic) {
         // What a proxy passes on comes by a connection of the proxy's, which others use, too.
         let own = connection.filter(|own| own.peer.ip() == source && own.has_one_user());
         if own.is_some_and(Connection::is_condemned) || !self.enumeration.goes_on(identity) {

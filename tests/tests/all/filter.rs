@@ -166,7 +166,8 @@ fn the_breaker_of_one_interface_is_nothing_to_strangers_at_another() {
     for last in 0..strangers {
         assert_eq!(open(&maps, last), "within-budget");
     }
-    let table = [(1, "breaker"), (2, "within-budget"), (1, "breaker"), (257, "breaker"), (300, "within-budget")];
+    let table =
+        [(1, "breaker"), (2, "within-budget"), (1, "breaker"), (257, "breaker"), (300, "within-budget")];
     for (last, (interface, expected)) in (strangers..).zip(table) {
         maps.interface = interface;
         assert_eq!(open(&maps, last), expected, "{interface}");

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
 use tests::agent::until;
 use tests::client::{Client, PATIENCE, Session, inside};
@@ -88,6 +88,8 @@ fn persist(stage: &Stage, client: &Client) -> (Vec<String>, Made) {
     })
     .unwrap();
     assert_eq!(bans.len(), before + 1, "{bans:?}");
+    // It is stored first, and pays when it is in force.
+    until("it is in force", || Ok(stage.setup.json(&["offenders"])?["offenders"] == json!([]))).unwrap();
     (reasons, bans.pop().unwrap())
 }
 
@@ -119,7 +121,8 @@ fn who_goes_on_is_refused_then_dropped_then_banned_for_longer_each_time_and_nobo
     if !privilege::kernel_usable("the ladder on the wire") {
         return;
     }
-    let short = LADDER.replace("first = \"1h\"", "first = \"2s\"").replace("longest = \"1h\"", "longest = \"4s\"");
+    let short =
+        LADDER.replace("first = \"1h\"", "first = \"2s\"").replace("longest = \"1h\"", "longest = \"4s\"");
     let mut stage = Stage::new(&short).unwrap();
     let [offender, innocent, allowed] = [3, 4, 5].map(|number| stage.client(number).unwrap());
     stage.setup.json(&["allow", "add", "10.77.0.5"]).unwrap();
@@ -421,7 +424,10 @@ fn who_goes_on_by_a_connection_for_each_request_or_behind_a_proxy_is_banned_by_i
     walk("who is behind a proxy is banned", "203.0.113.9/32", &mut |path| {
         through(path, &trudy, "203.0.113.9").map(drop)
     });
-    assert_eq!(through("/mail/alice", &alice, "203.0.113.9").unwrap().reason(), "source-banned");
+    until("the ban is in force", || {
+        Ok(through("/mail/alice", &alice, "203.0.113.9")?.reason() == "source-banned")
+    })
+    .unwrap();
     assert_eq!(through("/mail/alice", &alice, "203.0.113.10").unwrap().status, StatusCode::OK);
     let offences: Vec<_> = made(&stage).into_iter().map(|ban| (ban.network, ban.offence)).collect();
     let by = |network: &str| (network.to_owned(), "enumeration".to_owned());
@@ -433,9 +439,9 @@ const SITE: &str = r#"
 [limits]
 site_factor = 1
 [limits.requests]
-rate = "1/h"
+rate = "10/h"
 burst = 20
-drop_after = 1000
+drop_after = 100
 [ladder]
 rate = "1/h"
 burst = 3
@@ -467,7 +473,7 @@ fn nobody_is_banned_for_what_its_neighbours_owe() {
     // Who is refused within its own budget owes nothing but that.
     assert_eq!(ask(&innocent, 15).unwrap(), vec!["429 request-limit"; 15]);
     let offenders = || stage.setup.json(&["offenders"]).unwrap()["offenders"].clone();
-    assert_eq!((offenders(), made(&stage)), (Value::Array(Vec::new()), Vec::new()));
+    assert_eq!((offenders(), made(&stage)), (json!([]), Vec::new()));
     // Who goes on over its own is banned.
     until("the neighbour is banned", || {
         let _ = ask(&neighbour, 1);
@@ -588,12 +594,12 @@ fn a_known_client_is_served_as_ever_through_a_spoofed_flood_and_a_crowd_of_stran
         }
         let tripped = until("the breaker trips", || Ok(stage.setup.counter("breaker")? > 1_000));
         let disturbed = served();
+        let shared = until("strangers share what is left", || Ok(turned_away.load(Relaxed) > 0));
         stop.store(true, Relaxed);
         let sent = flooding.join().unwrap();
-        tripped.map(|()| (disturbed, sent))
+        tripped.and(shared).map(|()| (disturbed, sent))
     })
     .unwrap();
     let sent = sent.unwrap();
     assert!(100 * disturbed >= 95 * undisturbed, "{disturbed} of {undisturbed}, through {sent} packets");
-    assert!(turned_away.load(Relaxed) > 0, "strangers share what is left");
 }

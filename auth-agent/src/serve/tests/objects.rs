@@ -221,7 +221,8 @@ async fn who_goes_on_behind_a_proxy_does_so_from_its_own_address() {
     })
     .await;
     let fields = [ALICE, ("x-forwarded-for", "203.0.113.9")];
-    let answer = edge.send(Version::HTTP_11, request(Version::HTTP_11, "GET", "/hidden/b", &fields, "")).await;
+    let answer =
+        edge.send(Version::HTTP_11, request(Version::HTTP_11, "GET", "/hidden/b", &fields, "")).await;
     assert_eq!(answer.status(), 429);
     let going_on = ("203.0.113.9".parse().unwrap(), "alice".to_owned(), true);
     assert_eq!(*edge.debts.going_on.lock().unwrap(), [going_on]);

@@ -128,7 +128,9 @@ fn a_source_starts_over_once_the_removal_of_its_ban_is_confirmed_and_not_where_i
         let remembered = |network, at| store.times_banned(net(network), later(at)).unwrap();
         assert_eq!(remembered(ONE, 12), 2);
         // Another change that is confirmed forgives nothing.
-        store.add_ban(net("192.0.2.2/32"), None, None, When { confirm_by: Some(later(20)), now: later(12) }).unwrap();
+        store
+            .add_ban(net("192.0.2.2/32"), None, None, When { confirm_by: Some(later(20)), now: later(12) })
+            .unwrap();
         assert!(store.confirm(2, later(13)).unwrap());
         assert_eq!((remembered(ONE, 13), remembered("192.0.2.2/32", 13)), (2, 2));
         assert!(!confirmed || store.confirm(1, later(13)).unwrap());
