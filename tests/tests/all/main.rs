@@ -13,6 +13,7 @@ mod devices;
 mod differential;
 mod doctor;
 mod enforced;
+mod enumeration;
 mod events;
 mod exact;
 mod explain;
