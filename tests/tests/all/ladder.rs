@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
 use tests::agent::until;
-use tests::client::{Client, PATIENCE, Session, inside};
+use tests::client::{Client, PATIENCE, inside};
 use tests::frames::{Ip, SYN, tcp};
 use tests::issuer::Issuer;
 use tests::pki::Authority;
