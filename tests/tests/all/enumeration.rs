@@ -1,12 +1,16 @@
 //! What becomes of principals that walk through the objects of others, on a real wire, and that nobody else pays for it
 //! (promises P5 and P6).
 
+use std::net::Ipv4Addr;
+
 use anyhow::Result;
 use http::StatusCode;
 use tests::agent::until;
 use tests::client::{Client, Session, inside};
 use tests::privilege;
 use tests::stage::Stage;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::ladder::{BEHIND_A_PROXY, bans, made};
 
@@ -154,4 +158,44 @@ fn who_goes_on_by_a_connection_for_each_request_or_behind_a_proxy_is_banned_by_i
     let offences: Vec<_> = made(&stage).into_iter().map(|ban| (ban.network, ban.offence)).collect();
     let by = |network: &str| (network.to_owned(), "enumeration".to_owned());
     assert_eq!(offences, [by("10.77.0.3/32"), by("203.0.113.9/32")]);
+}
+
+/// Asks the agent about a request to `path`, as nginx does for a client; the status.
+async fn ask_about(path: &str, client: &str, token: &str) -> Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, ASKED_AT)).await?;
+    let question = format!(
+        "GET /verify/nginx HTTP/1.1\r\nhost: agent.internal\r\nx-original-method: GET\r\nx-original-uri: {path}\r\n\
+         x-original-host: localhost\r\nx-real-ip: {client}\r\nauthorization: {token}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(question.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
+}
+
+const ASKED_AT: u16 = 9_180;
+
+#[test]
+fn who_goes_on_behind_a_proxy_that_asks_is_banned_by_its_own_address() {
+    if !privilege::kernel_usable("enumeration behind a proxy that asks") {
+        return;
+    }
+    let asked = format!("{MAIL}[forward_auth]\nlisten = \"127.0.0.1:{ASKED_AT}\"\n");
+    let stage = Stage::new(&asked).unwrap();
+    let token = |subject: &str| format!("Bearer {}", stage.setup.issuer.token(subject, "", 600).unwrap());
+    let [mallory, alice] = ["mallory", "alice"].map(token);
+    let ask = |path: &str, client: &str, token: &str| {
+        inside(&stage.edge, async || ask_about(path, client, token).await).unwrap()
+    };
+    assert_eq!(ask("/mail/mallory", "203.0.113.9", &mallory), "200");
+    let mut id = 0;
+    until("its client is banned", || {
+        id += 1;
+        assert_eq!(ask(&format!("/mail/{id}"), "203.0.113.9", &mallory), "403");
+        Ok(!bans(&stage).is_empty())
+    })
+    .unwrap();
+    assert_eq!(bans(&stage), [("203.0.113.9/32".to_owned(), "enumeration".to_owned(), 1, 3_600)]);
+    until("the ban is in force", || Ok(ask("/mail/alice", "203.0.113.9", &alice) == "403")).unwrap();
+    assert_eq!(ask("/mail/alice", "203.0.113.10", &alice), "200");
 }
