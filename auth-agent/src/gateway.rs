@@ -26,7 +26,6 @@ use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::explain::{Came, Counted, Journal, Log, LogError, Outcome, Recording, Trail, Via};
 use crate::forward_auth;
-use crate::headers::Rules;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
@@ -69,7 +68,6 @@ pub struct Current {
     judge: Judge,
     proxy: Proxy,
     recording: Recording,
-    rules: Rules,
 }
 
 /// What a gateway is to go by next.
@@ -99,10 +97,9 @@ impl Current {
         verify: &Arc<dyn Verify>,
         debts: &Arc<dyn SourceDebts>,
     ) -> Result<Self, PolicyError> {
-        let (recording, rules) = (Recording::new(&config), Rules::new(&config));
-        let policies = Policies::load(&config)?;
+        let (policies, recording) = (Policies::load(&config)?, Recording::new(&config));
         let judge = Judge::new(config, Arc::clone(verify), Arc::clone(debts)).with_policies(policies);
-        Ok(Self { judge, proxy, recording, rules })
+        Ok(Self { judge, proxy, recording })
     }
 }
 
@@ -156,8 +153,8 @@ impl Gateway {
     pub fn change(&self, Next { current, log }: Next) {
         current.proxy.show();
         self.journal.change(log);
-        if let (Some(limiter), Some(plan)) = (&self.limiter, current.judge.plan()) {
-            limiter.adopt(Arc::clone(plan));
+        if let Some(limiter) = &self.limiter {
+            current.judge.adopted_by(limiter);
         }
         self.current.store(Arc::new(current));
     }
@@ -178,9 +175,7 @@ impl Gateway {
     pub fn with_limits(self, limiter: Arc<Limiter>) -> Self {
         let current = self.current.load_full();
         current.judge.limit_with(&limiter);
-        if let Some(plan) = current.judge.plan() {
-            limiter.adopt(Arc::clone(plan));
-        }
+        current.judge.adopted_by(&limiter);
         Self { limiter: Some(limiter), ..self }
     }
 
@@ -203,7 +198,7 @@ impl Gateway {
         let (mut parts, body) = request.into_parts();
         unfold(&mut parts);
         let current = self.current.load_full();
-        let Current { judge, proxy, recording, .. } = &*current;
+        let Current { judge, proxy, recording } = &*current;
         let id = judge.request_id(peer.source, peer.fields_name_clients, &parts.headers);
         let body = proxy.body(body).noted_by(&peer.connection);
         let unread = Unread::of(&parts, &body);
@@ -283,7 +278,7 @@ impl Gateway {
     ) -> Result<HeaderMap, Response<Full<Bytes>>> {
         counters::count(&self.counters.requests);
         let current = self.current.load_full();
-        let Current { judge, recording, rules, .. } = &*current;
+        let Current { judge, proxy, recording } = &*current;
         let (trail, standing) = (Trail::default(), Standing::default());
         let came = asked_about(request, source, now.monotonic);
         let unanswered = Unanswered::new(&self.journal, recording, came, &trail, None);
@@ -294,7 +289,7 @@ impl Gateway {
                 counters::count(&self.counters.permitted);
                 let outcome = Outcome::answered(PERMITTED);
                 self.journal.settled(recording, came, &trail, outcome, 0);
-                let mut headers = rules.identity(&permit, complete);
+                let mut headers = proxy.rules().identity(&permit, complete);
                 standing.tell(&mut headers);
                 judge.name(&trail, &mut headers);
                 Ok(headers)

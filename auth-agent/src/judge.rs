@@ -80,9 +80,11 @@ impl Judge {
         let _ = self.limits.set((Arc::clone(limiter), limiter.plan(&self.config)));
     }
 
-    /// The limits and quotas that it goes by.
-    pub fn plan(&self) -> Option<&Arc<Plan>> {
-        self.limits.get().map(|(_, plan)| plan)
+    /// Has the limiter go by the limits and quotas that this one goes by.
+    pub fn adopted_by(&self, limiter: &Limiter) {
+        if let Some((_, plan)) = self.limits.get() {
+            limiter.adopt(Arc::clone(plan));
+        }
     }
 
     /// The policies that it asks.

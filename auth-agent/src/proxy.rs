@@ -125,6 +125,11 @@ impl Proxy {
         RequestBody::new(body, self.limits(self.sizes.body_bytes, self.timeouts.body_idle))
     }
 
+    /// What becomes of header fields.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     fn limits(&self, bytes: u64, idle: std::time::Duration) -> BodyLimits {
         BodyLimits { bytes, grace: self.timeouts.body_grace, idle, rate: self.sizes.body_rate }
     }

@@ -125,3 +125,33 @@ fn text(value: &HeaderValue) -> Result<&str, Refusal> {
 fn parsed(value: &HeaderValue) -> Result<Method, Refusal> {
     Method::from_bytes(value.as_bytes()).map_err(|_| Refusal::QuestionInvalid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_ruled_out_for_get_and_head_alone_where_no_field_tells_of_one() {
+        for (method, fields, expected) in [
+            ("GET", &[][..], false),
+            ("HEAD", &[("accept", "*/*"), ("x-original-content-length", "")], false),
+            ("GET", &[("x-original-content-length", "0"), ("x-original-transfer-encoding", "")], false),
+            ("GET", &[("content-type", "text/plain")], true),
+            ("GET", &[("content-length", "5")], true),
+            ("GET", &[("transfer-encoding", "chunked")], true),
+            ("GET", &[("x-original-content-length", "5")], true),
+            ("GET", &[("x-original-content-length", "0"), ("x-original-content-length", "5")], true),
+            ("HEAD", &[("x-original-transfer-encoding", "chunked")], true),
+            ("POST", &[("content-length", "0")], true),
+            ("DELETE", &[], true),
+            ("OPTIONS", &[], true),
+        ] {
+            let mut request = Request::builder().method(method);
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            let (original, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(may_have_body(&original), expected, "{method} {fields:?}");
+        }
+    }
+}

@@ -5,21 +5,14 @@ use http::HeaderMap;
 
 use super::*;
 use crate::clock::UnixTime;
+use crate::config::tests::MINIMAL;
 use crate::explain::Trail;
 use crate::identity::{Facts, Kept, KeptClaims, Method as By};
 use crate::routes::RouteTable;
 use crate::trial::{Table, Trial};
 
+/// Beside [`MINIMAL`]'s beginning.
 const CONFIG: &str = r#"
-[kernel]
-interfaces = ["eth0"]
-[[listener]]
-address = "[::]:443"
-certificate = "edge.crt"
-key = "edge.key"
-[[upstream]]
-name = "app"
-endpoints = ["http://127.0.0.1:8080"]
 [[issuer]]
 name = "main"
 issuer = "https://id.example.com"
@@ -186,7 +179,8 @@ claims = { sub = "seven", department = 7 }
 fn configured(policies: &str) -> (Config, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("mail.cedar"), policies).unwrap();
-    (Config::parse(CONFIG, &folder.path().join("edge.toml")).unwrap(), folder)
+    let (before, _) = MINIMAL.split_once("[[route]]").unwrap();
+    (Config::parse(&format!("{before}{CONFIG}"), &folder.path().join("edge.toml")).unwrap(), folder)
 }
 
 #[test]

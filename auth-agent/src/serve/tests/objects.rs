@@ -44,6 +44,12 @@ path = "/header"
 auth = "required"
 bind_headers = { x-user = "sub" }
 upstream = "app"
+[[route]]
+path = "/upload"
+auth = "required"
+bind_query = { user_id = "sub" }
+body = "unchecked"
+upstream = "app"
 "#;
 
 fn routes() -> Vec<Route> {
@@ -127,6 +133,46 @@ async fn nothing_foreign_reaches_the_upstream() {
     let nominated = "GET /header HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer good-alice\r\nx-user: alice\r\n\
                      connection: close, x-user\r\n\r\n";
     assert!(edge.raw(nominated.as_bytes()).await.starts_with("HTTP/1.1 400 "));
+    assert!(edge.upstream.take().is_empty());
+}
+
+/// A body may name an object, too, and there are servers that believe it before the query.
+#[tokio::test]
+async fn a_body_comes_with_an_object_of_the_query_only_where_the_route_says_so_and_never_as_a_form() {
+    const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+    const JSON: (&str, &str) = ("content-type", "application/json");
+    const OTHERS: &str = "user_id=bob";
+    let edge = edge().await;
+    for version in VERSIONS {
+        for (method, path, headers, body, status) in [
+            ("POST", "/search", &[ALICE][..], "", 200),
+            ("POST", "/search", &[ALICE], OTHERS, 400),
+            ("POST", "/search", &[ALICE, FORM], OTHERS, 400),
+            ("POST", "/search", &[ALICE, JSON], "{}", 400),
+            ("DELETE", "/search", &[ALICE], OTHERS, 400),
+            ("GET", "/search", &[ALICE], OTHERS, 400),
+            ("POST", "/upload", &[ALICE, JSON], "{}", 200),
+            ("POST", "/upload", &[ALICE, FORM], OTHERS, 400),
+            ("POST", "/upload", &[ALICE, ("content-type", "multipart/form-data; boundary=b")], OTHERS, 400),
+            ("POST", "/upload", &[ALICE, JSON, FORM], OTHERS, 400),
+        ] {
+            let target = format!("{path}?user_id=alice");
+            let response = edge.send(version, request(version, method, &target, headers, body)).await;
+            assert_eq!(response.status(), status, "{version:?} {method} {path} {headers:?} {body}");
+            assert_eq!(edge.upstream.take().len(), usize::from(status == 200), "{version:?} {method} {path}");
+        }
+    }
+    for length in [
+        "transfer-encoding: chunked\r\n\r\nb\r\nuser_id=bob\r\n0\r\n\r\n",
+        "content-length: 11\r\n\r\nuser_id=bob",
+    ] {
+        let sent = format!(
+            "POST /search?user_id=alice HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer good-alice\r\n\
+             connection: close\r\n{length}"
+        );
+        let answer = edge.raw(sent.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("object-ambiguous"), "{answer}");
+    }
     assert!(edge.upstream.take().is_empty());
 }
 
