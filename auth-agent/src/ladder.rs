@@ -51,12 +51,22 @@ pub enum Offence {
     Limit,
     /// What is neither TLS nor HTTP, or abuses either.
     Protocol,
+    /// A request over a `[[limit]]` or `[[quota]]` that tells sources apart and nothing about who they are: what a principal
+    /// is over is not held against whoever shares its address.
+    RouteLimit,
 }
 
 impl Offence {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::AuthFailure, Self::Drop, Self::Enumeration, Self::Forged, Self::Limit, Self::Protocol];
+    pub const ALL: [Self; 7] = [
+        Self::AuthFailure,
+        Self::Drop,
+        Self::Enumeration,
+        Self::Forged,
+        Self::Limit,
+        Self::Protocol,
+        Self::RouteLimit,
+    ];
 
     /// Its name: lower case, words joined by hyphens.
     pub fn name(self) -> &'static str {
@@ -67,6 +77,7 @@ impl Offence {
             Self::Forged => "forged",
             Self::Limit => "limit",
             Self::Protocol => "protocol",
+            Self::RouteLimit => "route-limit",
         }
     }
 
@@ -75,6 +86,9 @@ impl Offence {
         match refusal {
             Refusal::AuthFailureLimit { .. } | Refusal::RequestLimit { .. } => Some(Self::Limit),
             Refusal::FramingInvalid => Some(Self::Protocol),
+            Refusal::Quota { by_source: true, .. } | Refusal::RateLimit { by_source: true, .. } => {
+                Some(Self::RouteLimit)
+            }
             Refusal::Token(
                 TokenError::Algorithm
                 | TokenError::CriticalHeader
@@ -98,7 +112,7 @@ impl Offence {
             Self::Drop => prices.drop,
             Self::Enumeration => prices.enumeration,
             Self::Forged => prices.forged,
-            Self::Limit => prices.limit,
+            Self::Limit | Self::RouteLimit => prices.limit,
             Self::Protocol => prices.protocol,
         }
     }

@@ -53,7 +53,7 @@ fn a_limit_is_listed_set_and_taken_back_and_what_is_durable_is_stored() {
     assert_eq!(burst(&desk), "3");
     // As a restart would have it.
     desk.limiter.set("per-user", None);
-    desk.limiter.load(&desk.store, UnixTime::now()).unwrap();
+    desk.limiter.load(&desk.store, Now::read()).unwrap();
     assert_eq!(burst(&desk), "3");
     assert_eq!(desk.ask("DELETE", "/v1/request-limits/per-user", "").0, 200);
     assert_eq!((burst(&desk), desk.store.budgets().unwrap().len()), (json!("2"), 0));
