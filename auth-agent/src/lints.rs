@@ -89,7 +89,8 @@ fn common_budget(route: &Route, config: &Config) -> Option<Lint> {
     let mut common = limits.filter(|limit| limit.by.is_of_nobody() && limit.networks.is_empty());
     let name = &common.next()?.name;
     let what = format!("whoever comes can use up {name} for all others: it has one budget for the route");
-    let cure = "write by = [\"route\", \"source\"] or [\"route\", \"principal\"], or the networks that it is for";
+    let cure =
+        "write by = [\"route\", \"source\"] or [\"route\", \"principal\"], or the networks that it is for";
     Some(lint(route, Level::Warning, "common-budget", what, cure))
 }
 

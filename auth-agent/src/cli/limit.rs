@@ -108,7 +108,9 @@ pub(super) fn summary(tables: &[Occupancy]) -> String {
     let line = |Occupancy { capacity, class, kind, shared, used }: &Occupancy| {
         let crowded = match shared {
             0 => String::new(),
-            shared => format!("; {shared} requests were counted together for want of room (sizes.limit_entries)"),
+            shared => {
+                format!("; {shared} requests were counted together for want of room (sizes.limit_entries)")
+            }
         };
         format!("limits     {used} of {capacity} {kind} of {class} used{crowded}\n")
     };

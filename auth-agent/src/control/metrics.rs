@@ -108,7 +108,9 @@ fn limits(text: &mut Text, tables: &[Occupancy]) {
     let families: [(&str, &str, &str, fn(&Occupancy) -> u64); 3] = [
         ("limit_entries", "gauge", "Budgets of limits and quotas in use.", |table| table.used as u64),
         ("limit_entries_max", "gauge", "Budgets that there is room for.", |table| table.capacity as u64),
-        ("limit_shared_total", "counter", "Requests counted together for want of room.", |table| table.shared),
+        ("limit_shared_total", "counter", "Requests counted together for want of room.", |table| {
+            table.shared
+        }),
     ];
     for (name, kind, help, value) in families {
         text.family(name, kind, help);

@@ -32,7 +32,7 @@ use super::table::{Owner, Peek, Seen, Table};
 use super::tables::{Occupancy, Tables, is_free};
 use crate::allowlist::Allowlist;
 use crate::clock::Now;
-use crate::config::{Config, Counted, Dimension, MAX_LIMITS_PER_ROUTE, Route};
+use crate::config::{Auth, Config, Counted, Dimension, MAX_LIMITS_PER_ROUTE, Route};
 use crate::identity::Identity;
 use crate::refusal::Refusal;
 
@@ -166,7 +166,7 @@ impl Limiter {
         }
         let places = self.places(plan, asking, |_| true);
         self.check(plan, &places, asking, standing)?;
-        self.pay(plan, &places, asking.now, standing)
+        self.pay(plan, &places, asking, standing)
     }
 
     /// Charges what has passed to a budget that counts it, whatever is left.
@@ -218,7 +218,7 @@ impl Limiter {
         let mut over: Option<(Over, &Place<'_>)> = None;
         for place in places.iter().flatten() {
             let (word, own) = self.word(place, asking.now);
-            levels.push(place.index, place.budget.level(word, asking.now));
+            levels.push(place.index, Some(place.budget.level(word, asking.now)));
             if let Err(wait) = place.budget.charge(word, 1, asking.now)
                 && over.is_none_or(|(longest, _)| longest.wait < wait)
             {
@@ -228,6 +228,7 @@ impl Limiter {
         match over {
             None => Ok(()),
             Some((over, place)) => {
+                push_unknown(plan, asking, &mut levels);
                 standing.note(plan, levels, None);
                 Err(refusal(place, over))
             }
@@ -238,9 +239,10 @@ impl Limiter {
         self: &Arc<Self>,
         plan: &Arc<Plan>,
         places: &Places<'_>,
-        now: Now,
+        asking: &Asking<'_>,
         standing: &Standing,
     ) -> Result<(), Refusal> {
+        let now = asking.now;
         let (mut levels, mut paid) = (Levels::default(), [None; MAX_LIMITS_PER_ROUTE]);
         let mut metered = Vec::new();
         let mut failed = None;
@@ -258,8 +260,9 @@ impl Limiter {
                     self.word(place, now).0
                 }
             };
-            levels.push(place.index, place.budget.level(word, now));
+            levels.push(place.index, Some(place.budget.level(word, now)));
         }
+        push_unknown(plan, asking, &mut levels);
         if let Some(refusal) = failed {
             let done = places.iter().flatten().zip(paid).filter_map(|(place, paid)| Some((place, paid?)));
             done.for_each(|(place, paid)| self.undo(place, paid));
@@ -381,6 +384,15 @@ enum Entered {
     Shared,
     /// A new entry, and the charge with it.
     Taken(Paid),
+}
+
+/// Where nobody has proved yet who it is, the limits that ask for it can be told of, and not what is left of them.
+fn push_unknown(plan: &Plan, asking: &Asking<'_>, levels: &mut Levels) {
+    if asking.identity.is_none() && asking.route.auth == Auth::Required {
+        let rules = asking.route.limits.iter().filter_map(|index| Some((*index, plan.rules.get(*index)?)));
+        let unknown = |rule: &Rule| !rule.by.needs_nobody() && rule.is_for(asking.method, asking.source);
+        rules.filter(|(_, rule)| unknown(rule)).for_each(|(index, _)| levels.push(index, None));
+    }
 }
 
 fn refusal(place: &Place<'_>, Over { own, wait: retry_after }: Over) -> Refusal {

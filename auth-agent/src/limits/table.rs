@@ -316,7 +316,9 @@ mod tests {
     #[test]
     fn a_key_has_one_entry_also_where_another_thread_takes_one_between_the_look_and_the_taking() {
         let table = Table::new(8);
-        (0..8).for_each(|number| drop(table.enter(&owner(number), |word| word == 0, |_| 10)));
+        for number in 0..8 {
+            table.enter(&owner(number), |word| word == 0, |_| 10).unwrap();
+        }
         let newcomer = owner(8);
         let looks = std::cell::Cell::new(0);
         // When the last entry is looked at, the first is free after all, and another thread takes it.

@@ -164,7 +164,8 @@ impl OfClass {
     fn occupancy(&self, class: Class, now: Now) -> [Occupancy; 2] {
         let (counts, debts) = (self.counts.get().map(|counts| &counts.table), self.debts.get());
         let one = |table: Option<&Table>, quota: bool| {
-            let used = |table: &Table| table.entries().filter(|(seen, _)| !is_free(quota, seen.word, now)).count();
+            let used =
+                |table: &Table| table.entries().filter(|(seen, _)| !is_free(quota, seen.word, now)).count();
             Occupancy {
                 capacity: table.map_or_else(|| Table::room(self.entries), Table::capacity),
                 class: class.name().to_owned(),

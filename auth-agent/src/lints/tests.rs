@@ -147,10 +147,7 @@ fn a_budget_of_all_together_is_warned_of_and_one_that_tells_apart_is_not() {
         ("[[quota]]\nname = \"q\"\nby = [\"route\"]\namount = 9\nper = \"day\"\n", what("q")),
         ("[[limit]]\nname = \"l\"\nby = [\"route\", \"source\"]\nrate = \"1/s\"\n", vec![]),
         ("[[limit]]\nname = \"l\"\nby = [\"route\", \"principal\"]\nrate = \"1/s\"\n", vec![]),
-        (
-            "[[limit]]\nname = \"l\"\nby = [\"route\"]\nrate = \"1/s\"\nnetworks = [\"10.0.0.0/8\"]\n",
-            vec![],
-        ),
+        ("[[limit]]\nname = \"l\"\nby = [\"route\"]\nrate = \"1/s\"\nnetworks = [\"10.0.0.0/8\"]\n", vec![]),
     ] {
         assert_eq!(of(limit), expected, "{limit}");
     }

@@ -10,10 +10,10 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{RequestBody, Tunnel};
 use super::endpoint::Ticket;
 use super::link::{self, Link};
 use super::multiplex;
+use super::{RequestBody, Tunnel};
 use crate::clock::Now;
 use crate::deadline::Deadline;
 use crate::headers;

@@ -95,12 +95,43 @@ fn debt(row: &Row<'_>) -> rusqlite::Result<StoredDebt> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::QuotaCount;
 
     const SECOND: u64 = NANOSECONDS;
 
     fn debt_of(key: u8, seconds: u64, written: u64) -> StoredDebt {
         let marks = Marks { source: 7, ..Marks::default() };
-        StoredDebt { key: [key; 16], limit: 1 << 63, marks, owed: seconds * SECOND, written: UnixTime(written) }
+        StoredDebt {
+            key: [key; 16],
+            limit: 1 << 63,
+            marks,
+            owed: seconds * SECOND,
+            written: UnixTime(written),
+        }
+    }
+
+    #[test]
+    fn a_store_from_before_there_were_debts_keeps_its_counts_and_takes_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("store");
+        let counted = QuotaCount { count: 7, end: 9, key: [1; 16], limit: 3, marks: Marks::default() };
+        let store = Store::open(&directory, UnixTime(1)).unwrap();
+        store.add_counts([&counted]).unwrap();
+        store
+            .write(|transaction| {
+                transaction.execute_batch("DROP TABLE request_debts")?;
+                Ok(transaction.pragma_update(None, "user_version", 11)?)
+            })
+            .unwrap();
+        drop(store);
+        let store = Store::open(&directory, UnixTime(2)).unwrap();
+        let mut counts = Vec::new();
+        store.each_count(0, |row| counts.push(*row)).unwrap();
+        assert_eq!(counts, [counted]);
+        store.put_debts(&[debt_of(1, 100, 1_000)]).unwrap();
+        let mut debts = Vec::new();
+        store.each_debt(UnixTime(1_000), |debt| debts.push(*debt)).unwrap();
+        assert_eq!(debts, [debt_of(1, 100, 1_000)]);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 use serde_json::json;
 
 use super::super::testing::Desk;
-use super::super::*;
 use crate::clock::Now;
 use crate::config::tests::{MINIMAL, parse};
 use crate::edge::SourceBudget;

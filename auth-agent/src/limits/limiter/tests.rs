@@ -16,7 +16,7 @@ use super::{Asking, Limiter};
 use crate::allowlist::Allowlist;
 use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::tests::{MINIMAL, parse};
-use crate::config::{Config, Route};
+use crate::config::{Auth, Config, Route};
 use crate::identity::tests::someone;
 use crate::identity::{Facts, Identity, Method as By};
 use crate::limits::{Override, RATE_LIMIT, RATE_LIMIT_POLICY, Secret, Standing, Whom};
@@ -146,6 +146,22 @@ fn the_fields_say_what_is_left_of_each() {
     );
     let headers = world.ask(None, "192.0.2.3", at(0)).unwrap();
     assert_eq!(headers[RATE_LIMIT], r#""per-source";r=5;t=1"#);
+}
+
+#[test]
+fn who_has_not_proved_who_it_is_is_told_what_there_may_be_and_not_what_is_left_of_it() {
+    for (auth, policy) in [
+        (Auth::Required, r#""per-source";q=6;w=6, "per-user";q=4;w=4"#),
+        // Nobody ever proves it there.
+        (Auth::None, r#""per-source";q=6;w=6"#),
+    ] {
+        let mut config = parse(&format!("{MINIMAL}{TWO}")).unwrap();
+        config.routes[0].auth = auth;
+        let world = World::of(config);
+        let headers = world.ask(None, "192.0.2.1", at(0)).unwrap();
+        assert_eq!(headers[RATE_LIMIT_POLICY], policy);
+        assert_eq!(headers[RATE_LIMIT], r#""per-source";r=5;t=1"#);
+    }
 }
 
 #[test]

@@ -10,8 +10,7 @@ const BYTES: &str = "[[limit]]\nname = \"l\"\nby = [\"principal\"]\ncount = \"re
 fn response(world: &World, now: Now) -> Result<Box<Meter>, Refusal> {
     let (alice, standing) = (someone(By::Jwt, "alice", &[]), Standing::default());
     let source = "192.0.2.1".parse().unwrap();
-    let asking =
-        Asking { identity: Some(&alice), method: &Method::GET, now, route: world.route(), source };
+    let asking = Asking { identity: Some(&alice), method: &Method::GET, now, route: world.route(), source };
     world.limiter.charge(&world.limiter.current(), &asking, &standing)?;
     Ok(standing.take_meter().unwrap())
 }
@@ -112,8 +111,13 @@ fn what_newcomers_without_room_owe_beyond_a_burst_survives_a_restart() {
     let send = |world: &World, user: u32| {
         let (identity, standing) = (someone(By::Jwt, &format!("user-{user}"), &[]), Standing::default());
         let source = "192.0.2.1".parse().unwrap();
-        let asking =
-            Asking { identity: Some(&identity), method: &Method::GET, now: at(0), route: world.route(), source };
+        let asking = Asking {
+            identity: Some(&identity),
+            method: &Method::GET,
+            now: at(0),
+            route: world.route(),
+            source,
+        };
         let charged = world.limiter.charge(&world.limiter.current(), &asking, &standing);
         charged.map(|()| standing.take_meter().unwrap().count(bytes, || at(0))).is_ok()
     };

@@ -24,7 +24,7 @@ fn served(world: &World, users: std::ops::Range<u32>) -> Vec<[bool; 3]> {
 fn strangers_crowd_out_nobody_who_proved_who_it_is() {
     for (by_source, by_user, kind) in [
         (
-            "[[limit]]\nname = \"s\"\nby = [\"source\"]\nrate = \"1/h\"\nburst = 1000\n",
+            "[[limit]]\nname = \"s\"\nby = [\"source\"]\nrate = \"100/h\"\nburst = 1000\n",
             "[[limit]]\nname = \"u\"\nby = [\"principal\"]\nrate = \"1/h\"\nburst = 2\n",
             "debts",
         ),
@@ -50,8 +50,8 @@ fn strangers_crowd_out_nobody_who_proved_who_it_is() {
 #[test]
 fn a_budget_of_a_route_is_not_crowded_out_by_those_who_use_it() {
     let world = World::sized(
-        "[[limit]]\nname = \"s\"\nby = [\"source\"]\nrate = \"1/h\"\nburst = 1000\n\
-         [[limit]]\nname = \"r\"\nby = [\"route\"]\nrate = \"1/h\"\nburst = 200\n",
+        "[[limit]]\nname = \"s\"\nby = [\"source\"]\nrate = \"100/h\"\nburst = 1000\n\
+         [[limit]]\nname = \"r\"\nby = [\"route\"]\nrate = \"100/h\"\nburst = 200\n",
         16,
     );
     assert_eq!(crowd(&world, 300, at(0)), 200);
