@@ -338,42 +338,48 @@ mod tests {
 
     #[test]
     fn threads_that_take_an_entry_for_one_key_at_once_get_the_same_one() {
-        const ROUNDS: u64 = 20_000;
+        const ROUNDS: u64 = 5_000;
         let table = Table::new(8);
-        let (clock, arrived) = (AtomicU64::new(1), AtomicU64::new(0));
-        let meet = |count: u64| {
-            arrived.fetch_add(1, SeqCst);
-            while arrived.load(SeqCst) < count {
-                spin_loop();
+        let [chosen, done, twice] = [const { AtomicU64::new(0) }; 3];
+        let clock = AtomicU64::new(1);
+        let meet = |place: &AtomicU64, round: u64| {
+            place.fetch_add(1, SeqCst);
+            while place.load(SeqCst) < 2 * round {
                 thread::yield_now();
             }
         };
-        // In each round, entries are free from the last to the first while both look for one for the same key.
+        // Each has chosen another free entry before any is taken.
         let enter = |round: u64, thread: u64| {
             let now = clock.load(SeqCst);
-            let place = std::cell::Cell::new(0);
-            let free = |word: u64| {
+            let (place, free) = (std::cell::Cell::new(0), std::cell::Cell::new(false));
+            let choose = |word: u64| {
                 place.set(place.get() + 1);
-                word < now && (thread == 0 || place.get() > 1)
+                let first = word < now && place.get() > thread && !free.replace(true);
+                if first {
+                    meet(&chosen, round);
+                }
+                word < now && free.get()
             };
-            table.enter(&owner(round), free, |_| now)
+            table.enter(&owner(round), choose, |_| now)
         };
         thread::scope(|scope| {
             for thread in 0..2 {
-                let (meet, enter, table, clock) = (&meet, &enter, &table, &clock);
+                let (meet, enter, table) = (&meet, &enter, &table);
+                let (clock, done, twice) = (&clock, &done, &twice);
                 scope.spawn(move || {
                     for round in 1..=ROUNDS {
-                        meet(4 * round - 2);
                         enter(round, thread);
-                        meet(4 * round);
+                        meet(done, 2 * round - 1);
                         if thread == 0 {
-                            assert_eq!(of(table, &owner(round)).len(), 1, "round {round}");
-                            clock.store(3 * round, SeqCst);
+                            twice.fetch_add(of(table, &owner(round)).len().saturating_sub(1) as u64, SeqCst);
+                            clock.store(1_000 * round + 1, SeqCst);
                         }
+                        meet(done, 2 * round);
                     }
                 });
             }
         });
+        assert_eq!(twice.into_inner(), 0, "keys have two entries");
     }
 
     #[test]
