@@ -137,7 +137,7 @@ fn who_goes_on_beyond_a_limit_of_its_source_is_banned_and_not_for_one_of_a_princ
     if !privilege::kernel_usable("bans for limits of requests") {
         return;
     }
-    let more = "[ladder]\nrate = \"1/h\"\nburst = 10\nknown_factor = 1\n\
+    let more = "[ladder]\nrate = \"1/h\"\nburst = 20\nknown_factor = 1\n\
                 [[limit]]\nname = \"per-user\"\nby = [\"principal\"]\nrate = \"1/h\"\nroutes = [\"/\"]\n\
                 [[limit]]\nname = \"per-source\"\nby = [\"source\"]\nrate = \"1/h\"\nroutes = [\"/open\"]\n";
     let stage = Stage::new(&format!("{ROOM}{more}")).unwrap();
@@ -149,21 +149,21 @@ fn who_goes_on_beyond_a_limit_of_its_source_is_banned_and_not_for_one_of_a_princ
         assert_eq!(get(&stage, &shared, "/", Some(&alice)).status, expected, "{number}");
     }
     assert_eq!(offences(), 0);
-    // Ten may be refused, and the one after them is one too many.
+    // Twenty may be refused, and the one after them is one too many.
     let statuses = inside(&stage.crowd, async || {
         let mut session = scraper.connect().await?;
         let mut statuses = Vec::new();
-        for _ in 0..12 {
+        for _ in 0..22 {
             statuses.push(session.get(&scraper, "/open", &[]).await?.status.as_u16());
         }
         Ok(statuses)
     });
-    assert_eq!(statuses.unwrap(), [&[200][..], &[429; 11]].concat());
+    assert_eq!(statuses.unwrap(), [&[200][..], &[429; 21]].concat());
     until("the scraper is banned", || {
         Ok(stage.setup.json(&["ban", "list"])?["bans"][0]["network"] == "10.77.0.4/32")
     })
     .unwrap();
-    assert_eq!(offences(), 11);
+    assert_eq!(offences(), 21);
     assert_eq!(get(&stage, &shared, "/open", None).status, StatusCode::OK);
 }
 
