@@ -130,7 +130,7 @@ fn check_objects(route: &Route, identity: &Identity, asked: &Asked<'_>) -> Resul
 fn check_policies(
     route: &Route,
     policies: &Policies,
-    identity: &Identity,
+    identity: &Arc<Identity>,
     asked: &Asked<'_>,
 ) -> Result<(), Refusal> {
     let Some(name) = &route.access.policy else { return Ok(()) };
@@ -145,6 +145,7 @@ fn check_policies(
         Verdict::Allowed => Ok(()),
         Verdict::Denied(_) => Err(Refusal::PolicyDenied { hidden }),
         Verdict::Failed => Err(Refusal::PolicyFailed),
+        Verdict::Unread => Err(Refusal::ClaimsUnread),
     }
 }
 

@@ -177,7 +177,7 @@ impl Control {
                 let Some(Revoked { target, .. }) = payload(change) else { return Ok(()) };
                 self.revocations.restore(&target);
             }
-            ("revocation", _) | ("token", "revoke") => {
+            ("revocation", _) | ("key" | "token", "revoke") => {
                 let Some(Revoked { before, target, until }) = payload(change) else { return Ok(()) };
                 self.revocations.revoke(&target, Revocation { before, until }, now);
                 if let (Target::Key { key }, None) = (&target, before) {

@@ -8,6 +8,7 @@
 //! names, decoded. context: where and when the request came from, how it authenticated, its scopes.
 
 mod looks;
+mod principals;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use cedar_policy::{
 use http::Method;
 use miette::Diagnostic;
 
+use self::principals::Principals;
 use self::values::Types;
 use super::object::Asked;
 use crate::config::{Config, Policy, PolicyClaim, Route};
@@ -96,6 +98,8 @@ pub(super) enum Verdict {
     Denied(Option<Arc<str>>),
     /// A policy could not be evaluated.
     Failed,
+    /// The credential was verified before the policies' claims were asked for.
+    Unread,
 }
 
 /// A file of policies as it was read.
@@ -122,6 +126,7 @@ struct Compiled {
     authorizer: Authorizer,
     claims: Vec<PolicyClaim>,
     files: Vec<PolicyFile>,
+    principals: Principals,
     set: PolicySet,
     types: Types,
 }
@@ -153,11 +158,12 @@ impl Policies {
         &self,
         name: &str,
         route: &Route,
-        identity: &Identity,
+        identity: &Arc<Identity>,
         asked: &Asked<'_>,
     ) -> Verdict {
-        let decided = self.0.get(name).and_then(|compiled| compiled.decide(route, identity, asked));
-        decided.unwrap_or(Verdict::Failed)
+        let Some(compiled) = self.0.get(name) else { return Verdict::Failed };
+        let failed = || if compiled.is_known(identity) { Verdict::Failed } else { Verdict::Unread };
+        compiled.decide(route, identity, asked).unwrap_or_else(failed)
     }
 }
 
@@ -191,23 +197,31 @@ impl Compiled {
             actions.entry(Arc::clone(&route.label)).or_default().extend(methods);
         }
         let (set, files) = read(policy, &schema)?;
-        let (authorizer, claims) = (Authorizer::new(), policy.claims.clone());
-        let compiled = Self { actions, authorizer, claims, files, set, types };
+        let (authorizer, claims, principals) =
+            (Authorizer::new(), policy.claims.clone(), Principals::default());
+        let compiled = Self { actions, authorizer, claims, files, principals, set, types };
         looks::check(policy, &compiled.set, &compiled.actions, &routes, &entities)?;
         Ok(compiled)
     }
 
     /// `None`: something that can't be put into a policy's words.
-    fn decide(&self, route: &Route, identity: &Identity, asked: &Asked<'_>) -> Option<Verdict> {
+    fn decide(&self, route: &Route, identity: &Arc<Identity>, asked: &Asked<'_>) -> Option<Verdict> {
         let known = self.actions.get(route.label())?.iter().find(|(method, _)| method == asked.method);
         // A route of all methods has policies for the usual ones.
         let Some((_, action)) = known else { return Some(Verdict::Denied(None)) };
-        let (principal, from) = self.types.principal(identity, &self.claims)?;
+        let principal =
+            self.principals.of(identity, |identity| self.types.principal(identity, &self.claims))?;
         let (resource, object) = self.types.resource(asked)?;
         let context = self.types.context(identity, asked)?;
-        let request = Request::new(from, action.uid.clone(), object, context, None).ok()?;
-        let entities = Entities::from_entities([principal, resource, action.entity.clone()], None).ok()?;
+        let request = Request::new(principal.uid.clone(), action.uid.clone(), object, context, None).ok()?;
+        let entities = [principal.entity.clone(), resource, action.entity.clone()];
+        let entities = Entities::from_entities(entities, None).ok()?;
         Some(self.verdict(&self.authorizer.is_authorized(&request, &self.set, &entities)))
+    }
+
+    /// Whether it is known what the credential claims of what the policies are about.
+    fn is_known(&self, identity: &Identity) -> bool {
+        self.claims.iter().all(|claim| identity.knows_claim(&claim.claim))
     }
 
     fn verdict(&self, response: &Response) -> Verdict {

@@ -169,19 +169,6 @@ impl Store {
         self.read(|connection| Ok(connection.prepare(any)?.exists([])?))
     }
 
-    /// Revokes a key for good, and says since when it is revoked; `None`: there is no such key.
-    pub fn revoke_key(&self, id: KeyId, now: UnixTime) -> Result<Option<UnixTime>, StoreError> {
-        self.write(|transaction| match find(transaction, id)? {
-            None => Ok(None),
-            Some(StoredKey { revoked: Some(revoked), .. }) => Ok(Some(revoked)),
-            Some(StoredKey { expires, .. }) => {
-                transaction.execute("UPDATE api_keys SET revoked = ?2 WHERE id = ?1", (id, now))?;
-                self.record(transaction, now, Kind::KeyRevoke, &json!({ "id": id }), expires)?;
-                Ok(Some(now))
-            }
-        })
-    }
-
     /// Notes when keys were last used. Not a change: it is a fact about this host, and not logged.
     pub fn touch_keys(&self, uses: impl IntoIterator<Item = (KeyId, UnixTime)>) -> Result<(), StoreError> {
         self.write(|transaction| {

@@ -78,7 +78,7 @@ impl Store {
         let (kind, expires) = match target {
             Target::Token { .. } | Target::TokenId { .. } => (Kind::TokenRevoke, until),
             // For good, whatever becomes of the revocation.
-            Target::Key { .. } if before.is_none() => (Kind::RevocationAdd, None),
+            Target::Key { .. } if before.is_none() => (Kind::KeyRevoke, None),
             _ => (Kind::RevocationAdd, until),
         };
         self.record(transaction, now, kind, &payload, expires)?;

@@ -8,8 +8,9 @@ use rusqlite::Connection;
 use tempfile::{Builder, TempDir};
 
 use super::*;
-use crate::api_key::{ApiKey, KeyHash};
+use crate::api_key::{ApiKey, KeyHash, KeyId};
 use crate::config::{Overrides, RateOverride};
+use crate::revocation::{Revocation, Target};
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 const DATABASE: &str = "auth-agent.db";
@@ -24,6 +25,10 @@ fn net(text: &str) -> IpNet {
 
 fn tempdir() -> io::Result<TempDir> {
     Builder::new().permissions(Permissions::from_mode(0o700)).tempdir()
+}
+
+fn revoke_key(store: &Store, key: KeyId, now: UnixTime) {
+    store.revoke(&[(Target::Key { key }, Revocation { before: None, until: None })], None, now).unwrap();
 }
 
 fn open() -> (TempDir, Store) {
@@ -92,7 +97,7 @@ fn what_is_acknowledged_is_there_after_a_restart() {
     let (directory, store) = open();
     let key = store.create_key(new_key(1), NOW).unwrap();
     let revoked = store.create_key(new_key(2), later(1)).unwrap();
-    store.revoke_key(revoked.id, later(2)).unwrap();
+    revoke_key(&store, revoked.id, later(2));
     store.touch_keys([(key.id, later(3))]).unwrap();
     let ban = store.add_ban(net("203.0.113.0/24"), Some(later(600)), Some("scan"), NOW).unwrap();
     let changes = store.changes(0, 100).unwrap();
@@ -356,8 +361,7 @@ fn the_log_forgets_a_change_long_after_it_lost_its_effect_and_never_reuses_its_n
 fn the_log_holds_every_change_once_with_what_it_takes_to_repeat_it() {
     let (_directory, store) = open();
     let key = store.create_key(new_key(1), NOW).unwrap();
-    store.revoke_key(key.id, later(1)).unwrap();
-    store.revoke_key(key.id, later(2)).unwrap();
+    revoke_key(&store, key.id, later(1));
     store.add_ban(net("192.0.2.0/24"), Some(later(60)), Some("scan"), later(3)).unwrap();
     store.remove_ban(net("192.0.2.0/24"), later(4)).unwrap();
     store.remove_ban(net("192.0.2.0/24"), later(5)).unwrap();
@@ -368,7 +372,7 @@ fn the_log_holds_every_change_once_with_what_it_takes_to_repeat_it() {
         seen,
         [
             (1, "key.create", NOW, key.expires),
-            (2, "key.revoke", later(1), key.expires),
+            (2, "key.revoke", later(1), None),
             (3, "ban.add", later(3), Some(later(60))),
             (4, "ban.remove", later(4), Some(later(60))),
         ]
@@ -395,9 +399,11 @@ fn a_failed_change_leaves_no_trace_in_the_log() {
 fn revoking_is_for_good_and_keeps_its_first_time() {
     let (_directory, store) = open();
     let key = store.create_key(new_key(1), NOW).unwrap();
-    assert_eq!(store.revoke_key(key.id, later(5)).unwrap(), Some(later(5)));
-    assert_eq!(store.revoke_key(key.id, later(9)).unwrap(), Some(later(5)));
-    assert_eq!(store.revoke_key(new_key(2).id, later(9)).unwrap(), None);
+    for now in [later(5), later(9)] {
+        revoke_key(&store, key.id, now);
+        assert_eq!(store.key_revoked(key.id).unwrap(), Some(later(5)));
+    }
+    assert_eq!(store.key_revoked(new_key(2).id).unwrap(), None);
 }
 
 #[test]

@@ -10,6 +10,11 @@ use clap::Parser;
 use serde_json::Value;
 use tests::bench::{auth, flood, gateway, kernel, revocation};
 use tests::privilege;
+use tikv_jemallocator::Jemalloc;
+
+/// The agent's.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Measures, each competitor in the same run
 #[derive(Parser)]

@@ -97,7 +97,7 @@ fn what_another_agent_revokes_bans_and_makes_holds_here() {
     assert_eq!(desk.edge.told().len(), 2, "with the allowlist");
     assert!(use_key().is_ok());
 
-    other.revoke_key(key.id(), NOW).unwrap();
+    other.revoke(&[(Target::Key { key: key.id() }, revocation)], None, NOW).unwrap();
     other.remove_revocation(subject.mark().1, NOW).unwrap();
     assert!(other.remove_ban("192.0.2.2/32".parse().unwrap(), NOW).unwrap());
     follow_now(&desk, &mut followed);

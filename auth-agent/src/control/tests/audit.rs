@@ -34,7 +34,7 @@ fn every_verb_leaves_an_entry_with_who_it_was_and_what_came_of_it() {
     let revoke = format!("/v1/keys/{id}/revoke");
     let table: &[(&str, &str, &str, &str, &str)] = &[
         ("POST", &rotate, "{}", "key.rotate", "done"),
-        ("POST", &revoke, "", "revocation.add", "done"),
+        ("POST", &revoke, "", "key.revoke", "done"),
         ("POST", "/v1/bans", r#"{"network":"192.0.2.9"}"#, "ban.add", "done"),
         ("DELETE", "/v1/bans/192.0.2.9", "", "ban.remove", "done"),
         ("DELETE", "/v1/bans/192.0.2.9", "", "ban.remove", "refused"),

@@ -1,6 +1,13 @@
 use std::fs;
+use std::net::IpAddr;
+
+use http::HeaderMap;
 
 use super::*;
+use crate::clock::UnixTime;
+use crate::explain::Trail;
+use crate::identity::{Facts, Kept, KeptClaims, Method as By};
+use crate::routes::RouteTable;
 use crate::trial::{Table, Trial};
 
 const CONFIG: &str = r#"
@@ -190,6 +197,42 @@ fn policies_decide_by_who_asks_for_what_from_where_and_when() {
     let outcomes = Trial::new(config, policies, &table).unwrap().outcomes();
     let wrong: Vec<_> = outcomes.iter().filter(|outcome| !outcome.ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What a request of a token for alice's mail comes to, and again.
+fn verdicts(policies: &Policies, routes: &RouteTable, claims: Option<Arc<KeptClaims>>) -> [Verdict; 2] {
+    const PATH: &str = "/users/alice/mail";
+    let matched = routes.find("edge.example", &Method::GET, PATH).unwrap();
+    let identity = Identity::verified(Facts { claims, ..Facts::new(By::Jwt, "alice") });
+    let (headers, trail) = (HeaderMap::new(), Trail::default());
+    let asked = Asked {
+        captures: &matched.captures,
+        has_body: false,
+        headers: &headers,
+        method: &Method::GET,
+        now: UnixTime(0),
+        path: PATH,
+        query: None,
+        source: IpAddr::from([192, 0, 2, 1]),
+        trail: &trail,
+    };
+    [(); 2].map(|()| policies.decide("mail", matched.route, &identity, &asked))
+}
+
+#[test]
+fn a_token_that_was_verified_before_policies_asked_for_its_claims_has_not_failed() {
+    let (config, _folder) = configured(POLICIES);
+    let policies = Policies::load(&config).unwrap();
+    let names: Vec<_> = config.policies[0].claims.iter().map(|claim| claim.claim.clone()).collect();
+    let (fewer, all): (Arc<[_]>, Arc<[_]>) = (names[..1].into(), names.into());
+    let kept = |names| KeptClaims::read(names, |_| None);
+    let routes = RouteTable::new(&config.routes);
+    let of = |claims| verdicts(&policies, &routes, claims);
+    assert_eq!(of(kept(&all)), [Verdict::Allowed, Verdict::Allowed]);
+    assert_eq!(of(kept(&fewer)), [Verdict::Unread, Verdict::Unread]);
+    assert_eq!(of(None), [Verdict::Unread, Verdict::Unread]);
+    let unreadable = KeptClaims::read(&all, |_| Some(Kept::Unreadable));
+    assert_eq!(of(unreadable), [Verdict::Failed, Verdict::Failed]);
 }
 
 #[test]
