@@ -57,7 +57,7 @@ use crate::api_key::KeyRing;
 use crate::authorization_server::{SigningKeys, TokenIssuer};
 use crate::ban_list::BanList;
 use crate::classes::{self, Classes};
-use crate::clock::UnixTime;
+use crate::clock::{Now, UnixTime};
 use crate::config::{Audit, Config};
 use crate::connections::Connections;
 use crate::counters::Counters;
@@ -281,9 +281,14 @@ impl Control {
         Ok(())
     }
 
-    /// Stores what quotas have counted. Blocks.
-    pub fn store_counts(&self) -> Result<(), StoreError> {
-        self.limiter.flush(&self.store)
+    /// Stores what quotas have counted, and debts of more than a burst. Blocks.
+    pub fn store_counts(&self, now: Now) -> Result<(), StoreError> {
+        self.limiter.flush(&self.store, now)
+    }
+
+    /// Takes over debts that another agent has stored. Blocks.
+    pub fn load_debts(&self, now: Now) -> Result<(), StoreError> {
+        self.limiter.load_debts(&self.store, now)
     }
 
     /// Forgets some of what quotas counted in periods that are over, where the wall clock has been steady for so long.

@@ -31,7 +31,7 @@ use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
 use crate::limits::{self, Limiter, SourceDebts, Standing};
 use crate::policy::{Permit, Policies, PolicyError, PolicyFiles};
-use crate::proxy::{Proxy, ResponseBody, UpstreamTlsError, is_extended, unfold};
+use crate::proxy::{Proxy, ResponseBody, UpstreamTlsError, is_extended, metered, unfold};
 use crate::refusal::{self, EndpointRefused, Refusal, Refused};
 use crate::request::Canonical;
 
@@ -251,7 +251,7 @@ impl Gateway {
             Ok(response) => {
                 counters::count(&self.counters.forwarded);
                 let logged = self.journal.answered(recording, came, &trail, response.status().as_u16());
-                let metered = response.map(|body| body.metered(standing.take_meter()));
+                let metered = metered(response, standing.take_meter());
                 judge.named(&trail, metered).map(|body| Counted::new(Either::Right(body), logged))
             }
             Err(refused) => {

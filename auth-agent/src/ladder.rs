@@ -59,11 +59,14 @@ pub enum Offence {
     Plaintext,
     /// What is neither TLS nor HTTP, or abuses either.
     Protocol,
+    /// A request over a `[[limit]]` or `[[quota]]` that tells sources apart and nothing about who they are: what a principal
+    /// is over is not held against whoever shares its address.
+    RouteLimit,
 }
 
 impl Offence {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AuthFailure,
         Self::Drop,
         Self::Enumeration,
@@ -71,6 +74,7 @@ impl Offence {
         Self::Limit,
         Self::Plaintext,
         Self::Protocol,
+        Self::RouteLimit,
     ];
 
     /// Its name: lower case, words joined by hyphens.
@@ -83,6 +87,7 @@ impl Offence {
             Self::Limit => "limit",
             Self::Plaintext => "plaintext",
             Self::Protocol => "protocol",
+            Self::RouteLimit => "route-limit",
         }
     }
 
@@ -91,6 +96,9 @@ impl Offence {
         match refusal {
             Refusal::AuthFailureLimit { .. } | Refusal::RequestLimit { .. } => Some(Self::Limit),
             Refusal::FramingInvalid => Some(Self::Protocol),
+            Refusal::Quota { by_source: true, .. } | Refusal::RateLimit { by_source: true, .. } => {
+                Some(Self::RouteLimit)
+            }
             Refusal::Token(
                 TokenError::Algorithm
                 | TokenError::CriticalHeader
@@ -114,7 +122,7 @@ impl Offence {
             Self::Drop => prices.drop,
             Self::Enumeration => prices.enumeration,
             Self::Forged => prices.forged,
-            Self::Limit => prices.limit,
+            Self::Limit | Self::RouteLimit => prices.limit,
             Self::Plaintext => prices.plaintext,
             Self::Protocol => prices.protocol,
         }

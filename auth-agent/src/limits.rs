@@ -2,6 +2,7 @@
 
 mod budget;
 mod counts;
+mod dirty;
 mod key;
 mod limiter;
 mod meter;
@@ -9,8 +10,10 @@ mod overrides;
 mod period;
 mod plan;
 mod report;
+mod shared;
 mod standing;
 mod table;
+mod tables;
 mod upkeep;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -26,6 +29,7 @@ pub use self::overrides::Override;
 pub use self::plan::{Plan, Rule};
 pub use self::report::{Owed, Whom};
 pub use self::standing::{RATE_LIMIT, RATE_LIMIT_POLICY, Standing};
+pub use self::tables::Occupancy;
 pub use self::upkeep::FLUSH;
 use crate::authenticate::Guess;
 use crate::clock::Monotonic;

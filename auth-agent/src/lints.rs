@@ -56,7 +56,8 @@ pub fn lints(config: &Config) -> Vec<Lint> {
         .iter()
         .flat_map(|route| {
             let own = [open(route), unchecked(route), shared_subject(route, config), wildcard(route)];
-            own.into_iter().flatten().chain(reached(route, &table, &hosts))
+            let own = own.into_iter().chain([common_budget(route, config)]);
+            own.flatten().chain(reached(route, &table, &hosts))
         })
         .collect();
     lints.sort_by_key(|lint| (lint.level, lint.name));
@@ -80,6 +81,17 @@ fn unchecked(route: &Route) -> Option<Lint> {
     let cure = "bind it to the claim that says whose it is, if it is anyone's";
     (route.access.unchecked && route.access.policy.is_none() && route.auth == Auth::Required)
         .then(|| lint(route, Level::Note, "unchecked-object", what(), cure))
+}
+
+/// What needs nobody is charged before it is known who asks, and whether or not anybody may.
+fn common_budget(route: &Route, config: &Config) -> Option<Lint> {
+    let limits = route.limits.iter().filter_map(|index| config.request_limits.get(*index));
+    let mut common = limits.filter(|limit| limit.by.is_of_nobody() && limit.networks.is_empty());
+    let name = &common.next()?.name;
+    let what = format!("whoever comes can use up {name} for all others: it has one budget for the route");
+    let cure =
+        "write by = [\"route\", \"source\"] or [\"route\", \"principal\"], or the networks that it is for";
+    Some(lint(route, Level::Warning, "common-budget", what, cure))
 }
 
 fn shown(names: &[&str]) -> String {

@@ -46,7 +46,7 @@ use group::Kept;
 pub use report::{Board, EndpointState, EndpointStatus, Totals, UpstreamStatus};
 use resolve::{Resolve, System};
 use response::Source;
-pub use response::{ResponseBody, ResponseError};
+pub use response::{ResponseBody, ResponseError, metered};
 pub use tls::{UpstreamTlsError, check_files};
 #[cfg(test)]
 pub(crate) use upgrade::accept;

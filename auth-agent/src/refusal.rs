@@ -115,6 +115,8 @@ pub enum Refusal {
     PolicyFailed,
     /// Over a `[[quota]]`.
     Quota {
+        /// Whether it is used up by the client's address alone.
+        by_source: bool,
         /// Until its period is over.
         retry_after: Duration,
     },
@@ -122,6 +124,8 @@ pub enum Refusal {
     QuestionInvalid,
     /// Over a `[[limit]]`.
     RateLimit {
+        /// Whether the client's address alone owes too much.
+        by_source: bool,
         /// Until the next request is admitted.
         retry_after: Duration,
     },

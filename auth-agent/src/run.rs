@@ -148,7 +148,7 @@ async fn serve(start: Start) -> Result<()> {
     let filter = Arc::new(filter);
     let allowlist = Arc::new(Allowlist::new(config.kernel.allow.clone()));
     let limiter = Arc::new(Limiter::new(&config, Arc::clone(&allowlist), limit_secret));
-    limiter.load(&store, started)?;
+    limiter.load(&store, Now::read())?;
     let counters = Arc::new(Counters::default());
     let acme = Arc::new(Acme::new(server.tls().challenges(), vault));
     let bans = Arc::<BanList>::default();
@@ -332,6 +332,10 @@ async fn outlive(channel: Arc<Channel>, control: Arc<Control>, followed: Followe
     // What it wrote last is seen, too: it wrote it before it ended.
     tokio::time::sleep(LAST_LOOK).await;
     following.abort();
+    let loaded = spawn_blocking(move || control.load_debts(Now::read())).await;
+    if let Err(error) = loaded.map_err(anyhow::Error::from).and_then(|loaded| Ok(loaded?)) {
+        tracing::error!(%error, "what was owed at the old agent is not known here until the next start");
+    }
     tracing::info!("the old agent has ended");
 }
 
@@ -421,14 +425,14 @@ async fn upkeep(control: Arc<Control>) {
     }
 }
 
-/// What quotas count, for as long as this agent serves anyone: what another agent counts meanwhile is added.
+/// What quotas count and what is owed beyond a burst, for as long as this agent serves anyone: what another agent counts meanwhile is added.
 async fn write_counts(control: Arc<Control>) {
     let mut rounds = tokio::time::interval(limits::FLUSH);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
         let control = Arc::clone(&control);
-        match spawn_blocking(move || control.store_counts()).await {
+        match spawn_blocking(move || control.store_counts(Now::read())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "what quotas counted is not stored; it is tried again"),
             Err(error) => tracing::error!(%error, "storing what quotas counted broke off"),
@@ -453,7 +457,7 @@ async fn finish(control: Arc<Control>, control_server: JoinHandle<std::io::Resul
         tracing::warn!("a client of the control socket was cut off");
     }
     spawn_blocking(move || {
-        control.store_counts().context("store what quotas counted")?;
+        control.store_counts(Now::read()).context("store what quotas counted")?;
         control.store_uses().context("store when keys were last used")
     })
     .await?

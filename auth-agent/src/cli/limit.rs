@@ -14,6 +14,7 @@ use crate::control::messages::{
     WhoseDebts,
 };
 use crate::duration::{relative, text};
+use crate::limits::Occupancy;
 
 /// Does what is asked for.
 pub(super) fn run(session: &mut Session<'_>, verb: LimitVerb) -> Result<(), Failure> {
@@ -99,6 +100,21 @@ fn query(whose: &WhoseDebt) -> String {
         query.append_pair("all", "true");
     }
     query.finish()
+}
+
+/// How full the tables are; empty where nobody has a budget in them.
+pub(super) fn summary(tables: &[Occupancy]) -> String {
+    let used = tables.iter().filter(|table| table.used > 0 || table.shared > 0);
+    let line = |Occupancy { capacity, class, kind, shared, used }: &Occupancy| {
+        let crowded = match shared {
+            0 => String::new(),
+            shared => {
+                format!("; {shared} requests were counted together for want of room (sizes.limit_entries)")
+            }
+        };
+        format!("limits     {used} of {capacity} {kind} of {class} used{crowded}\n")
+    };
+    used.map(line).collect()
 }
 
 /// The limits and quotas of requests.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::table;
-use super::{certificate, issuer, offenders, pending, upstream};
+use super::{certificate, issuer, limit, offenders, pending, upstream};
 use crate::clock::UnixTime;
 use crate::control::messages::{AddedBan, Allows, Bans, ImportedBans, Status};
 use crate::counters::{Snapshot, TokenSnapshot};
@@ -21,6 +21,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
         issuers,
         keys,
         ladder,
+        limits,
         pending: changes,
         pid,
         revocations,
@@ -47,6 +48,7 @@ pub(super) fn status(status: &Status, now: UnixTime) -> String {
     out += &upstream::summary(upstreams);
     let _ = writeln!(out, "revoked    {} in {} KiB", revocations.count, revocations.bytes.div_ceil(1024));
     out += &offenders::summary(ladder);
+    out += &limit::summary(limits);
     out += &flows(&filter.flows);
     let _ = writeln!(out, "sources    {} of {} lines used\n", filter.sources.used, filter.sources.lines);
     out += &packets(filter);

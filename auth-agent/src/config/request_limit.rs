@@ -140,6 +140,16 @@ impl By {
         self.0 & !(Dimension::Route as u8 | Dimension::Source as u8) == 0
     }
 
+    /// Whether only the client's address tells apart whose budget it is, whatever the route is.
+    pub fn is_of_sources_alone(self) -> bool {
+        self.needs_nobody() && self.has(Dimension::Source)
+    }
+
+    /// Whether nothing about a request tells whose budget it is but where it goes.
+    pub fn is_of_nobody(self) -> bool {
+        self.needs_nobody() && !self.has(Dimension::Source)
+    }
+
     /// As one number, the same for ever.
     pub fn bits(self) -> u8 {
         self.0

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use super::messages::{RevocationsStatus, RulesStatus, Status};
 use super::problem::Problem;
 use super::{Control, blocking, confirm, issuers, upstreams};
-use crate::clock::UnixTime;
+use crate::clock::{Now, UnixTime};
 use crate::edge::{Detached, SourceView};
 
 pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
@@ -23,6 +23,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
             issuers: issuers::status(control),
             keys: control.store.valid_keys(now)?,
             ladder: control.ladder_status(now)?,
+            limits: control.limiter.occupancy(Now::read()),
             pending: control.store.pending()?.into_iter().map(confirm::entry).collect(),
             pid: std::process::id(),
             revocations: RevocationsStatus {

@@ -71,6 +71,9 @@ struct Budget {
 
 #[derive(Deserialize)]
 struct ResetDebts {
+    /// The process id of the agent that forgot them.
+    #[serde(default)]
+    agent: Option<u32>,
     name: String,
     whom: WhoseDebts,
 }
@@ -204,8 +207,12 @@ impl Control {
                 self.follow_budget(&name, budget.filter(|_| verb != "remove"), durable);
             }
             ("debt", "reset") => {
-                let Some(ResetDebts { name, whom }) = payload(change) else { return Ok(()) };
-                self.follow_reset(&name, &whom)?;
+                let Some(ResetDebts { agent, name, whom }) = payload(change) else { return Ok(()) };
+                // What this agent forgot itself was owed before: all else that it wrote says how things are to be, and
+                // may be read again.
+                if agent != Some(std::process::id()) {
+                    self.follow_reset(&name, &whom)?;
+                }
             }
             ("signing-key", _) => due.signing = true,
             _ => {}

@@ -34,6 +34,7 @@ use crate::config::Overrides;
 use crate::counters::Snapshot;
 use crate::edge::FilterStatus;
 use crate::issuers::IssuerStatus;
+use crate::limits::Occupancy;
 use crate::network::as_text;
 use crate::proxy::UpstreamStatus;
 use crate::reload::Change;
@@ -63,6 +64,9 @@ pub struct Status {
     /// Sources that go on whatever they are told.
     #[serde(default)]
     pub ladder: LadderStatus,
+    /// How full the tables of limits and quotas are.
+    #[serde(default)]
+    pub limits: Vec<Occupancy>,
     /// Changes that are undone unless they are confirmed, oldest first.
     pub pending: Vec<PendingEntry>,
     /// Process id.

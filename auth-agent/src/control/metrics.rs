@@ -13,6 +13,7 @@ use http::header::CONTENT_TYPE;
 use super::messages::{LadderStatus, Status, UpstreamList};
 use super::problem::Problem;
 use super::{Control, filter, upstreams};
+use crate::limits::Occupancy;
 
 mod endpoints;
 
@@ -51,6 +52,7 @@ fn text(status: &Status, upstreams: &UpstreamList) -> String {
         text.sample("requests_refused_total", &[("reason", reason)], count);
     }
     ladder(&mut text, &status.ladder);
+    limits(&mut text, &status.limits);
     text.family("connections_closed_total", "counter", "Connections ended before their clients were done.");
     for (reason, count) in &http.closed {
         text.sample("connections_closed_total", &[("reason", reason)], count);
@@ -99,6 +101,25 @@ fn ladder(text: &mut Text, ladder: &LadderStatus) {
         "Times that a principal was slowed for them.",
         ladder.slowed,
     );
+}
+
+fn limits(text: &mut Text, tables: &[Occupancy]) {
+    let labels = |table: &Occupancy| [("class", table.class.clone()), ("kind", table.kind.clone())];
+    let families: [(&str, &str, &str, fn(&Occupancy) -> u64); 3] = [
+        ("limit_entries", "gauge", "Budgets of limits and quotas in use.", |table| table.used as u64),
+        ("limit_entries_max", "gauge", "Budgets that there is room for.", |table| table.capacity as u64),
+        ("limit_shared_total", "counter", "Requests counted together for want of room.", |table| {
+            table.shared
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        text.family(name, kind, help);
+        for table in tables {
+            let labels = labels(table);
+            let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, &**value)).collect();
+            text.sample(name, &labels, value(table));
+        }
+    }
 }
 
 /// The exposition, as it grows. Writing to a string does not fail.

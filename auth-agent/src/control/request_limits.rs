@@ -82,7 +82,7 @@ pub(super) async fn reset(
                 control.limiter.reset(named(&plan, &name)?, &whom, Some(&control.store), now)?
             }
         };
-        control.store.note_reset(&name, &request, now.unix)?;
+        control.store.note_reset(&name, &request, std::process::id(), now.unix)?;
         Ok(Json(ResetLimit { budgets, name }))
     })
     .await

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::problem::Problem;
 use super::{Control, Followed};
-use crate::clock::UnixTime;
+use crate::clock::{Now, UnixTime};
 use crate::connections::End;
 use crate::handover::{Channel, Message, UpgradeError};
 use crate::network::parse_network;
@@ -51,7 +51,7 @@ impl Control {
             let _changing = self.changing();
             // The other agent reads it.
             self.store_uses()?;
-            self.store_counts()?;
+            self.store_counts(Now::read())?;
             Ok(Held { _changing, control: self, followed: self.followed()?, _tending })
         })();
         if held.is_err() {

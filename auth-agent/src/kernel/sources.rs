@@ -57,6 +57,13 @@ impl SourceTable {
         }
     }
 
+    /// Reads the line of the IPv6 site that `source` belongs to, taking none; `None` for IPv4.
+    pub fn peek_site<T>(&self, source: IpAddr, read: impl Fn(&Line<AtomicU64>) -> T) -> Option<T> {
+        let key = SourceKey::site(as_packet_address(source), self.shape.ipv6_site_mask)?;
+        let (group, place) = self.group(key);
+        Some(read(group.find(key, place).unwrap_or_else(|| group.overflow(key)).line()))
+    }
+
     /// Has `source` owe nothing of one debt, if it has a line of its own, and says whether it owed any.
     pub fn forgive(
         &self,

@@ -92,7 +92,7 @@ fn what_is_forgiven_or_costs_nothing_makes_no_ban() {
         assert!(!ladder.charge(address(ONE), 1, Offence::Limit, false, at(1_000 * number)));
     }
     assert_eq!(taken(&mut steps), []);
-    assert_eq!(ladder.counts(), [100, 0, 0, 0, 100, 0, 0]);
+    assert_eq!(ladder.counts(), [100, 0, 0, 0, 100, 0, 0, 0]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_proxy_is_never_banned_and_nobody_is_while_the_ladder_is_off() {
     let (off, mut none) = Ladder::new(&config("on = false"));
     assert!((0..100).all(|_| !off.charge(address(ONE), 1, Offence::Protocol, false, at(0))));
     assert_eq!((taken(&mut steps), taken(&mut none)), (vec![], vec![]));
-    assert_eq!(off.counts(), [0, 0, 0, 0, 0, 0, 100]);
+    assert_eq!(off.counts(), [0, 0, 0, 0, 0, 0, 100, 0]);
 }
 
 #[test]
@@ -219,6 +219,10 @@ fn refusals_are_offences_where_their_source_can_be_blamed() {
         (Refusal::CredentialMissing, None),
         (Refusal::EnumerationLimit { retry_after: wait }, None),
         (Refusal::FramingInvalid, Some(Offence::Protocol)),
+        (Refusal::Quota { by_source: false, retry_after: wait }, None),
+        (Refusal::Quota { by_source: true, retry_after: wait }, Some(Offence::RouteLimit)),
+        (Refusal::RateLimit { by_source: false, retry_after: wait }, None),
+        (Refusal::RateLimit { by_source: true, retry_after: wait }, Some(Offence::RouteLimit)),
         (Refusal::RequestLimit { retry_after: wait }, Some(Offence::Limit)),
         (Refusal::RouteNotFound, None),
         (Refusal::ScopeMissing, None),

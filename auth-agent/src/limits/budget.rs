@@ -15,6 +15,11 @@ use crate::config::{Counted, Period, RequestBudget, VolumeRate};
 const COUNT_BITS: u32 = 48;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
+/// A response is charged at least so often on the way through a burst.
+const STEPS_PER_BURST: u64 = 64;
+/// As much as comes at once over HTTP/2.
+const MAX_STEP: u64 = 16 << 10;
+
 /// No debt is longer, whatever was sent: 36 years.
 const MAX_DEBT: u64 = 1 << 60;
 
@@ -142,6 +147,24 @@ impl Budget {
                 let paid_in = Duration::from_nanos(debt);
                 Level { most: burst, paid_in, remaining: remaining.min(burst) }
             }
+        }
+    }
+
+    /// Nanoseconds that are owed to a limit, where that is more than a burst.
+    pub fn beyond_burst(&self, word: u64, now: Now) -> Option<u64> {
+        let debt = word.saturating_sub(now.monotonic.0);
+        match self.measure {
+            Measure::Rate { limit, .. } => (debt > limit.tolerance).then_some(debt),
+            Measure::Quota { .. } => None,
+        }
+    }
+
+    /// The bytes that a response may have on it before it is charged: so few that many responses at once do not come to
+    /// much beside a burst.
+    pub fn step(&self) -> u64 {
+        match self.measure {
+            Measure::Rate { burst, .. } => (burst / STEPS_PER_BURST).clamp(1, MAX_STEP),
+            Measure::Quota { amount, .. } => (amount / STEPS_PER_BURST).clamp(1, MAX_STEP),
         }
     }
 

@@ -4,19 +4,17 @@
 //! agent whose clock was set, count together.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::budget::{count, ends, packed};
+use super::dirty::Dirty;
 use super::key::Key;
 use super::table::{Owner, Seen, Table};
 use crate::store::QuotaCount;
 
-/// Entries that share a bit of what is to be written.
-const PER_BIT: usize = 8;
-
 /// The counts.
 pub struct Counts {
-    dirty: Box<[AtomicU64]>,
+    dirty: Dirty,
     /// What the store is known to hold of an entry, as a word of its own.
     stored: Box<[AtomicU64]>,
     /// Words as in [`super::budget`].
@@ -34,17 +32,13 @@ impl Counts {
     /// With room for about so many.
     pub fn new(entries: usize) -> Self {
         let table = Table::new(entries);
-        let words = |number: usize| (0..number).map(|_| AtomicU64::new(0)).collect();
-        let dirty = words(table.capacity().div_ceil(PER_BIT * 64));
-        Self { dirty, stored: words(table.capacity()), table }
+        let stored = (0..table.capacity()).map(|_| AtomicU64::new(0)).collect();
+        Self { dirty: Dirty::new(table.capacity()), stored, table }
     }
 
     /// Notes that an entry was changed.
     pub fn changed(&self, at: usize) {
-        let (word, bit) = bit(at);
-        if self.dirty[word].load(Relaxed) & bit == 0 {
-            self.dirty[word].fetch_or(bit, Release);
-        }
+        self.dirty.note(at);
     }
 
     /// Takes over what is stored; false: there is no room.
@@ -63,15 +57,7 @@ impl Counts {
     /// What is to be written, at most so many; what is not taken stays. Each is to be [settled](Self::settle), or
     /// [put back](Self::put_back).
     pub fn due(&self, most: usize) -> Vec<Due> {
-        let mut due = Vec::new();
-        for (word, dirty) in self.dirty.iter().enumerate() {
-            let bits = if due.len() < most && dirty.load(Relaxed) != 0 { dirty.swap(0, Acquire) } else { 0 };
-            for bit in (0..64).filter(|bit| bits >> bit & 1 != 0) {
-                let first = (word * 64 + bit) * PER_BIT;
-                due.extend((first..first + PER_BIT).filter_map(|at| self.one(at)));
-            }
-        }
-        due
+        self.dirty.take(most, |at| self.one(at))
     }
 
     fn one(&self, at: usize) -> Option<Due> {
@@ -122,11 +108,6 @@ impl Counts {
             }
         }
     }
-}
-
-fn bit(at: usize) -> (usize, u64) {
-    let group = at / PER_BIT;
-    (group / 64, 1 << (group % 64))
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@
 //! costs at most one request of each.
 //!
 //! Debts are kept as the source table keeps them: an entry is given to another only when nothing is owed, and where there
-//! is no room, newcomers share. Nobody waits for anybody.
+//! is no room, newcomers share; strangers take no room from others ([`super::tables`]). Nobody waits for anybody.
 
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -21,27 +21,24 @@ use http::Method;
 use tracing::debug;
 
 use super::aggregate;
-use super::budget::{Budget, ends};
-use super::counts::Counts;
+use super::budget::Budget;
 use super::key::{Key, Parts, Secret};
 use super::meter::Meter;
 use super::overrides::Overridden;
-use super::period;
-use super::plan::{Plan, Rule, SharedWords};
+use super::plan::{Plan, Rule};
+use super::shared::SharedWords;
 use super::standing::{Levels, Standing};
 use super::table::{Owner, Peek, Seen, Table};
+use super::tables::{Occupancy, Tables, is_free};
 use crate::allowlist::Allowlist;
 use crate::clock::Now;
-use crate::config::{Config, Counted, Dimension, MAX_LIMITS_PER_ROUTE, Route};
+use crate::config::{Auth, Config, Counted, Dimension, MAX_LIMITS_PER_ROUTE, Route};
 use crate::identity::Identity;
 use crate::refusal::Refusal;
 
 /// The debts and counts of all limits and quotas.
 pub struct Limiter {
     allowlist: Arc<Allowlist>,
-    counts: OnceLock<Counts>,
-    debts: OnceLock<Table>,
-    entries: usize,
     /// Held while counts go to the store, or are reset.
     pub(super) flushing: Mutex<()>,
     /// What is set beside the configuration.
@@ -50,6 +47,7 @@ pub struct Limiter {
     plan: ArcSwap<Plan>,
     pub(super) secret: Secret,
     pub(super) shared: SharedWords,
+    pub(super) tables: Tables,
 }
 
 /// What is asked of the limits.
@@ -89,6 +87,14 @@ enum At {
     Shared,
 }
 
+/// Why there is no room for a request.
+#[derive(Clone, Copy)]
+struct Over {
+    /// Whether others had no part in it: the budget is not shared.
+    own: bool,
+    wait: Duration,
+}
+
 type Places<'p> = [Option<Place<'p>>; MAX_LIMITS_PER_ROUTE];
 
 impl Limiter {
@@ -98,14 +104,12 @@ impl Limiter {
         let plan = ArcSwap::from_pointee(Plan::new(config, &secret, &shared));
         Self {
             allowlist,
-            counts: OnceLock::new(),
-            debts: OnceLock::new(),
-            entries: config.sizes.limit_entries.get(),
             flushing: Mutex::default(),
             overridden: Overridden::default(),
             plan,
             secret,
             shared,
+            tables: Tables::new(config.sizes.limit_entries.get()),
         }
     }
 
@@ -129,19 +133,9 @@ impl Limiter {
         self.plan.load_full()
     }
 
-    /// The debts, whose memory is taken now if it was not yet.
-    pub(super) fn debts(&self) -> &Table {
-        self.debts.get_or_init(|| Table::new(self.entries))
-    }
-
-    /// The counts, whose memory is taken now if it was not yet.
-    pub(super) fn counts(&self) -> &Counts {
-        self.counts.get_or_init(|| Counts::new(self.entries))
-    }
-
-    /// Both, as far as there are any.
-    pub(super) fn tables(&self) -> (Option<&Table>, Option<&Counts>) {
-        (self.debts.get(), self.counts.get())
+    /// How full the tables are. Reads all of them.
+    pub fn occupancy(&self, now: Now) -> Vec<Occupancy> {
+        self.tables.occupancy(now)
     }
 
     /// Whether what is known before anybody is has room for the request; charges nothing.
@@ -172,25 +166,24 @@ impl Limiter {
         }
         let places = self.places(plan, asking, |_| true);
         self.check(plan, &places, asking, standing)?;
-        self.pay(plan, &places, asking.now, standing)
+        self.pay(plan, &places, asking, standing)
     }
 
     /// Charges what has passed to a budget that counts it, whatever is left.
     pub(super) fn owe(&self, rule: &Rule, owner: &Owner, volume: u64, now: Now) {
         let budget = rule.budget.load();
         loop {
-            let entered = self.enter(&budget, owner, volume, now);
-            let (seen, at) = match entered {
-                Entered::Taken(paid) => return self.changed(&budget, paid.at),
+            let (seen, at) = match self.enter((rule, &budget), owner, volume, now) {
+                Entered::Taken(paid) => return self.owed_more(rule, &budget, (paid.at, paid.after), now),
                 Entered::Own(seen) => (seen.word, Some(seen)),
-                Entered::Shared => (self.shared_word(rule, owner.key).load(Acquire), None),
+                Entered::Shared => (rule.shared.word(owner.key).load(Acquire), None),
             };
             let after = budget.owe(seen, volume, now);
             match at {
-                Some(entry) if self.table(&budget).replace(entry, after) => {
-                    return self.changed(&budget, At::Own(entry.at));
+                Some(entry) if self.table(rule, &budget).replace(entry, after) => {
+                    return self.owed_more(rule, &budget, (At::Own(entry.at), after), now);
                 }
-                None if self.swap_shared(rule, owner.key, seen, after) => return,
+                None if self.swap_shared(rule, &budget, owner.key, (seen, after)) => return,
                 _ => {}
             }
         }
@@ -222,21 +215,22 @@ impl Limiter {
         standing: &Standing,
     ) -> Result<(), Refusal> {
         let mut levels = Levels::default();
-        let mut over: Option<(Duration, &Place<'_>)> = None;
+        let mut over: Option<(Over, &Place<'_>)> = None;
         for place in places.iter().flatten() {
-            let word = self.word(place, asking.now);
-            levels.push(place.index, place.budget.level(word, asking.now));
+            let (word, own) = self.word(place, asking.now);
+            levels.push(place.index, Some(place.budget.level(word, asking.now)));
             if let Err(wait) = place.budget.charge(word, 1, asking.now)
-                && over.is_none_or(|(longest, _)| longest < wait)
+                && over.is_none_or(|(longest, _)| longest.wait < wait)
             {
-                over = Some((wait, place));
+                over = Some((Over { own, wait }, place));
             }
         }
         match over {
             None => Ok(()),
-            Some((wait, place)) => {
+            Some((over, place)) => {
+                push_unknown(plan, asking, &mut levels);
                 standing.note(plan, levels, None);
-                Err(refusal(place, wait))
+                Err(refusal(place, over))
             }
         }
     }
@@ -245,9 +239,10 @@ impl Limiter {
         self: &Arc<Self>,
         plan: &Arc<Plan>,
         places: &Places<'_>,
-        now: Now,
+        asking: &Asking<'_>,
         standing: &Standing,
     ) -> Result<(), Refusal> {
+        let now = asking.now;
         let (mut levels, mut paid) = (Levels::default(), [None; MAX_LIMITS_PER_ROUTE]);
         let mut metered = Vec::new();
         let mut failed = None;
@@ -255,18 +250,19 @@ impl Limiter {
             let word = match place.rule.counted {
                 Counted::Requests => match self.charge_one(place, now) {
                     Ok(done) => paid.insert(done).after,
-                    Err(wait) => {
-                        failed = Some(refusal(place, wait));
+                    Err(over) => {
+                        failed = Some(refusal(place, over));
                         break;
                     }
                 },
                 Counted::ResponseBytes => {
                     metered.push((place.index, place.owner));
-                    self.word(place, now)
+                    self.word(place, now).0
                 }
             };
-            levels.push(place.index, place.budget.level(word, now));
+            levels.push(place.index, Some(place.budget.level(word, now)));
         }
+        push_unknown(plan, asking, &mut levels);
         if let Some(refusal) = failed {
             let done = places.iter().flatten().zip(paid).filter_map(|(place, paid)| Some((place, paid?)));
             done.for_each(|(place, paid)| self.undo(place, paid));
@@ -282,24 +278,24 @@ impl Limiter {
         Ok(())
     }
 
-    fn charge_one(&self, place: &Place<'_>, now: Now) -> Result<Paid, Duration> {
+    fn charge_one(&self, place: &Place<'_>, now: Now) -> Result<Paid, Over> {
         let Place { budget, owner, rule, .. } = place;
         loop {
-            let (seen, own) = match self.enter(budget, owner, 1, now) {
+            let (seen, own) = match self.enter((rule, budget), owner, 1, now) {
                 Entered::Taken(paid) => {
-                    self.changed(budget, paid.at);
+                    self.changed(rule, budget, paid.at);
                     return Ok(paid);
                 }
                 Entered::Own(seen) => (seen.word, Some(seen)),
-                Entered::Shared => (self.shared_word(rule, owner.key).load(Acquire), None),
+                Entered::Shared => (rule.shared.word(owner.key).load(Acquire), None),
             };
-            let after = budget.charge(seen, 1, now)?;
+            let after = budget.charge(seen, 1, now).map_err(|wait| Over { own: own.is_some(), wait })?;
             match own {
-                Some(entry) if self.table(budget).replace(entry, after) => {
-                    self.changed(budget, At::Own(entry.at));
+                Some(entry) if self.table(rule, budget).replace(entry, after) => {
+                    self.changed(rule, budget, At::Own(entry.at));
                     return Ok(Paid { after, at: At::Own(entry.at), before: seen });
                 }
-                None if self.swap_shared(rule, owner.key, seen, after) => {
+                None if self.swap_shared(rule, budget, owner.key, (seen, after)) => {
                     return Ok(Paid { after, at: At::Shared, before: seen });
                 }
                 _ => {}
@@ -311,63 +307,74 @@ impl Limiter {
         let Place { budget, owner, rule, .. } = place;
         loop {
             let (word, own) = match paid.at {
-                At::Own(at) => match self.table(budget).read(at) {
+                At::Own(at) => match self.table(rule, budget).read(at) {
                     Some((seen, other)) if other.key == owner.key => (seen.word, Some(seen)),
                     // It was paid, and is another's.
                     _ => return,
                 },
-                At::Shared => (self.shared_word(rule, owner.key).load(Acquire), None),
+                At::Shared => (rule.shared.word(owner.key).load(Acquire), None),
             };
             let Some(without) = budget.undone(word, (paid.before, paid.after)) else { return };
             match own {
-                Some(seen) if self.table(budget).replace(seen, without) => {
-                    return self.changed(budget, paid.at);
+                Some(seen) if self.table(rule, budget).replace(seen, without) => {
+                    return self.changed(rule, budget, paid.at);
                 }
-                None if self.swap_shared(rule, owner.key, word, without) => return,
+                None if self.swap_shared(rule, budget, owner.key, (word, without)) => return,
                 _ => {}
             }
         }
     }
 
-    /// What is owed, without a place being taken for it.
-    fn word(&self, place: &Place<'_>, now: Now) -> u64 {
+    /// What is owed, without a place being taken for it, and whether nobody shares it.
+    fn word(&self, place: &Place<'_>, now: Now) -> (u64, bool) {
         let Place { budget, owner, rule, .. } = place;
-        match self.table(budget).peek(owner.key, |word| is_free(budget, word, now)) {
-            Peek::Full => self.shared_word(rule, owner.key).load(Acquire),
-            Peek::Own(seen) => seen.word,
-            Peek::Room => budget.empty(now),
+        let quota = budget.is_quota();
+        match self.table(rule, budget).peek(owner.key, |word| is_free(quota, word, now)) {
+            Peek::Full => (rule.shared.word(owner.key).load(Acquire), false),
+            Peek::Own(seen) => (seen.word, true),
+            Peek::Room => (budget.empty(now), true),
         }
     }
 
-    fn enter(&self, budget: &Budget, owner: &Owner, volume: u64, now: Now) -> Entered {
-        let before = budget.empty(now);
+    fn enter(&self, (rule, budget): (&Rule, &Budget), owner: &Owner, volume: u64, now: Now) -> Entered {
+        let (before, quota) = (budget.empty(now), budget.is_quota());
         let first = |_| budget.owe(before, volume, now);
-        match self.table(budget).enter(owner, |word| is_free(budget, word, now), first) {
+        match self.table(rule, budget).enter(owner, |word| is_free(quota, word, now), first) {
             Some((seen, true)) => Entered::Taken(Paid { after: seen.word, at: At::Own(seen.at), before }),
             Some((seen, false)) => Entered::Own(seen),
             None => Entered::Shared,
         }
     }
 
-    fn table(&self, budget: &Budget) -> &Table {
-        if budget.is_quota() { &self.counts().table } else { self.debts() }
+    pub(super) fn table(&self, rule: &Rule, budget: &Budget) -> &Table {
+        self.tables.of(rule.class).table(budget)
     }
 
     /// To be called after an entry was changed.
-    fn changed(&self, budget: &Budget, at: At) {
+    fn changed(&self, rule: &Rule, budget: &Budget, at: At) {
         if let At::Own(at) = at
             && budget.is_quota()
         {
-            self.counts().changed(at);
+            self.tables.of(rule.class).counts().changed(at);
         }
     }
 
-    fn shared_word<'r>(&self, rule: &'r Rule, key: Key) -> &'r std::sync::atomic::AtomicU64 {
-        &rule.shared[key.high as usize % rule.shared.len()]
+    /// To be called after an entry was charged, whatever was left.
+    fn owed_more(&self, rule: &Rule, budget: &Budget, (at, word): (At, u64), now: Now) {
+        self.changed(rule, budget, at);
+        if let At::Own(at) = at
+            && budget.beyond_burst(word, now).is_some()
+        {
+            self.tables.of(rule.class).debts().dirty.note(at);
+        }
     }
 
-    fn swap_shared(&self, rule: &Rule, key: Key, seen: u64, word: u64) -> bool {
-        self.shared_word(rule, key).compare_exchange(seen, word, AcqRel, Acquire).is_ok()
+    fn swap_shared(&self, rule: &Rule, budget: &Budget, key: Key, (seen, word): (u64, u64)) -> bool {
+        let swapped = rule.shared.word(key).compare_exchange(seen, word, AcqRel, Acquire).is_ok();
+        if swapped {
+            self.tables.of(rule.class).note_shared(budget);
+        }
+        swapped
     }
 }
 
@@ -379,14 +386,23 @@ enum Entered {
     Taken(Paid),
 }
 
-/// Whether forgetting what the word says changes nothing.
-fn is_free(budget: &Budget, word: u64, now: Now) -> bool {
-    if budget.is_quota() { ends(word) <= period::day(now.unix) } else { word <= now.monotonic.0 }
+/// Where nobody has proved yet who it is, the limits that ask for it can be told of, and not what is left of them.
+fn push_unknown(plan: &Plan, asking: &Asking<'_>, levels: &mut Levels) {
+    if asking.identity.is_none() && asking.route.auth == Auth::Required {
+        let rules = asking.route.limits.iter().filter_map(|index| Some((*index, plan.rules.get(*index)?)));
+        let unknown = |rule: &Rule| !rule.by.needs_nobody() && rule.is_for(asking.method, asking.source);
+        rules.filter(|(_, rule)| unknown(rule)).for_each(|(index, _)| levels.push(index, None));
+    }
 }
 
-fn refusal(place: &Place<'_>, retry_after: Duration) -> Refusal {
+fn refusal(place: &Place<'_>, Over { own, wait: retry_after }: Over) -> Refusal {
     debug!(limit = &*place.rule.name, ?retry_after, "over a limit");
-    if place.budget.is_quota() { Refusal::Quota { retry_after } } else { Refusal::RateLimit { retry_after } }
+    let by_source = own && place.rule.by.is_of_sources_alone();
+    if place.budget.is_quota() {
+        Refusal::Quota { by_source, retry_after }
+    } else {
+        Refusal::RateLimit { by_source, retry_after }
+    }
 }
 
 /// What is told apart of a request, each hashed when a limit first asks for it.

@@ -1,36 +1,17 @@
 //! The limits and quotas of one configuration, ready to be held against requests.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::Method;
 
 use super::budget::Budget;
 use super::key::Secret;
+use super::shared::{Shared, SharedWords};
+use super::tables::Class;
 use crate::config::{By, Config, Counted, RequestBudget, RequestLimit};
 use crate::network::NetworkSet;
-
-/// Words that newcomers of a limit share where the table has no room: more than one, so that not all of them do.
-const SHARED: usize = 64;
-
-/// The words of newcomers.
-pub type Shared = Arc<[AtomicU64]>;
-
-/// The shared words by the number of their limit. They are kept for ever: what is owed there is owed.
-#[derive(Default)]
-pub struct SharedWords(Mutex<HashMap<u64, Shared>>);
-
-impl SharedWords {
-    /// Those of a limit.
-    pub fn of(&self, limit: u64) -> Shared {
-        let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || (0..SHARED).map(|_| AtomicU64::new(0)).collect();
-        Arc::clone(words.entry(limit).or_insert_with(new))
-    }
-}
 
 /// The limits and quotas of one configuration, in its order.
 pub struct Plan {
@@ -48,6 +29,8 @@ pub struct Rule {
     pub budget: ArcSwap<Budget>,
     /// What is told apart.
     pub by: By,
+    /// In which tables its budgets are.
+    pub class: Class,
     /// What the configuration says.
     pub configured: RequestBudget,
     /// What is counted.
@@ -57,7 +40,7 @@ pub struct Rule {
     /// Its name.
     pub name: Arc<str>,
     /// Where newcomers are counted for whom there is no room.
-    pub shared: Shared,
+    pub shared: Arc<Shared>,
     methods: Vec<Method>,
     networks: Option<NetworkSet>,
 }
@@ -87,6 +70,7 @@ impl Rule {
         Self {
             budget: ArcSwap::from_pointee(Budget::new(name, *count, *budget)),
             by: *by,
+            class: Class::of(*by),
             configured: *budget,
             counted: *count,
             id,

@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError};
 
 use super::aggregate;
 use super::budget::Level;
-use super::counts::Counts;
-use super::key::{Marks, Parts};
+use super::key::{Key, Marks, Parts};
 use super::limiter::Limiter;
 use super::overrides::Override;
 use super::plan::{Plan, Rule};
+use super::table::{Seen, Table};
+use super::tables::OfClass;
 use crate::api_key::KeyId;
 use crate::clock::Now;
 use crate::config::{By, Dimension};
@@ -45,10 +46,8 @@ impl Limiter {
     pub fn owed(&self, whom: &Whom, now: Now) -> Vec<Owed> {
         let plan = self.current();
         let marks = self.marks(&plan, whom);
-        let (debts, counts) = self.tables();
-        let counts = counts.map(|counts| &counts.table);
         let mut owed = Vec::new();
-        for (seen, owner) in debts.into_iter().chain(counts).flat_map(|table| table.entries()) {
+        for (seen, owner) in self.tables.each().flat_map(OfClass::known).flat_map(Table::entries) {
             let Some(rule) = plan.rules.iter().find(|rule| rule.id == owner.limit) else { continue };
             let level = rule.budget.load().level(seen.word, now);
             if is_of(owner.marks, &marks) && level.remaining < level.most {
@@ -76,7 +75,7 @@ impl Limiter {
         let marks = self.marks(&self.current(), whom);
         // What was counted, and is not yet stored, must not come back.
         let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(store) = store.filter(|_| rule.budget.load().is_quota()) {
+        if let Some(store) = store {
             let filter = |marks| QuotaFilter { limit: rule.id, marks };
             marks.iter().try_for_each(|marks| store.reset_counts(&filter(*marks)))?;
         }
@@ -84,32 +83,23 @@ impl Limiter {
     }
 
     fn reset_memory(&self, rule: &Rule, marks: &[Marks], now: Now) -> usize {
-        let budget = rule.budget.load();
-        let (debts, counts) = self.tables();
-        let table = if budget.is_quota() { counts.map(|counts| &counts.table) } else { debts };
+        let (budget, class) = (rule.budget.load(), self.tables.of(rule.class));
         let mut number = 0;
-        for (mut seen, owner) in table.into_iter().flat_map(|table| table.entries()) {
+        for (seen, owner) in class.known_table(&budget).into_iter().flat_map(Table::entries) {
             if owner.limit != rule.id || !is_of(owner.marks, marks) {
                 continue;
             }
             let level = budget.level(seen.word, now);
             number += usize::from(level.remaining < level.most);
-            match (budget.is_quota(), counts, debts) {
-                (true, Some(counts), _) => Counts::reset(counts, seen.at, owner.key),
-                (false, _, Some(debts)) => {
-                    while seen.word > now.monotonic.0 && !debts.replace(seen, now.monotonic.0) {
-                        match debts.read(seen.at) {
-                            Some((again, same)) if same.key == owner.key => seen = again,
-                            _ => break,
-                        }
-                    }
-                }
-                _ => {}
+            if budget.is_quota() {
+                class.counts().reset(seen.at, owner.key);
+            } else {
+                pay_off(&class.debts().table, seen, owner.key, now);
             }
         }
         if marks.contains(&Marks::default()) {
             // Newcomers without room owe nothing either.
-            rule.shared.iter().for_each(|word| word.store(0, std::sync::atomic::Ordering::Release));
+            rule.shared.reset();
         }
         number
     }
@@ -152,6 +142,16 @@ impl Limiter {
             Whom::Tenant(tenant) => {
                 issuers().map(|issuer| only(Dimension::Tenant, secret.tenant(issuer, tenant))).collect()
             }
+        }
+    }
+}
+
+/// Has an entry owe nothing, as long as it is that owner's.
+fn pay_off(debts: &Table, mut seen: Seen, key: Key, now: Now) {
+    while seen.word > now.monotonic.0 && !debts.replace(seen, now.monotonic.0) {
+        match debts.read(seen.at) {
+            Some((again, same)) if same.key == key => seen = again,
+            _ => return,
         }
     }
 }

@@ -36,22 +36,22 @@ impl std::fmt::Debug for Noted {
     }
 }
 
-/// What limits came to, each with its index in the plan.
+/// What limits came to, each with its index in the plan; nothing where it is not known whose budget it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Levels {
-    levels: [Option<(u8, Level)>; MAX_LIMITS_PER_ROUTE],
+    levels: [Option<(u8, Option<Level>)>; MAX_LIMITS_PER_ROUTE],
 }
 
 impl Levels {
     /// Adds one; no route has more limits than there is room for.
-    pub fn push(&mut self, rule: usize, level: Level) {
+    pub fn push(&mut self, rule: usize, level: Option<Level>) {
         if let Some(free) = self.levels.iter_mut().find(|level| level.is_none()) {
             *free = Some((rule as u8, level));
         }
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, Level)> {
+    pub fn iter(&self) -> impl Iterator<Item = (usize, Option<Level>)> {
         self.levels.iter().map_while(|level| *level).map(|(rule, level)| (usize::from(rule), level))
     }
 }
@@ -71,8 +71,8 @@ impl Standing {
     pub fn each(&self, mut each: impl FnMut(&Arc<str>, u64, u64)) {
         let noted = self.lock();
         for Noted { levels, plan, .. } in noted.iter() {
-            for (rule, Level { most, remaining, .. }) in levels.iter() {
-                if let Some(rule) = plan.rules.get(rule) {
+            for (rule, level) in levels.iter() {
+                if let (Some(rule), Some(Level { most, remaining, .. })) = (plan.rules.get(rule), level) {
                     each(&rule.name, most.saturating_sub(remaining), most);
                 }
             }
@@ -103,22 +103,28 @@ fn tell(headers: &mut HeaderMap, plan: &Plan, levels: &Levels) {
     let (mut policy, mut left) = (String::with_capacity(room), String::with_capacity(room));
     for (rule, level) in levels.iter() {
         let Some(rule) = plan.rules.get(rule) else { continue };
-        if !policy.is_empty() {
-            policy.push_str(", ");
-            left.push_str(", ");
-        }
+        separate(&mut policy);
         policy.push_str(&rule.budget.load().policy);
-        // Writing to a string does not fail.
-        let _ = write!(left, "\"{}\";r={};t={}", rule.name, level.remaining, whole_seconds(level.paid_in));
+        if let Some(level) = level {
+            separate(&mut left);
+            // Writing to a string does not fail.
+            let _ =
+                write!(left, "\"{}\";r={};t={}", rule.name, level.remaining, whole_seconds(level.paid_in));
+        }
     }
-    if policy.is_empty() {
-        return;
-    }
-    for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+    let fields = [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)];
+    for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
         // Names are letters, digits, hyphens and underscores.
         if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)) {
             headers.insert(name, value);
         }
+    }
+}
+
+/// Before a member that is not the first.
+fn separate(members: &mut String) {
+    if !members.is_empty() {
+        members.push_str(", ");
     }
 }
 

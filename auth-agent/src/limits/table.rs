@@ -6,10 +6,14 @@
 //!
 //! An entry that changes hands is [`TAKEN`] while it does. Whoever changes a word read it before looking whose it is, and
 //! every word that a newcomer starts with is larger than any before it; so a change never reaches another's entry.
+//!
+//! A key has one entry: whoever takes one looks once more for another, before anybody can use it. Of two threads that do
+//! so for one key at once, each sees the other's, as both write before they look; the one whose entry comes later gives
+//! way.
 
 use std::hint::spin_loop;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use super::key::{Key, Marks};
 
@@ -88,12 +92,17 @@ pub struct Owner {
 impl Table {
     /// With room for about so many, rounded up to a power of two.
     pub fn new(entries: usize) -> Self {
-        let groups = entries.div_ceil(WAYS).next_power_of_two();
+        let groups = Self::room(entries) / WAYS;
         Self {
             groups,
             lines: (0..groups * WAYS / LINE).map(|_| Line::default()).collect(),
             sides: (0..groups * WAYS).map(|_| Side::default()).collect(),
         }
+    }
+
+    /// How many there is room for, where there is to be for so many.
+    pub fn room(entries: usize) -> usize {
+        entries.div_ceil(WAYS).next_power_of_two() * WAYS
     }
 
     /// How many there is room for.
@@ -141,13 +150,14 @@ impl Table {
 
     /// Writes `word` where it is still as it was `seen`, and says whether it was.
     pub fn replace(&self, seen: Seen, word: u64) -> bool {
-        self.entry(seen.at).word.compare_exchange(seen.word, word, AcqRel, Acquire).is_ok()
+        self.entry(seen.at).word.compare_exchange(seen.word, word, SeqCst, Acquire).is_ok()
     }
 
     /// What an entry holds, and whose it is; none for one that is nobody's or changes hands.
     pub fn read(&self, at: usize) -> Option<(Seen, Owner)> {
         let entry = self.entry(at);
-        let word = entry.word.load(Acquire);
+        // In one order with what is noted of changes: see `super::dirty`.
+        let word = entry.word.load(SeqCst);
         let tag = entry.tag.load(Acquire);
         let side = &self.sides[at];
         let marks = Marks {
@@ -157,9 +167,11 @@ impl Table {
             tenant: side.tenant.load(Relaxed),
         };
         let key = Key { high: side.high.load(Relaxed), tag };
-        let owner = Owner { key, limit: side.limit.load(Acquire), marks };
-        // One that changed hands meanwhile is read another time.
-        let same = entry.tag.load(Acquire) == tag && entry.word.load(Acquire) != TAKEN;
+        let owner = Owner { key, limit: side.limit.load(Relaxed), marks };
+        fence(Acquire);
+        // One that changed hands meanwhile is read another time. In this order: one that was taken and given back has its
+        // former tag before its word.
+        let same = entry.word.load(Acquire) != TAKEN && entry.tag.load(Acquire) == tag;
         (word != TAKEN && tag != 0 && same).then_some((Seen { at, word }, owner))
     }
 
@@ -190,7 +202,16 @@ impl Table {
 
     fn take(&self, seen: Seen, owner: &Owner, first: impl Fn(u64) -> u64) -> Option<Seen> {
         let entry = self.entry(seen.at);
-        entry.word.compare_exchange(seen.word, TAKEN, AcqRel, Acquire).ok()?;
+        entry.word.compare_exchange(seen.word, TAKEN, SeqCst, Acquire).ok()?;
+        // Nobody sees what follows before that.
+        fence(Release);
+        let former = entry.tag.swap(owner.key.tag, SeqCst);
+        if !self.is_sole(seen.at, owner.key.tag) {
+            entry.tag.store(former, Release);
+            // As free as before, but another word: whoever took the entry for the newcomer's changes nothing.
+            entry.word.store((seen.word + 1).min(TAKEN - 1), Release);
+            return None;
+        }
         let side = &self.sides[seen.at];
         let Owner { key, limit, marks } = *owner;
         side.high.store(key.high, Relaxed);
@@ -199,10 +220,18 @@ impl Table {
         side.principal.store(marks.principal, Relaxed);
         side.source.store(marks.source, Relaxed);
         side.tenant.store(marks.tenant, Relaxed);
-        entry.tag.store(key.tag, Release);
         let word = first(seen.word).clamp(seen.word.saturating_add(1), TAKEN - 1);
-        entry.word.store(word, Release);
+        entry.word.store(word, SeqCst);
         Some(Seen { at: seen.at, word })
+    }
+
+    /// Whether no other entry of the group is, or is to be, that of the same key; of two that are to be, the first is.
+    fn is_sole(&self, at: usize, tag: u64) -> bool {
+        let group = at - at % WAYS;
+        (group..group + WAYS).filter(|other| *other != at).all(|other| {
+            let entry = self.entry(other);
+            entry.tag.load(SeqCst) != tag || other > at && gives_way(entry, tag)
+        })
     }
 
     fn entry(&self, at: usize) -> &Entry {
@@ -214,6 +243,17 @@ impl Table {
         let group = key.high as usize & (self.groups - 1);
         group * (WAYS / LINE) + (key.tag >> 63) as usize
     }
+}
+
+/// Whether an entry that is to be the key's is given back in a moment.
+fn gives_way(entry: &Entry, tag: u64) -> bool {
+    for _ in 0..SPINS {
+        if entry.word.load(Acquire) != TAKEN {
+            break;
+        }
+        spin_loop();
+    }
+    entry.tag.load(SeqCst) != tag
 }
 
 enum Look {
@@ -266,6 +306,80 @@ mod tests {
         assert_eq!((next.at, next.word), (seen.at, 11));
         assert!(!table.replace(seen, 5));
         assert_eq!(table.peek(owner(8).key, |_| false), Peek::Own(next));
+    }
+
+    /// The entries of a key.
+    fn of(table: &Table, owner: &Owner) -> Vec<Seen> {
+        table.entries().filter(|(_, found)| found.key == owner.key).map(|(seen, _)| seen).collect()
+    }
+
+    #[test]
+    fn a_key_has_one_entry_also_where_another_thread_takes_one_between_the_look_and_the_taking() {
+        let table = Table::new(8);
+        for number in 0..8 {
+            table.enter(&owner(number), |word| word == 0, |_| 10).unwrap();
+        }
+        let newcomer = owner(8);
+        let looks = std::cell::Cell::new(0);
+        // When the last entry is looked at, the first is free after all, and another thread takes it.
+        let free = |_: u64| {
+            looks.set(looks.get() + 1);
+            if looks.get() == 8 {
+                assert!(table.enter(&newcomer, |word| word <= 10, |_| 20).is_some_and(|(_, taken)| taken));
+            }
+            looks.get() == 8
+        };
+        let (seen, taken) = table.enter(&newcomer, free, |_| 20).unwrap();
+        assert_eq!((seen.word, taken), (20, false));
+        assert_eq!(of(&table, &newcomer), [seen]);
+        // The entry that was given back is its owner's, and as free as before.
+        assert_eq!(of(&table, &owner(7)), [Seen { at: 7, word: 11 }]);
+    }
+
+    #[test]
+    fn threads_that_take_an_entry_for_one_key_at_once_get_the_same_one() {
+        const ROUNDS: u64 = 5_000;
+        let table = Table::new(8);
+        let [chosen, done, twice] = [const { AtomicU64::new(0) }; 3];
+        let clock = AtomicU64::new(1);
+        let meet = |place: &AtomicU64, round: u64| {
+            place.fetch_add(1, SeqCst);
+            while place.load(SeqCst) < 2 * round {
+                thread::yield_now();
+            }
+        };
+        // Each has chosen another free entry before any is taken.
+        let enter = |round: u64, thread: u64| {
+            let now = clock.load(SeqCst);
+            let (place, free) = (std::cell::Cell::new(0), std::cell::Cell::new(false));
+            let choose = |word: u64| {
+                place.set(place.get() + 1);
+                let first = word < now && place.get() > thread && !free.replace(true);
+                if first {
+                    meet(&chosen, round);
+                }
+                word < now && free.get()
+            };
+            table.enter(&owner(round), choose, |_| now)
+        };
+        thread::scope(|scope| {
+            for thread in 0..2 {
+                let (meet, enter, table) = (&meet, &enter, &table);
+                let (clock, done, twice) = (&clock, &done, &twice);
+                scope.spawn(move || {
+                    for round in 1..=ROUNDS {
+                        enter(round, thread);
+                        meet(done, 2 * round - 1);
+                        if thread == 0 {
+                            twice.fetch_add(of(table, &owner(round)).len().saturating_sub(1) as u64, SeqCst);
+                            clock.store(1_000 * round + 1, SeqCst);
+                        }
+                        meet(done, 2 * round);
+                    }
+                });
+            }
+        });
+        assert_eq!(twice.into_inner(), 0, "keys have two entries");
     }
 
     #[test]

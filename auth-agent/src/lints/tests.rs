@@ -131,6 +131,29 @@ fn what_was_hardly_meant_is_warned_of() {
 }
 
 #[test]
+fn a_budget_of_all_together_is_warned_of_and_one_that_tells_apart_is_not() {
+    let of = |limit: &str| {
+        let text = MINIMAL.to_owned() + limit;
+        let config = Config::parse(&text, Path::new("edge.toml")).unwrap();
+        let found = lints(&config).into_iter().filter(|lint| lint.name == "common-budget");
+        found.map(|lint| (lint.level, lint.what)).collect::<Vec<_>>()
+    };
+    let what = |name: &str| {
+        let what = format!("whoever comes can use up {name} for all others: it has one budget for the route");
+        vec![(Level::Warning, what)]
+    };
+    for (limit, expected) in [
+        ("[[limit]]\nname = \"l\"\nby = [\"route\"]\nrate = \"1/s\"\n", what("l")),
+        ("[[quota]]\nname = \"q\"\nby = [\"route\"]\namount = 9\nper = \"day\"\n", what("q")),
+        ("[[limit]]\nname = \"l\"\nby = [\"route\", \"source\"]\nrate = \"1/s\"\n", vec![]),
+        ("[[limit]]\nname = \"l\"\nby = [\"route\", \"principal\"]\nrate = \"1/s\"\n", vec![]),
+        ("[[limit]]\nname = \"l\"\nby = [\"route\"]\nrate = \"1/s\"\nnetworks = [\"10.0.0.0/8\"]\n", vec![]),
+    ] {
+        assert_eq!(of(limit), expected, "{limit}");
+    }
+}
+
+#[test]
 fn what_was_written_on_purpose_is_noted() {
     let routes = open("/health", "")
         + &required("/a/{b}/{c...}", "match = \"template\"\nobject = \"unchecked\"\nbind = { b = \"x\" }");

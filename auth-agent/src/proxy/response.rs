@@ -6,13 +6,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::RequestBody;
 use super::endpoint::Ticket;
 use super::link::{self, Link};
 use super::multiplex;
+use super::{RequestBody, Tunnel};
 use crate::clock::Now;
 use crate::deadline::Deadline;
 use crate::headers;
@@ -57,6 +58,17 @@ pub struct ResponseBody {
     whole: Option<Deadline>,
 }
 
+/// Has what the client gets counted as it passes: the body, or what comes of a switch of protocols, which has none.
+pub fn metered(response: Response<ResponseBody>, meter: Option<Box<Meter>>) -> Response<ResponseBody> {
+    match response.extensions().get::<Tunnel>() {
+        Some(tunnel) => {
+            tunnel.meter(meter);
+            response
+        }
+        None => response.map(|body| ResponseBody { meter, ..body }),
+    }
+}
+
 impl ResponseBody {
     /// What comes from `source`, with at most `idle` between two reads, in answer to `request`, and over before `whole`.
     pub(super) fn new(
@@ -85,12 +97,6 @@ impl ResponseBody {
         }
     }
 
-    /// With its bytes counted as they pass.
-    #[must_use]
-    pub fn metered(self, meter: Option<Box<Meter>>) -> Self {
-        Self { meter, ..self }
-    }
-
     /// Lets go of what is no longer needed.
     fn settle(&mut self) {
         let Some(source) = &mut self.source else { return };
@@ -113,6 +119,8 @@ impl ResponseBody {
     /// To be called when the whole response was read.
     fn end(&mut self) {
         self.source = None;
+        // All of it is charged before its client can ask for more.
+        self.meter = None;
         if let Some(request) = self.request.take() {
             // Its client may still be sending.
             request.linger();
@@ -159,8 +167,8 @@ impl Body for ResponseBody {
         this.waiting = None;
         Poll::Ready(match frame {
             Some(Ok(mut frame)) => {
-                if let (Some(meter), Some(data)) = (&this.meter, frame.data_ref()) {
-                    meter.count(data.len(), Now::read());
+                if let (Some(meter), Some(data)) = (&mut this.meter, frame.data_ref()) {
+                    meter.count(data.len(), Now::read);
                 }
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::remove_hop_by_hop(trailers);

@@ -65,8 +65,8 @@ pub fn respond(refused: Refused<'_>) -> Response<Full<Bytes>> {
         Refusal::ApiKeyLimit { retry_after }
         | Refusal::AuthFailureLimit { retry_after }
         | Refusal::EnumerationLimit { retry_after }
-        | Refusal::Quota { retry_after }
-        | Refusal::RateLimit { retry_after }
+        | Refusal::Quota { retry_after, .. }
+        | Refusal::RateLimit { retry_after, .. }
         | Refusal::RequestLimit { retry_after }
         | Refusal::UpstreamDown { retry_after }
         | Refusal::UpstreamFull { retry_after } => {

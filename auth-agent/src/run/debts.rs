@@ -40,8 +40,18 @@ impl SourceDebts for Debts {
         if self.allowlist.contains(source) {
             return Charge::Within;
         }
-        let (limit, _) = self.filter.budgets_of(source).auth_failures;
-        self.filter.sources().peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)).into()
+        let (budgets, sources) = (self.filter.budgets_of(source), self.filter.sources());
+        let (limit, _) = budgets.auth_failures;
+        let site = limit.times(budgets.site_factor);
+        let debt = match sources.peek(source, |line, _| gcra::peek(&line.auth_failures, now.0, limit)) {
+            over @ gcra::Charge::Over { .. } => over,
+            // Who has a site has 65,536 sources to guess from.
+            own @ gcra::Charge::Within => {
+                let failed = |line: &Line<AtomicU64>| gcra::peek(&line.auth_failures, now.0, site);
+                sources.peek_site(source, failed).unwrap_or(own)
+            }
+        };
+        debt.into()
     }
 
     fn authenticated(&self, source: IpAddr, now: Monotonic) {
@@ -157,7 +167,8 @@ impl Debts {
             | Offence::Enumeration
             | Offence::Forged
             | Offence::Plaintext
-            | Offence::Protocol => true,
+            | Offence::Protocol
+            | Offence::RouteLimit => true,
         }
     }
 

@@ -39,9 +39,15 @@ impl Store {
         })
     }
 
-    /// Writes down that debts to a limit were forgotten, for another agent that has the same.
-    pub fn note_reset(&self, name: &str, whom: &impl Serialize, now: UnixTime) -> Result<(), StoreError> {
-        let payload = json!({ "name": name, "whom": whom });
+    /// Writes down that debts to a limit were forgotten by the agent of this process id, for another that has the same.
+    pub fn note_reset(
+        &self,
+        name: &str,
+        whom: &impl Serialize,
+        agent: u32,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let payload = json!({ "agent": agent, "name": name, "whom": whom });
         self.write(|transaction| self.record(transaction, now, Kind::DebtReset, &payload, None))
     }
 

@@ -69,14 +69,20 @@ impl Store {
         })
     }
 
-    /// Forgets what was counted, of these.
+    /// Forgets what was counted, and what is owed, of these.
     pub fn reset_counts(&self, filter: &QuotaFilter) -> Result<(), StoreError> {
         let QuotaFilter { limit, marks } = filter;
+        let wanted = (*limit as i64, marks.key, marks.principal, marks.source, marks.tenant);
         self.write(|transaction| {
             transaction.execute(
                 "DELETE FROM quota_counts WHERE quota = ?1 AND (?2 = 0 OR api_key = ?2)
                  AND (?3 = 0 OR principal = ?3) AND (?4 = 0 OR source = ?4) AND (?5 = 0 OR tenant = ?5)",
-                (*limit as i64, marks.key, marks.principal, marks.source, marks.tenant),
+                wanted,
+            )?;
+            transaction.execute(
+                "DELETE FROM request_debts WHERE request_limit = ?1 AND (?2 = 0 OR api_key = ?2)
+                 AND (?3 = 0 OR principal = ?3) AND (?4 = 0 OR source = ?4) AND (?5 = 0 OR tenant = ?5)",
+                wanted,
             )?;
             Ok(())
         })

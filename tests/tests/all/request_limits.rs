@@ -1,6 +1,7 @@
 //! Limits and quotas of requests, by the real agent: charged together, told on every response, kept across a restart.
 
 use http::StatusCode;
+use tests::agent::until;
 use tests::client::{Answer, Client, inside};
 use tests::privilege;
 use tests::stage::Stage;
@@ -99,6 +100,71 @@ fn who_was_sent_more_than_a_limit_of_bytes_gets_nothing_more() {
     assert_eq!(left(&refused), "scraping=0");
     assert_eq!(refused.header("ratelimit-policy"), "\"scraping\";q=2048;qu=\"content-bytes\";w=7200");
     assert!(sent >= 1_024, "{sent} bytes");
+}
+
+#[test]
+fn what_a_download_owes_beyond_a_burst_survives_a_restart_and_shows_in_the_metrics() {
+    if !privilege::kernel_usable("debts of bytes across a restart") {
+        return;
+    }
+    let limits = "[[limit]]\nname = \"scraping\"\nby = [\"principal\"]\ncount = \"response-bytes\"\nrate = \"10/h\"\n\
+                  burst = \"10\"\n";
+    let mut stage = Stage::new(&format!("{ROOM}{limits}")).unwrap();
+    let client = stage.client(3).unwrap();
+    let alice = bearer(&stage, "alice");
+    let ask = |stage: &Stage| get(stage, &client, "/", Some(&alice));
+    let sent = ask(&stage);
+    assert_eq!(sent.status, StatusCode::OK);
+    let wait = |answer: &Answer| {
+        assert_eq!((answer.status, answer.reason()), (StatusCode::TOO_MANY_REQUESTS, "rate-limit"));
+        answer.header("retry-after").parse::<u64>().unwrap()
+    };
+    let before = wait(&ask(&stage));
+    assert!(before > 3_600, "{before}: more than the burst");
+    let metrics = String::from_utf8(stage.setup.cli(&["metrics"]).unwrap().stdout).unwrap();
+    let used = "auth_agent_limit_entries{class=\"identified\",kind=\"debts\"} 1\n";
+    assert!(metrics.contains(used), "{metrics}");
+    let mut agent = stage.agent.take().unwrap();
+    agent.terminate().unwrap();
+    agent.wait().unwrap();
+    stage.restart().unwrap();
+    let after = wait(&ask(&stage));
+    assert!((before - 600..=before).contains(&after), "{before} s, then {after} s");
+}
+
+#[test]
+fn who_goes_on_beyond_a_limit_of_its_source_is_banned_and_not_for_one_of_a_principal() {
+    if !privilege::kernel_usable("bans for limits of requests") {
+        return;
+    }
+    let more = "[ladder]\nrate = \"1/h\"\nburst = 20\nknown_factor = 1\n\
+                [[limit]]\nname = \"per-user\"\nby = [\"principal\"]\nrate = \"1/h\"\nroutes = [\"/\"]\n\
+                [[limit]]\nname = \"per-source\"\nby = [\"source\"]\nrate = \"1/h\"\nroutes = [\"/open\"]\n";
+    let stage = Stage::new(&format!("{ROOM}{more}")).unwrap();
+    let offences = || stage.setup.json(&["status"]).unwrap()["ladder"]["offences"]["route-limit"].clone();
+    let [shared, scraper] = [3, 4].map(|number| stage.client(number).unwrap());
+    let alice = bearer(&stage, "alice");
+    for number in 0..30 {
+        let expected = if number == 0 { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
+        assert_eq!(get(&stage, &shared, "/", Some(&alice)).status, expected, "{number}");
+    }
+    assert_eq!(offences(), 0);
+    // Twenty may be refused, and the one after them is one too many.
+    let statuses = inside(&stage.crowd, async || {
+        let mut session = scraper.connect().await?;
+        let mut statuses = Vec::new();
+        for _ in 0..22 {
+            statuses.push(session.get(&scraper, "/open", &[]).await?.status.as_u16());
+        }
+        Ok(statuses)
+    });
+    assert_eq!(statuses.unwrap(), [&[200][..], &[429; 21]].concat());
+    until("the scraper is banned", || {
+        Ok(stage.setup.json(&["ban", "list"])?["bans"][0]["network"] == "10.77.0.4/32")
+    })
+    .unwrap();
+    assert_eq!(offences(), 21);
+    assert_eq!(get(&stage, &shared, "/open", None).status, StatusCode::OK);
 }
 
 #[test]

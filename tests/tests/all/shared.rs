@@ -75,6 +75,35 @@ fn strangers_at_another_interface_have_a_breaker_of_their_own() {
     }
 }
 
+#[test]
+fn a_client_that_guesses_from_another_prefix_of_its_site_is_refused_before_anything_is_verified() {
+    if !privilege::kernel_usable("guesses from an IPv6 site") {
+        return;
+    }
+    let budget = "[limits]\nsite_factor = 1\n[limits.auth_failures]\nrate = \"20/h\"\n";
+    let stage = Stage::new(budget).unwrap();
+    let [first, second] = [stage.client6(0, 3).unwrap(), stage.client6(1, 3).unwrap()];
+    let guesses = |client: &Client| {
+        inside(&stage.crowd, async || {
+            let mut session = client.connect().await?;
+            let wrong = [("authorization", "Bearer wrong")];
+            for guess in 0..40 {
+                let answer = session.get(client, "/", &wrong).await?;
+                if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                    return Ok((guess, answer.reason().to_owned()));
+                }
+            }
+            anyhow::bail!("never refused")
+        })
+        .unwrap()
+    };
+    let refused = |guesses: u32| (guesses, "auth-failure-limit".to_owned());
+    assert_eq!(guesses(&first), refused(20));
+    assert_eq!(guesses(&second), refused(0));
+    // Other sites, and IPv4, are nobody's neighbours.
+    assert_eq!(guesses(&stage.client(3).unwrap()), refused(20));
+}
+
 /// Each from another address, as a flood of spoofed packets is. They pass no router but the wire.
 fn spoofed_connections(count: u32) -> Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;

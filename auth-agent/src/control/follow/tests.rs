@@ -48,9 +48,15 @@ fn what_another_agent_sets_and_resets_of_limits_holds_here() {
     let passes = |user| crate::control::tests::request_limits::passes(&desk, user);
     assert_eq!([(); 3].map(|()| passes("alice")), [true, true, false]);
     let whom = WhoseDebts { principal: Some("alice".to_owned()), ..WhoseDebts::default() };
-    other.note_reset("per-user", &whom, NOW).unwrap();
+    other.note_reset("per-user", &whom, std::process::id() + 1, NOW).unwrap();
     follow_now(&desk, &mut followed);
     assert_eq!([(); 3].map(|()| passes("alice")), [true, true, false]);
+    // What it forgot itself, it has forgotten already.
+    let (status, _) = desk.ask("POST", "/v1/request-limits/per-user/reset", r#"{"principal":"alice"}"#);
+    assert_eq!((status, passes("alice")), (200, true));
+    other.note_reset("none", &whom, std::process::id() + 1, NOW).unwrap();
+    follow_now(&desk, &mut followed);
+    assert_eq!([(); 2].map(|()| passes("alice")), [true, false]);
     let budget = BudgetText { burst: Some("3".into()), rate: Some("60/h".into()), ..BudgetText::default() };
     other.set_budget("per-user", &budget, false, NOW).unwrap();
     follow_now(&desk, &mut followed);

@@ -1,7 +1,6 @@
 use serde_json::json;
 
 use super::super::testing::Desk;
-use super::super::*;
 use crate::clock::Now;
 use crate::config::tests::{MINIMAL, parse};
 use crate::edge::SourceBudget;
@@ -53,7 +52,7 @@ fn a_limit_is_listed_set_and_taken_back_and_what_is_durable_is_stored() {
     assert_eq!(burst(&desk), "3");
     // As a restart would have it.
     desk.limiter.set("per-user", None);
-    desk.limiter.load(&desk.store, UnixTime::now()).unwrap();
+    desk.limiter.load(&desk.store, Now::read()).unwrap();
     assert_eq!(burst(&desk), "3");
     assert_eq!(desk.ask("DELETE", "/v1/request-limits/per-user", "").0, 200);
     assert_eq!((burst(&desk), desk.store.budgets().unwrap().len()), (json!("2"), 0));

@@ -1,5 +1,8 @@
 //! The combined limiter against a model, and under threads.
 
+mod bytes;
+mod crowds;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,7 +16,7 @@ use super::{Asking, Limiter};
 use crate::allowlist::Allowlist;
 use crate::clock::{Monotonic, Now, UnixTime};
 use crate::config::tests::{MINIMAL, parse};
-use crate::config::{Config, Route};
+use crate::config::{Auth, Config, Route};
 use crate::identity::tests::someone;
 use crate::identity::{Facts, Identity, Method as By};
 use crate::limits::{Override, RATE_LIMIT, RATE_LIMIT_POLICY, Secret, Standing, Whom};
@@ -116,10 +119,10 @@ fn a_refusal_names_its_kind_and_the_first_moment_that_passes() {
     let afternoon = Duration::from_secs(43_200 - 1);
     for (ms, expected) in [
         (0, None),
-        (0, Some(Refusal::RateLimit { retry_after: waits(1_000) })),
-        (999, Some(Refusal::RateLimit { retry_after: waits(1) })),
+        (0, Some(Refusal::RateLimit { by_source: true, retry_after: waits(1_000) })),
+        (999, Some(Refusal::RateLimit { by_source: true, retry_after: waits(1) })),
         (1_000, None),
-        (1_000, Some(Refusal::Quota { retry_after: afternoon })),
+        (1_000, Some(Refusal::Quota { by_source: true, retry_after: afternoon })),
         (43_200_000, None),
     ] {
         assert_eq!(ask(ms), expected, "{ms}");
@@ -143,6 +146,22 @@ fn the_fields_say_what_is_left_of_each() {
     );
     let headers = world.ask(None, "192.0.2.3", at(0)).unwrap();
     assert_eq!(headers[RATE_LIMIT], r#""per-source";r=5;t=1"#);
+}
+
+#[test]
+fn who_has_not_proved_who_it_is_is_told_what_there_may_be_and_not_what_is_left_of_it() {
+    for (auth, policy) in [
+        (Auth::Required, r#""per-source";q=6;w=6, "per-user";q=4;w=4"#),
+        // Nobody ever proves it there.
+        (Auth::None, r#""per-source";q=6;w=6"#),
+    ] {
+        let mut config = parse(&format!("{MINIMAL}{TWO}")).unwrap();
+        config.routes[0].auth = auth;
+        let world = World::of(config);
+        let headers = world.ask(None, "192.0.2.1", at(0)).unwrap();
+        assert_eq!(headers[RATE_LIMIT_POLICY], policy);
+        assert_eq!(headers[RATE_LIMIT], r#""per-source";r=5;t=1"#);
+    }
 }
 
 #[test]
@@ -182,7 +201,8 @@ fn what_needs_nobody_is_looked_at_first_and_costs_nothing() {
         assert_eq!(look(), Ok(()));
         assert!(world.passes(user, "192.0.2.1", at(0)));
     }
-    assert_eq!(look(), Err(Refusal::RateLimit { retry_after: Duration::from_secs(1) }));
+    let wait = Duration::from_secs(1);
+    assert_eq!(look(), Err(Refusal::RateLimit { by_source: true, retry_after: wait }));
 }
 
 #[test]
@@ -202,13 +222,13 @@ fn bytes_that_passed_refuse_the_next_request() {
             source,
         };
         world.limiter.charge(&world.limiter.current(), &asking, &standing)?;
-        standing.take_meter().unwrap().count(bytes, at(ms));
+        standing.take_meter().unwrap().count(bytes, || at(ms));
         Ok::<_, Refusal>(())
     };
     assert_eq!(send(4_000, 0), Ok(()));
     assert_eq!(send(6_240, 0), Ok(()));
     // 10 KiB: 6 KiB over, and a byte.
-    let Err(Refusal::RateLimit { retry_after }) = send(1, 0) else { panic!("6 KiB over") };
+    let Err(Refusal::RateLimit { by_source: false, retry_after }) = send(1, 0) else { panic!("6 KiB over") };
     assert_eq!(retry_after.as_millis(), 6_000);
     assert_eq!(send(1, 6_001), Ok(()));
 }
@@ -261,14 +281,14 @@ fn a_quota_survives_a_restart_and_a_short_limit_loses_one_burst_at_most() {
         |world: &World| (0..9).filter(|_| world.ask(Some(&acme), "192.0.2.1", at(0)).is_ok()).count();
     let first = World::new(&limits);
     assert_eq!(passed(&first), 3);
-    first.limiter.flush(&store).unwrap();
+    first.limiter.flush(&store, at(0)).unwrap();
     let second = World::new(&limits);
-    second.limiter.load(&store, at(0).unix).unwrap();
+    second.limiter.load(&store, at(0)).unwrap();
     // One burst anew, but no more than the quota's rest.
     assert_eq!(passed(&second), 2);
-    second.limiter.flush(&store).unwrap();
+    second.limiter.flush(&store, at(0)).unwrap();
     let third = World::new(&limits);
-    third.limiter.load(&store, at(0).unix).unwrap();
+    third.limiter.load(&store, at(0)).unwrap();
     assert_eq!(passed(&third), 0);
 }
 
@@ -279,21 +299,21 @@ fn two_agents_count_together_while_both_live() {
     let (old, new) = (World::new(QUOTA), World::new(QUOTA));
     let ask = |world: &World| world.ask(Some(&acme), "192.0.2.1", at(0)).is_ok();
     assert!(ask(&old));
-    old.limiter.flush(&store).unwrap();
-    new.limiter.load(&store, at(0).unix).unwrap();
+    old.limiter.flush(&store, at(0)).unwrap();
+    new.limiter.load(&store, at(0)).unwrap();
     assert!(ask(&old) && ask(&old) && ask(&new));
     for world in [&old, &new, &old] {
-        world.limiter.flush(&store).unwrap();
+        world.limiter.flush(&store, at(0)).unwrap();
     }
     let mut counted = 0;
     store.each_count(0, |row| counted += row.count).unwrap();
     assert_eq!(counted, 4);
     assert!(ask(&new));
-    new.limiter.flush(&store).unwrap();
+    new.limiter.flush(&store, at(0)).unwrap();
     assert!(!ask(&new));
     // The old one learns of it with what it counts next.
     assert!(ask(&old));
-    old.limiter.flush(&store).unwrap();
+    old.limiter.flush(&store, at(0)).unwrap();
     assert!(!ask(&old));
 }
 
@@ -305,13 +325,13 @@ fn a_clock_that_is_set_back_and_forth_gives_no_fresh_quota() {
     let year = 365 * 86_400_000;
     let ask = |ms| world.ask(Some(&acme), "192.0.2.1", at(ms)).is_ok();
     assert!((0..5).all(|_| ask(0)));
-    world.limiter.flush(&store).unwrap();
+    world.limiter.flush(&store, at(0)).unwrap();
     assert!(ask(year));
-    world.limiter.flush(&store).unwrap();
+    world.limiter.flush(&store, at(0)).unwrap();
     world.limiter.purge(&store, Duration::from_secs(60), at(year).unix).unwrap();
     // Back again: what was counted is known with the next flush.
     assert!(ask(0));
-    world.limiter.flush(&store).unwrap();
+    world.limiter.flush(&store, at(0)).unwrap();
     assert!(!ask(0));
     world.limiter.purge(&store, Duration::from_secs(3_600), at(year).unix).unwrap();
     let mut rows = 0;
@@ -335,13 +355,13 @@ fn a_reset_forgets_the_debts_of_those_alone() {
     // One of the source's six is left.
     assert!(ask(&acme, 0) && !ask(&acme, 0));
     assert_eq!(reset("per-source", Whom::Source("192.0.2.1".parse().unwrap())), 1);
-    world.limiter.flush(&store).unwrap();
+    world.limiter.flush(&store, at(0)).unwrap();
     assert!(!ask(&acme, 0), "the quota of five");
     let owed = world.limiter.owed(&Whom::Tenant("acme".into()), at(0));
     assert_eq!(owed.iter().map(|owed| (&*owed.name, owed.level.remaining)).collect::<Vec<_>>(), [("q", 0)]);
     assert_eq!(reset("q", Whom::Tenant("acme".into())), 1);
     assert!(ask(&acme, 0));
-    world.limiter.flush(&store).unwrap();
+    world.limiter.flush(&store, at(0)).unwrap();
     let mut counts = Vec::new();
     store.each_count(0, |row| counts.push(row.count)).unwrap();
     counts.sort_unstable();

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -13,13 +13,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::super::connect::Stream;
 use super::super::endpoint::Ticket;
 use super::super::multiplex::Place;
+use crate::clock::Now;
+use crate::limits::Meter;
 
 /// Two connections, or streams of HTTP/2, that are being switched: the client's and the upstream's.
 #[derive(Clone, Debug)]
 pub struct Tunnel {
     client: OnUpgrade,
     /// Taken once; extensions of a response have to be cloneable.
-    upstream: Arc<Mutex<Option<Upstream>>>,
+    upstream: Arc<Mutex<Option<(Upstream, Option<Box<Meter>>)>>>,
 }
 
 /// What the upstream's end comes of.
@@ -33,7 +35,14 @@ pub(in super::super) enum Upstream {
 
 impl Tunnel {
     pub(super) fn new(client: OnUpgrade, upstream: Upstream) -> Self {
-        Self { client, upstream: Arc::new(Mutex::new(Some(upstream))) }
+        Self { client, upstream: Arc::new(Mutex::new(Some((upstream, None)))) }
+    }
+
+    /// Has the bytes that the client gets counted as they pass.
+    pub fn meter(&self, meter: Option<Box<Meter>>) {
+        if let Some((_, counts)) = &mut *self.upstream.lock().unwrap_or_else(PoisonError::into_inner) {
+            *counts = meter;
+        }
     }
 
     /// Both ends, once HTTP has let go of them.
@@ -43,14 +52,15 @@ impl Tunnel {
     pub async fn ends(self) -> io::Result<(TokioIo<Upgraded>, UpstreamEnd)> {
         let client = self.client.await.map_err(io::Error::other)?;
         let upstream = self.upstream.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let upstream = match upstream.ok_or(io::ErrorKind::NotConnected)? {
+        let (upstream, meter) = upstream.ok_or(io::ErrorKind::NotConnected)?;
+        let upstream = match upstream {
             Upstream::Connection(stream, read, ticket) => {
-                UpstreamEnd { _place: None, read, stream: End::Connection(stream), _ticket: ticket }
+                UpstreamEnd { meter, _place: None, read, stream: End::Connection(stream), _ticket: ticket }
             }
             Upstream::Stream(stream, place, ticket) => {
                 let stream = Box::new(TokioIo::new(stream.await.map_err(io::Error::other)?));
                 let (read, stream) = (Bytes::new(), End::Stream(stream));
-                UpstreamEnd { _place: Some(place), read, stream, _ticket: ticket }
+                UpstreamEnd { meter, _place: Some(place), read, stream, _ticket: ticket }
             }
         };
         Ok((TokioIo::new(client), upstream))
@@ -60,6 +70,8 @@ impl Tunnel {
 /// The upstream's end: what was read of it together with the response comes first.
 #[derive(Debug)]
 pub struct UpstreamEnd {
+    /// Counts what comes from it.
+    meter: Option<Box<Meter>>,
     /// It takes a place on its connection as a request does.
     _place: Option<Place>,
     read: Bytes,
@@ -90,12 +102,17 @@ impl AsyncRead for UpstreamEnd {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         if self.read.is_empty() {
-            return each!(self, stream => Pin::new(stream).poll_read(context, buffer));
+            ready!(each!(self, stream => Pin::new(stream).poll_read(context, buffer)))?;
+        } else {
+            let length = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read[..length]);
+            self.read.advance(length);
         }
-        let length = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read[..length]);
-        self.read.advance(length);
+        if let Some(meter) = &mut self.meter {
+            meter.count(buffer.filled().len() - before, Now::read);
+        }
         Poll::Ready(Ok(()))
     }
 }

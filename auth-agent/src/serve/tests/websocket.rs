@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,12 +18,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
-use super::edge::{Client, Edge, GOOD, PATIENCE, get, request};
+use super::edge::{Client, Edge, FakeVerify, GOOD, PATIENCE, get, request};
 use super::pool::{edge_before, reason};
 use super::revocation::revoke;
 use super::upgrade::{echo, ends, websocket};
+use crate::allowlist::Allowlist;
+use crate::config::tests::{MINIMAL, parse};
 use crate::config::{Address, Auth, Route};
 use crate::limits::tests::Fake;
+use crate::limits::{Limiter, Secret};
 use crate::proxy::accept;
 
 const HTTP2: Version = Version::HTTP_2;
@@ -346,4 +350,44 @@ async fn an_upstream_of_http2_that_takes_none_is_not_asked() {
     let headers = [GOOD, ("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "eA==")];
     let offer = request(Version::HTTP_11, "GET", "/api/websocket", &headers, "");
     assert_eq!(edge.send(Version::HTTP_11, offer).await.status(), 200);
+}
+
+/// An edge whose routes all have a limit of the bytes that a principal gets.
+async fn metered_edge() -> Edge {
+    let limit = "[[limit]]\nname = \"l\"\nby = [\"principal\"]\ncount = \"response-bytes\"\nrate = \"1KiB/h\"\n\
+                 burst = \"2KiB\"\n";
+    let limits = parse(&format!("{MINIMAL}{limit}")).unwrap();
+    let limiter = Limiter::new(&limits, Arc::new(Allowlist::new(Vec::new())), Secret::fixed(1));
+    Edge::verifying(
+        Arc::<FakeVerify>::default(),
+        Fake::new(1_000, 1_000),
+        |config| {
+            config.request_limits = limits.request_limits;
+            config.routes.iter_mut().for_each(|route| route.limits = vec![0]);
+        },
+        |gateway| gateway.with_limits(Arc::new(limiter)),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn what_comes_over_a_websocket_counts_for_limits_of_bytes_over_either_version() {
+    let edge = metered_edge().await;
+    let mut client = client(&edge).await;
+    let old = websocket(&edge, "alice").await;
+    let new = open(&mut client, "bob").await;
+    for (mut socket, user) in [(old, "alice"), (new, "bob")] {
+        let bearer = format!("Bearer good-{user}");
+        let ask = async || {
+            let asked = request(Version::HTTP_11, "HEAD", "/api", &[("authorization", &bearer)], "");
+            edge.send(Version::HTTP_11, asked).await.status().as_u16()
+        };
+        assert_eq!(ask().await, 200, "{user}");
+        let mut answer = [0; 4_096];
+        socket.write_all(&[7; 4_096]).await.unwrap();
+        timeout(PATIENCE, socket.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(ask().await, 429, "{user}");
+        // What is under way goes on.
+        echo(&mut socket).await;
+    }
 }

@@ -67,7 +67,8 @@ impl Limited {
     /// For these principals.
     pub(super) fn new(identities: Vec<Arc<Identity>>) -> Result<Self> {
         let mut config = Config::parse(&format!("{EDGE}{CONFIG}"), Path::new("bench.toml"))?;
-        config.sizes.limit_entries = (identities.len() * 4).max(1 << 10).try_into()?;
+        // Half of them are for sources alone, as strangers have.
+        config.sizes.limit_entries = (identities.len() * 8).max(1 << 10).try_into()?;
         let limiter = Arc::new(Limiter::new(&config, Arc::new(Allowlist::new(Vec::new())), Secret::fixed(1)));
         let limited = Self { config, identities, plan: limiter.current(), limiter };
         (0..limited.identities.len()).for_each(|number| limited.charge(number));
