@@ -103,9 +103,12 @@ fn ladder(text: &mut Text, ladder: &LadderStatus) {
     );
 }
 
+/// Its name, kind and help, and what it says of a table.
+type Family = (&'static str, &'static str, &'static str, fn(&Occupancy) -> u64);
+
 fn limits(text: &mut Text, tables: &[Occupancy]) {
     let labels = |table: &Occupancy| [("class", table.class.clone()), ("kind", table.kind.clone())];
-    let families: [(&str, &str, &str, fn(&Occupancy) -> u64); 3] = [
+    let families: [Family; 3] = [
         ("limit_entries", "gauge", "Budgets of limits and quotas in use.", |table| table.used as u64),
         ("limit_entries_max", "gauge", "Budgets that there is room for.", |table| table.capacity as u64),
         ("limit_shared_total", "counter", "Requests counted together for want of room.", |table| {

@@ -21,8 +21,11 @@ use crate::limits::Meter;
 pub struct Tunnel {
     client: OnUpgrade,
     /// Taken once; extensions of a response have to be cloneable.
-    upstream: Arc<Mutex<Option<(Upstream, Option<Box<Meter>>)>>>,
+    upstream: Arc<Mutex<Option<Metered>>>,
 }
+
+/// An upstream's end, and what counts the bytes that come from it, if anything does.
+type Metered = (Upstream, Option<Box<Meter>>);
 
 /// What the upstream's end comes of.
 #[derive(Debug)]
