@@ -10,6 +10,7 @@
 mod looks;
 mod principals;
 mod schema;
+mod slices;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -29,7 +30,8 @@ use http::Method;
 use miette::Diagnostic;
 
 use self::principals::Principals;
-use self::values::Types;
+use self::slices::{Slicer, Slices};
+use self::values::{Types, kind};
 use super::object::Asked;
 use crate::config::{Config, Policy, PolicyClaim, Route};
 use crate::fingerprint::fingerprint;
@@ -127,13 +129,13 @@ struct Compiled {
     claims: Vec<PolicyClaim>,
     files: Vec<PolicyFile>,
     principals: Principals,
-    set: PolicySet,
     types: Types,
 }
 
 #[derive(Clone, Debug)]
 struct Action {
     entity: Entity,
+    slices: Slices,
     uid: EntityUid,
 }
 
@@ -187,21 +189,23 @@ impl Compiled {
             .map_err(|error| of_schema(&error))?;
         let types = Types::new().map_err(|error| of_schema(&error))?;
         let entities = schema.action_entities().map_err(|error| of_schema(&error))?;
+        let (set, files) = read(policy, &schema)?;
+        let mut slicer = Slicer::new(&set, &types.principals);
         let mut actions: HashMap<Arc<str>, Vec<(Method, Action)>> = HashMap::new();
         for route in &routes {
-            let methods = schema::methods(route).into_iter().filter_map(|method| {
+            let of_route = actions.entry(Arc::clone(&route.label)).or_default();
+            for method in schema::methods(route) {
                 let uid = types.action(&schema::action(&method, route));
-                let entity = entities.get(&uid)?.clone();
-                Some((method, Action { entity, uid }))
-            });
-            actions.entry(Arc::clone(&route.label)).or_default().extend(methods);
+                let Some(entity) = entities.get(&uid).cloned() else { continue };
+                let slices = slicer.slices(&slices::groups(&uid, &entities));
+                let slices = slices.map_err(|error| of_schema(&error))?;
+                of_route.push((method, Action { entity, slices, uid }));
+            }
         }
-        let (set, files) = read(policy, &schema)?;
+        looks::check(policy, &set, &actions, &routes, &entities)?;
         let (authorizer, claims, principals) =
             (Authorizer::new(), policy.claims.clone(), Principals::default());
-        let compiled = Self { actions, authorizer, claims, files, principals, set, types };
-        looks::check(policy, &compiled.set, &compiled.actions, &routes, &entities)?;
-        Ok(compiled)
+        Ok(Self { actions, authorizer, claims, files, principals, types })
     }
 
     /// `None`: something that can't be put into a policy's words.
@@ -216,7 +220,8 @@ impl Compiled {
         let request = Request::new(principal.uid.clone(), action.uid.clone(), object, context, None).ok()?;
         let entities = [principal.entity.clone(), resource, action.entity.clone()];
         let entities = Entities::from_entities(entities, None).ok()?;
-        Some(self.verdict(&self.authorizer.is_authorized(&request, &self.set, &entities)))
+        let slice = &action.slices[kind(identity)];
+        Some(self.verdict(&self.authorizer.is_authorized(&request, slice, &entities)))
     }
 
     /// Whether it is known what the credential claims of what the policies are about.

@@ -4,13 +4,14 @@
 //! decides about, or one that may forbid it does, or the permitting one says that it is for all: `@unchecked("name")`. Names
 //! stand between spaces there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use cedar_policy::{ActionConstraint, Effect, Entities, EntityUid, PolicySet};
+use cedar_policy::{Effect, Entities, PolicySet};
 use http::Method;
 use serde_json::Value;
 
+use super::slices::{groups, is_for};
 use super::{Action, PolicyError};
 use crate::config::{Policy, Route};
 
@@ -38,16 +39,11 @@ pub(super) fn check(
         let names: Vec<_> = route.path.names().filter(|name| !route.access.binds(name)).collect();
         for (_, action) in actions.get(&route.label).into_iter().flatten() {
             let groups = groups(&action.uid, entities);
-            let applicable: Vec<_> = looks.iter().filter(|look| look.is_for(&groups)).collect();
+            let applicable: Vec<_> = looks.iter().filter(|look| is_for(&look.policy, &groups)).collect();
             names.iter().try_for_each(|name| looked_at(&policy.name, route, name, &applicable))?;
         }
     }
     Ok(())
-}
-
-/// The action, and all that it is in.
-fn groups<'e>(action: &'e EntityUid, entities: &'e Entities) -> HashSet<&'e EntityUid> {
-    entities.ancestors(action).into_iter().flatten().chain([action]).collect()
 }
 
 /// Whether the policies of one action look at one name.
@@ -73,15 +69,6 @@ fn looked_at(policy: &Arc<str>, route: &Route, name: &str, applicable: &[&Look])
 }
 
 impl Look {
-    /// Whether it may decide about an action that is in these groups.
-    fn is_for(&self, groups: &HashSet<&EntityUid>) -> bool {
-        match self.policy.action_constraint() {
-            ActionConstraint::Any => true,
-            ActionConstraint::Eq(action) => groups.contains(&action),
-            ActionConstraint::In(actions) => actions.iter().any(|action| groups.contains(action)),
-        }
-    }
-
     /// Whether it says that it is for all objects of that name.
     fn is_for_all(&self, name: &str) -> bool {
         let names = self.policy.annotation(UNCHECKED);

@@ -193,6 +193,37 @@ fn policies_decide_by_who_asks_for_what_from_where_and_when() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+#[test]
+fn only_what_can_match_is_evaluated_and_what_is_alike_is_there_once() {
+    let (config, _folder) = configured(POLICIES);
+    let policies = Policies::load(&config).unwrap();
+    let slices = |route: &str, method: &Method| {
+        let (_, action) = policies.0["mail"].actions[route].iter().find(|(of, _)| of == method).unwrap();
+        action.slices.clone()
+    };
+    let names = |slice: &PolicySet| {
+        let mut names: Vec<_> = slice.policies().map(|policy| policy.id().to_string()).collect();
+        names.sort();
+        names.join(" ")
+    };
+    let everywhere = "mail.7 mail.8 suspended";
+    for (route, method, key, certificate, token) in [
+        ("mail", Method::GET, "", "", "mail.1 support-reads"),
+        ("mail", Method::PUT, "", "", "mail.1"),
+        ("folder", Method::GET, "mail.4 mail.9", "mail.9", "mail.1 mail.5 mail.9 support-reads"),
+        ("reports", Method::HEAD, "mail.3", "mail.3", "mail.1 mail.3 support-reads"),
+    ] {
+        for (slice, own) in slices(route, &method).iter().zip([key, certificate, token]) {
+            let mut expected: Vec<_> =
+                own.split(' ').chain(everywhere.split(' ')).filter(|id| !id.is_empty()).collect();
+            expected.sort_unstable();
+            assert_eq!(names(slice), expected.join(" "), "{method} {route}");
+        }
+    }
+    let (put, post) = (slices("mail", &Method::PUT), slices("mail", &Method::POST));
+    assert!(Arc::ptr_eq(&put[2], &post[2]) && Arc::ptr_eq(&put[0], &post[1]));
+}
+
 /// What a request of a token for alice's mail comes to, and again.
 fn verdicts(policies: &Policies, routes: &RouteTable, claims: Option<Arc<KeptClaims>>) -> [Verdict; 2] {
     const PATH: &str = "/users/alice/mail";

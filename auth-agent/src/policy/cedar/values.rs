@@ -17,7 +17,8 @@ use crate::policy::object::{self, Asked};
 pub(super) struct Types {
     action: EntityTypeName,
     object: EntityTypeName,
-    principals: [EntityTypeName; 3],
+    /// In the order of [`PRINCIPALS`].
+    pub principals: [EntityTypeName; PRINCIPALS.len()],
 }
 
 impl Types {
@@ -38,12 +39,9 @@ impl Types {
     /// Who does it: a token by its issuer and subject, a key or certificate by its name.
     pub fn principal(&self, identity: &Identity, claims: &[PolicyClaim]) -> Option<(Entity, EntityUid)> {
         let facts = identity.facts();
-        let [key, certificate, token] = &self.principals;
-        let (kind, id) = match (identity.method(), &facts.issuer) {
-            (Method::ApiKey, _) => (key, EntityId::new(identity.subject())),
-            (Method::Certificate, _) => (certificate, EntityId::new(identity.subject())),
-            (Method::Jwt, Some(issuer)) => (token, EntityId::new(format!("{issuer}/{}", identity.subject()))),
-            (Method::Jwt, None) => (token, EntityId::new(identity.subject())),
+        let id = match (identity.method(), &facts.issuer) {
+            (Method::Jwt, Some(issuer)) => EntityId::new(format!("{issuer}/{}", identity.subject())),
+            _ => EntityId::new(identity.subject()),
         };
         let mut attributes = HashMap::with_capacity(5);
         attributes.insert("subject".to_owned(), string(identity.subject()));
@@ -52,7 +50,7 @@ impl Types {
             attributes.extend(value.as_ref().map(|value| (name.to_owned(), string(value))));
         }
         attributes.insert("claims".to_owned(), seen(identity, claims)?);
-        entity(kind, id, attributes)
+        entity(&self.principals[kind(identity)], id, attributes)
     }
 
     /// What it is done to.
@@ -76,6 +74,15 @@ impl Types {
             ("time".to_owned(), Value::new_long(time)),
         ];
         Context::from_pairs(pairs).ok()
+    }
+}
+
+/// The place of a principal's kind in [`PRINCIPALS`].
+pub(super) fn kind(identity: &Identity) -> usize {
+    match identity.method() {
+        Method::ApiKey => 0,
+        Method::Certificate => 1,
+        Method::Jwt => 2,
     }
 }
 
