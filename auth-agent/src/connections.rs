@@ -11,7 +11,7 @@ mod tests;
 mod users;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -46,6 +46,7 @@ impl Connections {
         let connection = Arc::new(Connection {
             accepted: now,
             certificate: OnceLock::new(),
+            client: OnceLock::new(),
             end: Mutex::new(Some(end)),
             id,
             local: canonical(local),
@@ -105,6 +106,18 @@ impl Connections {
             }
         }
         cut_offs
+    }
+
+    /// Ends the connections of who is banned, and cuts off the requests that proxies passed on for them; says how many
+    /// connections ended.
+    pub fn end_banned(&self, is_banned: impl Fn(IpAddr) -> bool) -> usize {
+        let open = self.list(|_| true).into_iter();
+        let ended = open.filter(|connection| {
+            let ends = connection.ends_at(&is_banned)
+                || connection.users().ban(&is_banned, connection.protocol()) == Fate::Ended;
+            ends && connection.end(End::Banned)
+        });
+        ended.count()
     }
 
     /// Cuts off every request whose credential is over, and ends connections on which what was cut off a while ago has
@@ -224,6 +237,8 @@ pub struct Connection {
     /// The client's end.
     pub peer: SocketAddr,
     certificate: OnceLock<Arc<ClientCertificate>>,
+    /// Whose it is, where the proxy at the other end said so.
+    client: OnceLock<IpAddr>,
     /// Request bodies that have not come to their ends.
     bodies: AtomicU64,
     /// Its end is on its way.
@@ -255,6 +270,22 @@ impl Connection {
     pub fn shows(&self, certificate: Arc<ClientCertificate>) {
         // There is one handshake.
         let _ = self.certificate.set(certificate);
+    }
+
+    /// Whose it is, where a proxy said so of the connection.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client.get().copied()
+    }
+
+    /// Notes whose it is, as the proxy at the other end says.
+    pub fn is_for(&self, client: IpAddr) {
+        // It is said once, at the start.
+        let _ = self.client.set(client);
+    }
+
+    /// Whether either end of the way to its client is such an address: that of the packets, or the one that a proxy said.
+    pub fn ends_at(&self, is_wanted: impl Fn(IpAddr) -> bool) -> bool {
+        is_wanted(self.peer.ip()) || self.client().is_some_and(is_wanted)
     }
 
     /// Ends it; says whether that was still to be done.

@@ -331,6 +331,7 @@ impl Gateway {
         let admitted = if charged == peer.connection.peer.ip() {
             judge.admit(charged, now)
         } else {
+            open.comes_from(charged);
             judge.admit_behind_proxy(charged, now)
         }?;
         if let Some(certificate) = peer.connection.certificate() {

@@ -60,7 +60,7 @@ fn rows(connections: &[ConnectionEntry], now: UnixTime) -> String {
     let rows = connections.iter().map(|connection| {
         [
             connection.id.to_string(),
-            SocketAddr::new(connection.source, connection.source_port).to_string(),
+            whose(connection),
             connection.listener.to_string(),
             connection.protocol.clone(),
             relative(connection.accepted, now),
@@ -71,6 +71,12 @@ fn rows(connections: &[ConnectionEntry], now: UnixTime) -> String {
     });
     let head = ["ID", "SOURCE", "LISTENER", "PROTOCOL", "ACCEPTED", "REQUESTS", "OPEN", "SUBJECT"];
     table(head, &rows.collect::<Vec<_>>())
+}
+
+/// The client, and the proxy that its packets come by.
+fn whose(connection: &ConnectionEntry) -> String {
+    let source = SocketAddr::new(connection.source, connection.source_port);
+    connection.client.map_or_else(|| source.to_string(), |client| format!("{client} via {source}"))
 }
 
 /// A subject is its issuer's word, and may hold what reorders a line.

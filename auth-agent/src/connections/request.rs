@@ -1,6 +1,7 @@
 //! A request that is not over.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
@@ -27,6 +28,12 @@ impl OpenRequest {
     /// more afterwards whether it is revoked.
     pub fn identified(&self, identity: &Arc<Identity>) {
         self.connection.users().add(self.number, identity, &self.cut);
+    }
+
+    /// Notes that a proxy passed it on for this client. A ban of them from now on cuts the request off; to miss nobody,
+    /// look afterwards whether they are banned.
+    pub fn comes_from(&self, client: IpAddr) {
+        self.connection.users().add_behind(self.number, client, &self.cut);
     }
 
     /// Notes that they were not revoked when that was looked for: they are a user of the connection.

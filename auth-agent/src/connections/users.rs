@@ -1,5 +1,7 @@
-//! Who uses a connection: the credentials of its open requests, and the latest of each principal.
+//! Who uses a connection: the credentials of its open requests, and the latest of each principal; behind a proxy, the
+//! clients of those requests.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ const REMEMBERED: usize = 8;
 /// The users of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Users {
+    /// Open requests that a proxy passed on.
+    behind: Vec<Behind>,
     /// There were more than are remembered.
     crowded: bool,
     /// The latest credential of each principal; who came last is last.
@@ -24,6 +28,13 @@ pub(super) struct Users {
 struct Open {
     cut: Arc<Cut>,
     identity: Arc<Identity>,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Behind {
+    client: IpAddr,
+    cut: Arc<Cut>,
     number: u64,
 }
 
@@ -42,6 +53,11 @@ impl Users {
     /// Notes who sent an open request.
     pub fn add(&mut self, number: u64, identity: &Arc<Identity>, cut: &Arc<Cut>) {
         self.open.push(Open { cut: Arc::clone(cut), identity: Arc::clone(identity), number });
+    }
+
+    /// Notes whose an open request is that a proxy passed on.
+    pub fn add_behind(&mut self, number: u64, client: IpAddr, cut: &Arc<Cut>) {
+        self.behind.push(Behind { client, cut: Arc::clone(cut), number });
     }
 
     /// Notes that this is who uses the connection.
@@ -66,6 +82,9 @@ impl Users {
         if let Some(at) = self.open.iter().position(|open| open.number == number) {
             self.open.swap_remove(at);
         }
+        if let Some(at) = self.behind.iter().position(|behind| behind.number == number) {
+            self.behind.swap_remove(at);
+        }
     }
 
     pub fn is_one(&self) -> bool {
@@ -78,7 +97,9 @@ impl Users {
 
     /// Whether something that was cut off so long ago is still open.
     pub fn has_stalled(&self, since: Duration) -> bool {
-        self.open.iter().any(|open| open.cut.age().is_some_and(|age| age >= since))
+        let behind = self.behind.iter().map(|behind| &behind.cut);
+        let mut cuts = self.open.iter().map(|open| &open.cut).chain(behind);
+        cuts.any(|cut| cut.age().is_some_and(|age| age >= since))
     }
 
     /// Of those whose credential is revoked, on a connection with so many open requests. Whoever has not said yet who
@@ -99,20 +120,30 @@ impl Users {
         if protocol != Protocol::Http2 && self.latest.last().is_some_and(|last| is_revoked(last)) {
             return Fate::Ended;
         }
-        self.cut_off(is_revoked, protocol, End::Revoked)
+        cut_off(self.of(is_revoked), protocol, End::Revoked)
     }
 
     /// Of those whose credential is over.
     pub fn expire(&self, is_over: impl Fn(&Identity) -> bool, protocol: Protocol) -> Fate {
-        self.cut_off(is_over, protocol, End::Expired)
+        cut_off(self.of(is_over), protocol, End::Expired)
     }
 
-    fn cut_off(&self, is_over: impl Fn(&Identity) -> bool, protocol: Protocol, why: End) -> Fate {
-        let over: Vec<_> = self.open.iter().filter(|open| is_over(&open.identity)).collect();
-        if !over.is_empty() && protocol != Protocol::Http2 {
-            return Fate::Ended;
-        }
-        over.iter().for_each(|open| open.cut.cut(why));
-        Fate::CutOff(over.len())
+    /// Of clients behind a proxy that are banned.
+    pub fn ban(&self, is_banned: impl Fn(IpAddr) -> bool, protocol: Protocol) -> Fate {
+        let banned = self.behind.iter().filter(|behind| is_banned(behind.client));
+        cut_off(banned.map(|behind| &*behind.cut), protocol, End::Banned)
     }
+
+    /// The open requests of such credentials.
+    fn of(&self, is_over: impl Fn(&Identity) -> bool) -> impl Iterator<Item = &Cut> {
+        self.open.iter().filter(move |open| is_over(&open.identity)).map(|open| &*open.cut)
+    }
+}
+
+fn cut_off<'c>(over: impl Iterator<Item = &'c Cut>, protocol: Protocol, why: End) -> Fate {
+    let mut over = over.peekable();
+    if over.peek().is_some() && protocol != Protocol::Http2 {
+        return Fate::Ended;
+    }
+    Fate::CutOff(over.map(|cut| cut.cut(why)).count())
 }

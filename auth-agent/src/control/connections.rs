@@ -47,7 +47,7 @@ pub(super) async fn end(
         (None, Some(source)) => {
             let network = parse_network(source)?;
             control.end_at_predecessor(network);
-            control.connections.list(|connection| network.contains(&connection.peer.ip()))
+            control.connections.list(|connection| connection.ends_at(|ip| network.contains(&ip)))
         }
         _ => return Err(Problem::field("id", "name either the id of a connection, or a source")),
     };
@@ -87,14 +87,10 @@ impl Control {
     }
 
     /// Ends the connections of who was just banned: the kernel drops their packets, so that they would only wait for
-    /// their time-outs. Says how many.
+    /// their time-outs; and what proxies passed on for them, which it does not see. Says how many.
     pub(super) fn end_banned(&self, banned: &[IpNet]) -> usize {
         let banned = NetworkSet::new(banned);
-        let is_banned = |connection: &Connection| {
-            let source = connection.peer.ip();
-            banned.contains(source) && !self.allowlist.contains(source)
-        };
-        self.connections.end(is_banned, End::Banned)
+        self.connections.end_banned(|source| banned.contains(source) && !self.allowlist.contains(source))
     }
 }
 
@@ -119,7 +115,7 @@ impl Filter {
     }
 
     fn wants(&self, connection: &Connection) -> bool {
-        let has_source = self.source.is_none_or(|source| source.contains(&connection.peer.ip()));
+        let has_source = self.source.is_none_or(|source| connection.ends_at(|ip| source.contains(&ip)));
         has_source
             && self.subject.as_ref().is_none_or(|wanted| {
                 connection.principal().is_some_and(|principal| *principal.subject == **wanted)
@@ -134,6 +130,7 @@ fn entry(connection: &Connection) -> ConnectionEntry {
         .unzip();
     ConnectionEntry {
         accepted: connection.accepted,
+        client: connection.client(),
         id: connection.id,
         listener: connection.local,
         method,

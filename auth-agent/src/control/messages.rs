@@ -314,6 +314,9 @@ pub struct ConnectionList {
 pub struct ConnectionEntry {
     /// When it was accepted.
     pub accepted: UnixTime,
+    /// The client's address, where the proxy at `source` said it of the connection (PROXY protocol).
+    #[serde(default)]
+    pub client: Option<IpAddr>,
     /// Its number since the agent started.
     pub id: u64,
     /// The address and port that the client reached.
@@ -326,9 +329,9 @@ pub struct ConnectionEntry {
     pub protocol: String,
     /// Requests in all.
     pub requests: u64,
-    /// The client's address.
+    /// Where its packets come from: the client's address, or a proxy's.
     pub source: IpAddr,
-    /// The client's port.
+    /// The port there.
     pub source_port: u16,
     /// Who the client was with its last request that said so.
     pub subject: Option<String>,

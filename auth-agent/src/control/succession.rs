@@ -92,7 +92,7 @@ impl Control {
     /// Ends the connections from a network, as its text; says how many.
     pub fn end_from(&self, network: &str) -> usize {
         let Ok(network) = parse_network(network) else { return 0 };
-        self.connections.end(|connection| network.contains(&connection.peer.ip()), End::Operator)
+        self.connections.end(|connection| connection.ends_at(|ip| network.contains(&ip)), End::Operator)
     }
 
     pub(super) fn standing(&self) -> Standing {

@@ -117,6 +117,7 @@ async fn client(
         // A proxy that only passes bytes on: what the fields say is its client's word.
         return Ok((peer, None, false));
     }
+    connection.is_for(client);
     let slot = shared.admission.admit_behind(client).map_err(Full::name)?;
     Ok((client, Some(slot), true))
 }

@@ -10,11 +10,11 @@ use tests::heirs;
 use tests::pebble::{DIRECTORY, Pebble};
 use tests::privilege;
 use tests::stage::{EDGE, Stage};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-use super::flows::PATIENCE;
+use super::flows::{PATIENCE, breaks_off, goes_on};
 
 /// The client that the proxy speaks for; it is on no wire here.
 const CLIENT: &str = "198.51.100.7";
@@ -26,13 +26,22 @@ fn requests(stage: &Stage, source: &str) -> Value {
     stage.setup.json(&["source", "show", source]).unwrap()["debts"]["requests"]["debt_events"].clone()
 }
 
-/// What comes back on a connection from 10.77.0.`number` that starts with `prelude`; nothing, where it is closed.
-async fn through(client: &Client, number: u8, prelude: &[u8]) -> anyhow::Result<String> {
+/// A connection from 10.77.0.`number` that starts with `prelude`; none, where it is closed.
+async fn open(
+    client: &Client,
+    number: u8,
+    prelude: &[u8],
+) -> anyhow::Result<Option<impl AsyncRead + AsyncWrite + Unpin>> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::new(10, 77, 0, number), 0).into())?;
     let mut stream = socket.connect((EDGE, 9_443).into()).await?;
     stream.write_all(prelude).await?;
-    let Ok(mut stream) = client.secure(stream, b"http/1.1").await else { return Ok(String::new()) };
+    Ok(client.secure(stream, b"http/1.1").await.ok())
+}
+
+/// What comes back on such a connection; nothing, where it is closed.
+async fn through(client: &Client, number: u8, prelude: &[u8]) -> anyhow::Result<String> {
+    let Some(mut stream) = open(client, number, prelude).await? else { return Ok(String::new()) };
     stream.write_all(b"GET /open/x HTTP/1.1\r\nHost: localhost:9443\r\nConnection: close\r\n\r\n").await?;
     let mut answer = Vec::new();
     // It may end without a word.
@@ -75,6 +84,17 @@ fn the_proxy_protocol_names_the_client_from_the_first_byte_on() {
     })
     .unwrap();
     assert_eq!(statuses, ["200", "429", "200"], "each has a budget of its own");
+    inside(&stage.crowd, async || {
+        let mut stream = open(&client, 3, v1.as_bytes()).await?.unwrap();
+        let list = stage.setup.json(&["connection", "list", "--source", CLIENT])?;
+        let one = &list["connections"][0];
+        assert_eq!((&one["client"], &one["source"]), (&CLIENT.into(), &"10.77.0.3".into()), "{list}");
+        assert_eq!(stage.setup.json(&["ban", "add", CLIENT])?["ended"], 1);
+        // With a reset, or in good order.
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await?;
+        Ok(())
+    })
+    .unwrap();
 }
 
 #[test]
@@ -96,6 +116,37 @@ fn a_field_of_a_trusted_proxy_names_the_client_and_one_without_it_is_refused() {
     for (source, expected) in [(CLIENT, 1), ("10.77.0.3", 2), ("10.77.0.4", 1)] {
         assert_eq!(requests(&stage, source), expected, "{source}");
     }
+}
+
+#[test]
+fn a_ban_ends_what_goes_on_for_a_client_of_a_proxy_and_nothing_of_the_others() {
+    if !privilege::kernel_usable("bans of clients behind a proxy") {
+        return;
+    }
+    let stage = Stage::new("[proxies]\ntrusted = [\"10.77.0.3\"]\n").unwrap();
+    let proxy = stage.client(3).unwrap();
+    let token = format!("Bearer {}", stage.setup.issuer.token("alice", "", 600).unwrap());
+    inside(&stage.crowd, async || {
+        let for_client = |client| [("authorization", &*token), ("x-forwarded-for", client)];
+        let (banned, other) = (for_client(CLIENT), for_client("198.51.100.8"));
+        let mut shared = proxy.connect_http2().await?;
+        let (mut one, mut two) = (proxy.connect().await?, proxy.connect().await?);
+        let mut ended = shared.stream(&proxy, "/stream", &banned).await?.into_body();
+        let mut spared = shared.stream(&proxy, "/stream", &other).await?.into_body();
+        let mut socket = one.websocket(&proxy, "/websocket", &banned).await?;
+        let mut kept = two.stream(&proxy, "/stream", &other).await?.into_body();
+        let ban = stage.setup.json(&["ban", "add", CLIENT])?;
+        assert_eq!(ban["ended"], 1, "the connection that was the WebSocket: {ban}");
+        assert!(breaks_off(&mut ended).await);
+        // With a reset, or in good order.
+        let _ = timeout(PATIENCE, socket.read_to_end(&mut Vec::new())).await?;
+        assert!(goes_on(&mut spared).await && goes_on(&mut kept).await);
+        let again = shared.get(&proxy, "/", &banned).await?;
+        assert_eq!((again.status.as_u16(), again.reason()), (403, "source-banned"));
+        assert_eq!(shared.get(&proxy, "/", &other).await?.status, 200);
+        Ok(())
+    })
+    .unwrap();
 }
 
 /// What a proxy on the edge's host is told, that asks about a GET of `path`: the status, and the subject.

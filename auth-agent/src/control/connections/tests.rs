@@ -1,9 +1,11 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use serde_json::{Value, json};
 
 use crate::clock::{Monotonic, UnixTime};
-use crate::connections::{Entry, Protocol};
+use crate::connections::{Connection, End, Entry, Protocol};
 use crate::control::testing::{Desk, used_by};
 use crate::edge::Flow;
 use crate::identity::Method;
@@ -30,11 +32,11 @@ fn connections_are_listed_by_source_and_subject() {
     let (_, list) = desk.ask("GET", "/v1/connections", "");
     let expected = json!({ "connections": [
         {
-            "accepted": 1_000, "id": 1, "listener": "10.0.0.1:443", "method": "jwt", "open_requests": 1,
+            "accepted": 1_000, "client": null, "id": 1, "listener": "10.0.0.1:443", "method": "jwt", "open_requests": 1,
             "protocol": "h2", "requests": 1, "source": "192.0.2.7", "source_port": 5000, "subject": "alice & co",
         },
         {
-            "accepted": 1_000, "id": 2, "listener": "10.0.0.1:443", "method": null, "open_requests": 0,
+            "accepted": 1_000, "client": null, "id": 2, "listener": "10.0.0.1:443", "method": null, "open_requests": 0,
             "protocol": "handshake", "requests": 0, "source": "2001:db8::7", "source_port": 5001, "subject": null,
         },
     ]});
@@ -82,6 +84,61 @@ fn a_connection_or_a_source_is_ended_and_its_flows_dropped_only_where_that_is_as
 
     let (_, answer) = desk.ask("POST", "/v1/connections/end", body);
     assert_eq!((ids(&answer), &answer["dropped"]), (vec![], &json!(0)));
+}
+
+#[test]
+fn a_connection_is_its_clients_too_where_the_proxy_says_whose_it_is() {
+    let desk = Desk::open(&[]);
+    let entries = ["10.0.0.5:1", "10.0.0.5:2", "10.0.0.5:3"].map(|peer| enter(&desk, peer));
+    let clients = ["203.0.113.7", "198.51.100.7", "203.0.113.8"];
+    entries
+        .iter()
+        .zip(clients)
+        .for_each(|(entry, client)| entry.connection().is_for(client.parse().unwrap()));
+    let ended = || entries.each_ref().map(|entry| entry.connection().is_ended());
+    let (_, list) = desk.ask("GET", "/v1/connections?source=203.0.113.7", "");
+    let one = &list["connections"][0];
+    assert_eq!(
+        (ids(&list), &one["client"], &one["source"]),
+        (vec![1], &json!("203.0.113.7"), &json!("10.0.0.5"))
+    );
+    // One of them is on the allowlist.
+    for client in &clients[..2] {
+        desk.ask("POST", "/v1/bans", &json!({ "network": client }).to_string());
+    }
+    assert_eq!(ended(), [true, false, false]);
+    let (_, answer) = desk.ask("POST", "/v1/connections/end", r#"{"source":"203.0.113.0/24"}"#);
+    assert_eq!((ids(&answer), ended()), (vec![3], [true, false, true]));
+    let (_, answer) = desk.ask("POST", "/v1/connections/end", r#"{"source":"10.0.0.5"}"#);
+    assert_eq!(ids(&answer), [2]);
+}
+
+/// 198.51.100.0/24 is on the allowlist.
+#[test]
+fn a_ban_ends_what_proxies_passed_on_for_the_banned() {
+    let desk = Desk::open(&[]);
+    let entries = ["10.0.0.5:1", "10.0.0.5:2", "10.0.0.5:3", "10.0.0.5:4"].map(|peer| enter(&desk, peer));
+    let [shared, own, others, between] = entries.each_ref().map(|entry| entry.connection());
+    shared.speaks(Protocol::Http2);
+    [own, others, between].iter().for_each(|connection| connection.speaks(Protocol::Http1));
+    let from = |connection: &Arc<Connection>, client: &str| {
+        let request = connection.begin();
+        request.comes_from(client.parse().unwrap());
+        request
+    };
+    let (cut, spared) = (from(shared, "203.0.113.7"), from(shared, "203.0.113.8"));
+    let _open = [from(own, "203.0.113.7"), from(others, "198.51.100.7")];
+    // What is over is nobody's.
+    drop(from(between, "203.0.113.7"));
+
+    let (_, answer) = desk.ask("POST", "/v1/bans", r#"{"network":"203.0.113.7"}"#);
+    assert_eq!(answer["ended"], 1, "{answer}");
+    let mut nobody = Context::from_waker(Waker::noop());
+    assert_eq!(cut.poll_cut_off(&mut nobody), Poll::Ready(End::Banned));
+    assert_eq!(spared.poll_cut_off(&mut nobody), Poll::Pending);
+    desk.ask("POST", "/v1/bans", r#"{"network":"198.51.100.7"}"#);
+    let ended = entries.each_ref().map(|entry| entry.connection().is_ended());
+    assert_eq!(ended, [false, true, false, false]);
 }
 
 #[test]
