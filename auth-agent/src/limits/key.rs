@@ -13,6 +13,19 @@ use crate::identity::{Facts, Method};
 
 const PURPOSE: &[u8] = b"auth-agent: whose limits and quotas";
 
+/// 2^128 divided by the golden ratio, odd: limits lie far apart.
+const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
+/// Odd, so that no part is lost, and another for each dimension, so that none takes the place of another's: the first
+/// digits of pi.
+const FACTORS: [u128; Dimension::ALL.len()] = [
+    0x243f_6a88_85a3_08d3_1319_8a2e_0370_7345,
+    0xa409_3822_299f_31d0_082e_fa98_ec4e_6c89,
+    0x4528_21e6_38d0_1377_be54_66cf_34e9_0c6d,
+    0xc0ac_29b7_c97c_50dd_3f84_d5b5_b547_0917,
+    0x9216_d5d9_8979_fb1b_d131_0ba6_98df_b5ad,
+];
+
 /// What the hashes are keyed with.
 #[derive(Clone)]
 pub struct Secret([u8; 16]);
@@ -65,6 +78,22 @@ impl Part {
 }
 
 impl Key {
+    /// Whose budget of a limit it is; none where the request lacks something that the limit tells apart.
+    ///
+    /// A sum, as the parts are hashes under the secret already: two budgets of one limit have one key only where parts of
+    /// theirs, which nobody can foresee, differ by exactly what the others do.
+    pub fn of(limit: u64, by: By, mut parts: Parts) -> Option<Self> {
+        let mut sum = u128::from(limit).wrapping_mul(SPREAD);
+        for (dimension, factor) in Dimension::ALL.into_iter().zip(FACTORS) {
+            if by.has(dimension) {
+                let Part(first, second) = (*parts.of(dimension))?;
+                let part = (u128::from(first) << 64) | u128::from(second);
+                sum = sum.wrapping_add(part.wrapping_mul(factor));
+            }
+        }
+        Some(Self { high: (sum >> 64) as u64, tag: (sum as u64).max(1) })
+    }
+
     /// As it is stored.
     pub fn to_bytes(self) -> [u8; 16] {
         ((u128::from(self.high) << 64) | u128::from(self.tag)).to_be_bytes()
@@ -171,19 +200,6 @@ impl Secret {
         }
     }
 
-    /// Whose budget of a limit it is; none where the request lacks something that the limit tells apart.
-    pub fn budget(&self, limit: u64, by: By, mut parts: Parts) -> Option<Key> {
-        let mut hasher = SipHasher13::new_with_key(&self.0);
-        std::hash::Hasher::write_u64(&mut hasher, limit);
-        for dimension in Dimension::ALL.into_iter().filter(|dimension| by.has(*dimension)) {
-            let Part(first, second) = (*parts.of(dimension))?;
-            std::hash::Hasher::write_u64(&mut hasher, first);
-            std::hash::Hasher::write_u64(&mut hasher, second);
-        }
-        let hash = hasher.finish128();
-        Some(Key { high: hash.h1, tag: hash.h2.max(1) })
-    }
-
     /// Each part with its length, so that none can pass for another.
     fn hash(&self, what: u8, parts: &[&[u8]]) -> Part {
         let mut hasher = SipHasher13::new_with_key(&self.0);
@@ -217,7 +233,7 @@ mod tests {
                 let mut parts = Parts { route: Some(secret.route(route)), ..Parts::default() };
                 secret.identity(&mut parts, facts, by(&[Dimension::Principal]));
                 for limit in [1, 2] {
-                    keys.extend(secret.budget(limit, by(&[Dimension::Principal, Dimension::Route]), parts));
+                    keys.extend(Key::of(limit, by(&[Dimension::Principal, Dimension::Route]), parts));
                 }
             }
         }
@@ -226,12 +242,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_apart_by_two_things_is_not_what_is_by_them_the_other_way_round() {
+        let pair: By = [Dimension::Principal, Dimension::Tenant].into_iter().collect();
+        let parts = [Part(1, 2), Part(3, 4)];
+        let key = |[principal, tenant]: [Part; 2]| {
+            let parts = Parts { principal: Some(principal), tenant: Some(tenant), ..Parts::default() };
+            Key::of(7, pair, parts).unwrap()
+        };
+        assert_ne!(key(parts), key([parts[1], parts[0]]));
+        let alone =
+            |by: Dimension| Key::of(7, [by].into_iter().collect(), Parts::only(by, parts[0])).unwrap();
+        let distinct: std::collections::HashSet<_> = Dimension::ALL.map(alone).into_iter().collect();
+        assert_eq!(distinct.len(), Dimension::ALL.len());
+    }
+
+    #[test]
     fn a_request_without_what_is_told_apart_has_no_budget() {
         let secret = Secret::fixed(1);
         let tenant: By = [Dimension::Tenant].into_iter().collect();
         let mut parts = Parts::default();
         secret.identity(&mut parts, &Facts::new(Method::Jwt, "alice"), tenant);
-        assert_eq!(secret.budget(1, tenant, parts), None);
+        assert_eq!(Key::of(1, tenant, parts), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use http::Method;
 use tracing::debug;
 
 use super::aggregate;
-use super::budget::Budget;
+use super::budget::{Budget, Level};
 use super::key::{Key, Parts, Secret};
 use super::meter::Meter;
 use super::overrides::Overridden;
@@ -87,6 +87,14 @@ enum At {
     Shared,
 }
 
+/// What there is of a budget before a charge.
+struct Found {
+    entry: Option<Seen>,
+    /// Whether nobody shares it.
+    own: bool,
+    word: u64,
+}
+
 /// Why there is no room for a request.
 #[derive(Clone, Copy)]
 struct Over {
@@ -96,6 +104,9 @@ struct Over {
 }
 
 type Places<'p> = [Option<Place<'p>>; MAX_LIMITS_PER_ROUTE];
+
+/// For each place, its entry as it was looked at, where there is one, and its word with the request.
+type Charges = [Option<(Seen, u64)>; MAX_LIMITS_PER_ROUTE];
 
 impl Limiter {
     /// With room for `sizes.limit_entries`, by a configuration and what was set beside it.
@@ -147,7 +158,7 @@ impl Limiter {
             return Ok(());
         }
         let places = self.places(plan, asking, |rule| rule.by.needs_nobody());
-        self.check(plan, &places, asking, standing)
+        self.check(plan, &places, asking, standing).map(|_| ())
     }
 
     /// Charges the request to every limit that is for it, or to none. What it is not known of who sent it, is none of
@@ -165,8 +176,8 @@ impl Limiter {
             return Ok(());
         }
         let places = self.places(plan, asking, |_| true);
-        self.check(plan, &places, asking, standing)?;
-        self.pay(plan, &places, asking, standing)
+        let charges = self.check(plan, &places, asking, standing)?;
+        self.pay(plan, (&places, &charges), asking, standing)
     }
 
     /// Charges what has passed to a budget that counts it, whatever is left.
@@ -197,7 +208,7 @@ impl Limiter {
         let mut parts = Known::new(plan, asking, &self.secret);
         for (index, rule) in wanted {
             let parts = parts.of(rule);
-            let Some(key) = self.secret.budget(rule.id, rule.by, parts) else { continue };
+            let Some(key) = Key::of(rule.id, rule.by, parts) else { continue };
             let owner = Owner { key, limit: rule.id, marks: parts.marks(rule.by) };
             if let Some(place) = free.next() {
                 *place = Some(Place { budget: rule.budget.load(), index, owner, rule });
@@ -213,21 +224,26 @@ impl Limiter {
         places: &Places<'_>,
         asking: &Asking<'_>,
         standing: &Standing,
-    ) -> Result<(), Refusal> {
-        let mut levels = Levels::default();
+    ) -> Result<Charges, Refusal> {
+        let mut charges = [None; MAX_LIMITS_PER_ROUTE];
         let mut over: Option<(Over, &Place<'_>)> = None;
-        for place in places.iter().flatten() {
-            let (word, own) = self.word(place, asking.now);
-            levels.push(place.index, Some(place.budget.level(word, asking.now)));
-            if let Err(wait) = place.budget.charge(word, 1, asking.now)
-                && over.is_none_or(|(longest, _)| longest.wait < wait)
-            {
-                over = Some((Over { own, wait }, place));
+        for (place, charge) in places.iter().flatten().zip(&mut charges) {
+            let found = self.find(place, asking.now);
+            match place.budget.charge(found.word, 1, asking.now) {
+                Ok(after) => *charge = found.entry.map(|entry| (entry, after)),
+                Err(wait) if over.is_none_or(|(longest, _)| longest.wait < wait) => {
+                    over = Some((Over { own: found.own, wait }, place));
+                }
+                Err(_) => {}
             }
         }
         match over {
-            None => Ok(()),
+            None => Ok(charges),
             Some((over, place)) => {
+                let mut levels = Levels::default();
+                for place in places.iter().flatten() {
+                    levels.push(place.index, Some(self.level(place, asking.now)));
+                }
                 push_unknown(plan, asking, &mut levels);
                 standing.note(plan, levels, None);
                 Err(refusal(place, over))
@@ -238,7 +254,7 @@ impl Limiter {
     fn pay(
         self: &Arc<Self>,
         plan: &Arc<Plan>,
-        places: &Places<'_>,
+        (places, charges): (&Places<'_>, &Charges),
         asking: &Asking<'_>,
         standing: &Standing,
     ) -> Result<(), Refusal> {
@@ -246,10 +262,10 @@ impl Limiter {
         let (mut levels, mut paid) = (Levels::default(), [None; MAX_LIMITS_PER_ROUTE]);
         let mut metered = Vec::new();
         let mut failed = None;
-        for (place, paid) in places.iter().flatten().zip(&mut paid) {
-            let word = match place.rule.counted {
-                Counted::Requests => match self.charge_one(place, now) {
-                    Ok(done) => paid.insert(done).after,
+        for ((place, charge), paid) in places.iter().flatten().zip(charges).zip(&mut paid) {
+            let level = match place.rule.counted {
+                Counted::Requests => match self.charge_one(place, *charge, now) {
+                    Ok(done) => place.budget.level(paid.insert(done).after, now),
                     Err(over) => {
                         failed = Some(refusal(place, over));
                         break;
@@ -257,10 +273,10 @@ impl Limiter {
                 },
                 Counted::ResponseBytes => {
                     metered.push((place.index, place.owner));
-                    self.word(place, now).0
+                    self.level(place, now)
                 }
             };
-            levels.push(place.index, Some(place.budget.level(word, now)));
+            levels.push(place.index, Some(level));
         }
         push_unknown(plan, asking, &mut levels);
         if let Some(refusal) = failed {
@@ -278,8 +294,15 @@ impl Limiter {
         Ok(())
     }
 
-    fn charge_one(&self, place: &Place<'_>, now: Now) -> Result<Paid, Over> {
+    /// Charges as it was `looked` at, or as it is by now.
+    fn charge_one(&self, place: &Place<'_>, looked: Option<(Seen, u64)>, now: Now) -> Result<Paid, Over> {
         let Place { budget, owner, rule, .. } = place;
+        if let Some((entry, after)) = looked
+            && self.table(rule, budget).replace(entry, after)
+        {
+            self.changed(rule, budget, At::Own(entry.at));
+            return Ok(Paid { after, at: At::Own(entry.at), before: entry.word });
+        }
         loop {
             let (seen, own) = match self.enter((rule, budget), owner, 1, now) {
                 Entered::Taken(paid) => {
@@ -325,15 +348,19 @@ impl Limiter {
         }
     }
 
-    /// What is owed, without a place being taken for it, and whether nobody shares it.
-    fn word(&self, place: &Place<'_>, now: Now) -> (u64, bool) {
+    /// What is owed, without a place being taken for it.
+    fn find(&self, place: &Place<'_>, now: Now) -> Found {
         let Place { budget, owner, rule, .. } = place;
         let quota = budget.is_quota();
         match self.table(rule, budget).peek(owner.key, |word| is_free(quota, word, now)) {
-            Peek::Full => (rule.shared.word(owner.key).load(Acquire), false),
-            Peek::Own(seen) => (seen.word, true),
-            Peek::Room => (budget.empty(now), true),
+            Peek::Full => Found { entry: None, own: false, word: rule.shared.word(owner.key).load(Acquire) },
+            Peek::Own(entry) => Found { entry: Some(entry), own: true, word: entry.word },
+            Peek::Room => Found { entry: None, own: true, word: budget.empty(now) },
         }
+    }
+
+    fn level(&self, place: &Place<'_>, now: Now) -> Level {
+        place.budget.level(self.find(place, now).word, now)
     }
 
     fn enter(&self, (rule, budget): (&Rule, &Budget), owner: &Owner, volume: u64, now: Now) -> Entered {
