@@ -8,7 +8,7 @@
 //! names, decoded. context: where and when the request came from, how it authenticated, its scopes.
 
 mod looks;
-mod principals;
+mod recent;
 mod schema;
 mod slices;
 #[cfg(test)]
@@ -29,7 +29,7 @@ use cedar_policy::{
 use http::Method;
 use miette::Diagnostic;
 
-use self::principals::Principals;
+use self::recent::{Principals, Sources};
 use self::slices::{Slicer, Slices};
 use self::values::{Types, kind};
 use super::object::Asked;
@@ -129,6 +129,7 @@ struct Compiled {
     claims: Vec<PolicyClaim>,
     files: Vec<PolicyFile>,
     principals: Principals,
+    sources: Sources,
     types: Types,
 }
 
@@ -203,9 +204,9 @@ impl Compiled {
             }
         }
         looks::check(policy, &set, &actions, &routes, &entities)?;
-        let (authorizer, claims, principals) =
-            (Authorizer::new(), policy.claims.clone(), Principals::default());
-        Ok(Self { actions, authorizer, claims, files, principals, types })
+        let (authorizer, claims) = (Authorizer::new(), policy.claims.clone());
+        let (principals, sources) = (Principals::default(), Sources::default());
+        Ok(Self { actions, authorizer, claims, files, principals, sources, types })
     }
 
     /// `None`: something that can't be put into a policy's words.
@@ -213,10 +214,10 @@ impl Compiled {
         let known = self.actions.get(route.label())?.iter().find(|(method, _)| method == asked.method);
         // A route of all methods has policies for the usual ones.
         let Some((_, action)) = known else { return Some(Verdict::Denied(None)) };
-        let principal =
-            self.principals.of(identity, |identity| self.types.principal(identity, &self.claims))?;
+        let known = self.principals.of(identity, |identity| self.types.principal(identity, &self.claims))?;
+        let (_, principal) = &*known;
         let (resource, object) = self.types.resource(asked)?;
-        let context = self.types.context(identity, asked)?;
+        let context = values::context(principal, self.sources.of(asked.source), asked.now)?;
         let request = Request::new(principal.uid.clone(), action.uid.clone(), object, context, None).ok()?;
         let entities = [principal.entity.clone(), resource, action.entity.clone()];
         let entities = Entities::from_entities(entities, None).ok()?;

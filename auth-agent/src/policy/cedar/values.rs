@@ -7,7 +7,9 @@ use cedar_policy::{
     Context, Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, RestrictedExpression as Value,
 };
 
+use super::recent::Principal;
 use super::schema::PRINCIPALS;
+use crate::clock::UnixTime;
 use crate::config::{ClaimKind, PolicyClaim};
 use crate::identity::{Claim, Identity, Method};
 use crate::policy::object::{self, Asked};
@@ -37,7 +39,7 @@ impl Types {
     }
 
     /// Who does it: a token by its issuer and subject, a key or certificate by its name.
-    pub fn principal(&self, identity: &Identity, claims: &[PolicyClaim]) -> Option<(Entity, EntityUid)> {
+    pub fn principal(&self, identity: &Identity, claims: &[PolicyClaim]) -> Option<Principal> {
         let facts = identity.facts();
         let id = match (identity.method(), &facts.issuer) {
             (Method::Jwt, Some(issuer)) => EntityId::new(format!("{issuer}/{}", identity.subject())),
@@ -50,7 +52,9 @@ impl Types {
             attributes.extend(value.as_ref().map(|value| (name.to_owned(), string(value))));
         }
         attributes.insert("claims".to_owned(), seen(identity, claims)?);
-        entity(&self.principals[kind(identity)], id, attributes)
+        let (entity, uid) = entity(&self.principals[kind(identity)], id, attributes)?;
+        let scopes = Value::new_set(identity.scopes().iter().map(|scope| string(scope)));
+        Some(Principal { authentication: string(identity.method().name()), entity, scopes, uid })
     }
 
     /// What it is done to.
@@ -62,19 +66,17 @@ impl Types {
         let attributes = captures.collect::<Option<_>>()?;
         entity(&self.object, EntityId::new(asked.path), attributes)
     }
+}
 
-    /// How it comes.
-    pub fn context(&self, identity: &Identity, asked: &Asked<'_>) -> Option<Context> {
-        let scopes = Value::new_set(identity.scopes().iter().map(|scope| string(scope)));
-        let time = i64::try_from(asked.now.0).ok()?;
-        let pairs = [
-            ("authentication".to_owned(), string(identity.method().name())),
-            ("scopes".to_owned(), scopes),
-            ("source".to_owned(), Value::new_ip(asked.source.to_string())),
-            ("time".to_owned(), Value::new_long(time)),
-        ];
-        Context::from_pairs(pairs).ok()
-    }
+/// How it comes.
+pub(super) fn context(principal: &Principal, source: Value, now: UnixTime) -> Option<Context> {
+    let pairs = [
+        ("authentication".to_owned(), principal.authentication.clone()),
+        ("scopes".to_owned(), principal.scopes.clone()),
+        ("source".to_owned(), source),
+        ("time".to_owned(), Value::new_long(i64::try_from(now.0).ok()?)),
+    ];
+    Context::from_pairs(pairs).ok()
 }
 
 /// The place of a principal's kind in [`PRINCIPALS`].
