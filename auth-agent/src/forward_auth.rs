@@ -4,6 +4,7 @@
 //! with what it says of the request, whose every part it says exactly once; who can reach this listener can ask in any
 //! client's name, so it is on a loopback address or a Unix socket.
 
+mod grpc;
 mod listener;
 mod original;
 #[cfg(test)]
@@ -11,12 +12,15 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Response};
-use http_body_util::Full;
+use http::{HeaderValue, Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Body;
+use tokio::time::timeout;
 
 pub use self::listener::{BindError, Heirloom, Listener};
 pub use self::original::{Dialect, may_have_body};
@@ -26,12 +30,16 @@ use crate::gateway::Gateway;
 use crate::refusal::{self, Refusal};
 
 /// Examples of what to write into the configuration of a proxy, by its name.
-pub const EXAMPLES: [(&str, &str); 4] = [
+pub const EXAMPLES: [(&str, &str); 5] = [
     ("caddy", include_str!("forward_auth/examples/Caddyfile")),
     ("envoy", include_str!("forward_auth/examples/envoy.yaml")),
+    ("envoy-grpc", include_str!("forward_auth/examples/envoy-grpc.yaml")),
     ("nginx", include_str!("forward_auth/examples/nginx.conf")),
     ("traefik", include_str!("forward_auth/examples/traefik.yaml")),
 ];
+
+/// For a question, as far as it is in a body.
+const READ: Duration = Duration::from_secs(10);
 
 /// Where upstreams find the keys of internal tokens.
 const KEYS: &str = "/.well-known/jwks.json";
@@ -50,8 +58,37 @@ impl ForwardAuth {
     }
 
     /// The verdict on the request that the proxy at `peer` asks about.
-    pub async fn answer(&self, peer: Option<IpAddr>, request: Parts, now: Now) -> Response<Full<Bytes>> {
+    pub async fn answer<B>(
+        &self,
+        peer: Option<IpAddr>,
+        request: Request<B>,
+        now: Now,
+    ) -> Response<Either<Full<Bytes>, grpc::Answer>>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let (asking, body) = request.into_parts();
+        if !grpc::is_check(&asking) {
+            // There is nothing to a body: the proxy keeps it.
+            return self.verdict(peer, asking, now).await.map(Either::Left);
+        }
+        let asked = timeout(READ, grpc::question(body)).await.unwrap_or(Err(Refusal::QuestionInvalid));
+        let verdict = match asked {
+            Ok((original, client)) => {
+                let verdict = self.gateway.verify(&original, (client, true), refusal::respond, now).await;
+                verdict.map(|identity| grpc::permitted(&identity, self.gateway.consumed(&original.headers)))
+            }
+            Err(refusal) => Err(self.gateway.refuse_asking(peer, &asking, refusal)),
+        };
+        match verdict {
+            Ok(response) => response.map(Either::Right),
+            Err(response) => grpc::denied(response).await.map(Either::Right),
+        }
+    }
+
+    async fn verdict(&self, peer: IpAddr, request: Parts, now: Now) -> Response<Full<Bytes>> {
         if let Some(keys) = self.keys.as_ref().filter(|_| request.uri.path() == KEYS) {
             return key_set(keys);
         }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -303,6 +303,11 @@ impl Gateway {
                 Err(judge.named(&trail, response))
             }
         }
+    }
+
+    /// The names of a request's fields that its upstream is not to get, where another proxy forwards it.
+    pub fn consumed(&self, headers: &HeaderMap) -> Vec<HeaderName> {
+        self.current.load().proxy.rules().consumed(headers)
     }
 
     /// The answer to a proxy's question that is none.

@@ -157,11 +157,22 @@ impl Rules {
     fn remove_not_from_clients(&self, headers: &mut HeaderMap) {
         let goes = |name: &HeaderName| {
             let name = name.as_str();
-            says_where_it_came_from(name) || self.ours.iter().any(|known| is_spelling_of(name, known))
+            says_where_it_came_from(name) || self.is_ours(name)
         };
         while let Some(name) = headers.keys().find(|name| goes(name)).cloned() {
             headers.remove(name);
         }
+    }
+
+    /// Of a client's fields, those that are for this edge alone: credentials and what only we may say, and what may make
+    /// another request of this one; for a proxy that forwards the request itself, and says where it came from.
+    pub fn consumed(&self, headers: &HeaderMap) -> Vec<HeaderName> {
+        let goes = |name: &&HeaderName| self.is_ours(name.as_str()) || is_override(name.as_str());
+        headers.keys().filter(goes).cloned().collect()
+    }
+
+    fn is_ours(&self, name: &str) -> bool {
+        self.ours.iter().any(|known| is_spelling_of(name, known))
     }
 
     /// Where the request came from, in the fields that are wanted. One address and no more: nobody has to find the

@@ -1,4 +1,4 @@
-//! Where proxies ask: plain HTTP/1 on a loopback address or a Unix socket.
+//! Where proxies ask: plain HTTP/1 or, with prior knowledge, HTTP/2 on a loopback address or a Unix socket.
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, join, split};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time;
 use tracing::{debug, warn};
 
@@ -163,12 +163,13 @@ impl Listener {
             graceful: GracefulShutdown::new(),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             sizes,
+            stopping: watch::Sender::new(()),
         };
         tokio::select! {
             () = server.accept(&self.0) => {}
             () = stop => {}
         }
-        drop(self.0);
+        drop((self.0, server.stopping));
         let _ = time::timeout(GOODBYE, server.graceful.shutdown()).await;
     }
 }
@@ -215,6 +216,8 @@ struct Server<F> {
     graceful: GracefulShutdown,
     places: Arc<Semaphore>,
     sizes: F,
+    /// Goes when the agent ends.
+    stopping: watch::Sender<()>,
 }
 
 impl<F: Fn() -> Sizes> Server<F> {
@@ -244,26 +247,61 @@ impl<F: Fn() -> Sizes> Server<F> {
         let forward_auth = Arc::clone(&self.forward_auth);
         let service = service_fn(move |request: Request<Incoming>| {
             let forward_auth = Arc::clone(&forward_auth);
-            // There is nothing to a body: the proxy keeps it.
-            let (parts, _) = request.into_parts();
-            async move { Ok::<_, Infallible>(forward_auth.answer(peer, parts, Now::read()).await) }
+            async move { Ok::<_, Infallible>(forward_auth.answer(peer, request, Now::read()).await) }
         });
-        let sizes = (self.sizes)();
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
-            .max_buf_size(sizes.header_bytes.get().max(8 << 10))
-            .max_headers(sizes.headers.get() + EXTRA_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = self.graceful.watch(connection);
+        let (sizes, watcher) = ((self.sizes)(), self.graceful.watcher());
+        let mut stopping = self.stopping.subscribe();
+        let header_bytes = sizes.header_bytes.get().max(8 << 10);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "a proxy's connection failed");
+            let mut stream = stream;
+            let begun = tokio::select! {
+                begun = time::timeout(HEADERS, version(&mut stream)) => begun,
+                _ = stopping.changed() => return,
+            };
+            let Ok(Ok((is_http2, head))) = begun else { return };
+            let (read, write) = split(stream);
+            let stream = TokioIo::new(join(head.chain(read), write));
+            if is_http2 {
+                let connection = http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+                    .serve_connection(stream, service);
+                watched(watcher, connection).await;
+            } else {
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADERS)
+                    .max_buf_size(header_bytes)
+                    .max_headers(sizes.headers.get() + EXTRA_HEADERS)
+                    .serve_connection(stream, service);
+                watched(watcher, connection).await;
             }
             drop(place);
         });
     }
 }
+
+/// Until the connection is over, or has been told to end and has.
+async fn watched<C: GracefulConnection<Error = hyper::Error>>(watcher: Watcher, connection: C) {
+    if let Err(error) = watcher.watch(connection).await {
+        debug!(%error, "a proxy's connection failed");
+    }
+}
+
+/// Whether a connection begins as HTTP/2 does, and what was read to know that.
+async fn version(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(bool, io::Cursor<Vec<u8>>)> {
+    let (mut head, mut read) = ([0; PREFACE.len()], 0);
+    while read < PREFACE.len() && head[..read] == PREFACE[..read] {
+        match stream.read(&mut head[read..]).await? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok((head[..read] == PREFACE[..], io::Cursor::new(head[..read].to_vec())))
+}
+
+/// What HTTP/2 begins with (RFC 9113, 3.4), and HTTP/1 never does.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What proxies add to the fields of a request.
 const EXTRA_HEADERS: usize = 32;

@@ -6,6 +6,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 
 use self::desk::{Desk, GOOD};
+use super::grpc::tests as grpc;
 use crate::limits::tests::{Charged, Fake};
 
 const CLIENT: &str = "198.51.100.7";
@@ -33,21 +34,93 @@ fn question(dialect: &str, method: &str, target: &str) -> (String, String, Vec<(
 
 const DIALECTS: [&str; 4] = ["caddy", "envoy", "nginx", "traefik"];
 
+/// Those, and what is asked in a message of its own.
+const ALL: [&str; 5] = ["caddy", "envoy", GRPC, "nginx", "traefik"];
+const GRPC: &str = "envoy-grpc";
+
 async fn ask(
     desk: &Desk,
     dialect: &str,
     (method, target): (&str, &str),
     sent: &[(&str, &str)],
 ) -> (u16, HeaderMap, String) {
+    let sent = sent.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    if dialect == GRPC {
+        let sent: Vec<_> = sent.collect();
+        let (status, headers, body, _) = check(desk, (method, target), &sent).await;
+        return (status, headers, body);
+    }
     let (method, path, mut fields) = question(dialect, method, target);
-    fields.extend(sent.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    fields.extend(sent);
     desk.ask(&method, &path, &fields).await
+}
+
+/// The same by gRPC, with what is taken off the request.
+async fn check(
+    desk: &Desk,
+    request: (&str, &str),
+    sent: &[(String, String)],
+) -> (u16, HeaderMap, String, Vec<String>) {
+    let call = grpc::call((CLIENT, "api.example"), request, sent);
+    grpc::answer(&desk.call(CHECK, call).await.1)
+}
+
+const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+
+#[tokio::test]
+async fn by_grpc_the_credential_and_what_only_we_may_say_is_taken_off_in_every_spelling() {
+    let desk = Desk::start(Fake::new(1000, 1000)).await;
+    let sent = [
+        GOOD,
+        ("x-auth-subject", "root"),
+        ("x_auth_subject", "root"),
+        ("x_api.key", "ak"),
+        ("x-auth-tenant", "t"),
+        ("x-http-method-override", "PUT"),
+        ("x-forwarded-for", "198.51.100.7"),
+        ("x-mine", "1"),
+    ];
+    let sent = sent.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let (status, headers, _, removed) = check(&desk, ("GET", "/x"), &sent).await;
+    assert_eq!((status, &headers["x-auth-subject"]), (200, &"alice".parse().unwrap()));
+    let expected = [
+        "authorization",
+        "x-auth-client",
+        "x-auth-issuer",
+        "x-auth-tenant",
+        "x-http-method-override",
+        "x_api.key",
+        "x_auth_subject",
+    ];
+    assert_eq!(removed, expected);
+    let (_, headers, _, removed) = check(&desk, ("GET", "/open"), &sent[1..]).await;
+    assert!(!headers.contains_key("x-auth-subject") && removed.contains(&"x-auth-subject".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_no_call_of_check_is_answered_404_and_one_that_can_not_be_read_denies() {
+    let desk = Desk::start(Fake::new(1000, 1000)).await;
+    let good = grpc::call((CLIENT, "api.example"), ("GET", "/open"), &[]);
+    for path in
+        ["/envoy.service.auth.v2.Authorization/Check", "/envoy.service.auth.v3.Authorization/check", "/"]
+    {
+        assert_eq!(desk.call(path, good.clone()).await.0, 404, "{path}");
+    }
+    // Over HTTP/1.1, where there are no trailers.
+    let kind =
+        vec![("host".to_owned(), "a".to_owned()), ("content-type".to_owned(), "application/grpc".to_owned())];
+    assert_eq!(desk.ask("POST", CHECK, &kind).await.0, 404);
+    let (status, answer) = desk.call(CHECK, good[..9].to_vec()).await;
+    let (refused, _, body, _) = grpc::answer(&answer);
+    assert!((status, refused) == (200, 400) && body.contains("question-invalid"), "{body}");
+    assert!(desk.debts.charged.lock().unwrap().is_empty(), "nobody is charged for what nobody sent");
+    assert_eq!(grpc::answer(&desk.call(CHECK, good).await.1).0, 200);
 }
 
 /// By no connection of ours: that is the proxy's.
 #[tokio::test]
 async fn who_walks_through_the_objects_of_others_is_slowed_and_goes_on_from_its_own_address() {
-    for dialect in DIALECTS {
+    for dialect in ALL {
         let desk = Desk::start(Fake { foreign_budget: 1, ..Fake::new(1000, 1000) }).await;
         // nginx knows no more of a verdict than yes, 401 and no.
         let slowed = if dialect == "nginx" { 403 } else { 429 };
@@ -66,7 +139,7 @@ async fn who_walks_through_the_objects_of_others_is_slowed_and_goes_on_from_its_
 async fn each_proxy_gets_the_verdict_that_the_gateway_would_have_given() {
     let desk = Desk::start(Fake::new(1000, 1000)).await;
     let bad = ("authorization", "Bearer bad");
-    for dialect in DIALECTS {
+    for dialect in ALL {
         for (method, target, sent, status, reason) in [
             ("GET", "/x?q=1", &[GOOD][..], 200, ""),
             ("DELETE", "/x", &[GOOD], 200, ""),
@@ -103,7 +176,7 @@ async fn each_proxy_gets_the_verdict_that_the_gateway_would_have_given() {
             }
         }
     }
-    assert_eq!(desk.debts.of(CLIENT.parse().unwrap()).requests, 4 * 15);
+    assert_eq!(desk.debts.of(CLIENT.parse().unwrap()).requests, 5 * 15);
     assert!(!desk.debts.charged.lock().unwrap().contains_key(&"127.0.0.1".parse().unwrap()));
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempfile::TempDir;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
@@ -163,6 +163,26 @@ impl Desk {
                 send(TokioIo::new(TcpStream::connect(self.address.unwrap()).await.unwrap()), request).await
             }
         }
+    }
+}
+
+impl Desk {
+    /// Status and body of the answer to a call by gRPC, and that the call went well where the status says so.
+    pub async fn call(&self, path: &str, message: Vec<u8>) -> (u16, Bytes) {
+        let stream = TokioIo::new(TcpStream::connect(self.address.unwrap()).await.unwrap());
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::post(format!("http://agent.internal{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(Bytes::from(message)))
+            .unwrap();
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap();
+        let went_well = body.trailers().is_some_and(|trailers| trailers["grpc-status"] == "0");
+        assert_eq!(went_well, parts.status == 200);
+        connection.abort();
+        (parts.status.as_u16(), body.to_bytes())
     }
 }
 

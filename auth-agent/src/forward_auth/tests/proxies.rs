@@ -223,15 +223,24 @@ async fn nginx_lets_through_what_the_agent_permits_and_nothing_else() {
 
 #[tokio::test]
 async fn envoy_lets_through_what_the_agent_permits_and_nothing_else() {
+    envoy("envoy", 2).await;
+}
+
+#[tokio::test]
+async fn envoy_by_grpc_lets_through_what_the_agent_permits_and_nothing_else() {
+    envoy("envoy-grpc", 4).await;
+}
+
+async fn envoy(name: &str, number: u8) {
     if !found("envoy") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let desk = Desk::start(Fake::new(1000, 1000)).await;
     let (address, seen) = application().await;
-    let at = free(2).await;
+    let at = free(number).await;
     let listening = format!("address: {}, port_value: {}", at.ip(), at.port());
-    let example = example("envoy", &desk, address).replace("address: 0.0.0.0, port_value: 8443", &listening);
+    let example = example(name, &desk, address).replace("address: 0.0.0.0, port_value: 8443", &listening);
     let file = folder.path().join("envoy.yaml");
     std::fs::write(&file, example).unwrap();
     let mut command = Command::new("envoy");
