@@ -51,6 +51,8 @@ pub mod routes;
 pub mod run;
 pub mod serve;
 pub mod service_manager;
+#[cfg(test)]
+mod skipped;
 mod stamp;
 pub mod store;
 pub mod thumbprint;

@@ -27,7 +27,7 @@ pub fn folder(test: &str) -> Option<PathBuf> {
             None
         }
         None => {
-            eprintln!("skipped: {test}: Python or Node is not installed");
+            privilege::say(test, "Python or Node is not installed");
             None
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 
 use crate::guest;
@@ -35,7 +36,13 @@ pub fn kernel_usable(test: &str) -> bool {
 /// Where the environment has `CI` set.
 pub fn skip(test: &str, reason: impl Display) {
     assert!(std::env::var_os("CI").is_none(), "{test}: {reason}, and nothing is skipped in CI");
-    eprintln!("skipped: {test}: {reason}");
+    say(test, reason);
+}
+
+/// Says so past the harness, which keeps the output of tests that pass.
+pub(crate) fn say(test: &str, reason: impl Display) {
+    // Nobody may be there to read it.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
 }
 
 /// Whether a test that needs a kind of interface can go on: what `ip link add` is told beside a name, where `v0`
@@ -53,6 +60,6 @@ pub fn interface_usable(test: &str, kind: &[&str]) -> bool {
     });
     let Err(error) = made else { return true };
     assert!(!guest::is_inside(), "{test}: {error:#}");
-    eprintln!("skipped: {test}: not on this kernel, but in the guest: {error:#}");
+    say(test, format_args!("not on this kernel, but in the guest: {error:#}"));
     false
 }

@@ -37,11 +37,10 @@ pub struct Toolchain {
 pub fn run() -> Result<()> {
     toolchain()?;
     tools()?;
-    competitor("nginx", "nginx");
-    competitor("caddy", "caddy");
+    counterparts();
+    envoy();
     guest();
     libraries();
-    acme_server();
     Ok(())
 }
 
@@ -66,7 +65,7 @@ pub fn tools() -> Result<()> {
     bpffs()
 }
 
-/// What a benchmark compares with, and a test runs against: installed if it can be, else they say what they went without.
+/// What a benchmark compares with: installed if it can be, else they say what they went without.
 pub fn competitor(program: &str, package: &str) {
     optional(program, package);
 }
@@ -79,12 +78,15 @@ fn optional(program: &str, package: &str) {
     }
 }
 
-/// What certificates are got from in tests. Where it can't be had, that test says that it was skipped.
-pub fn acme_server() {
-    optional("pebble", "pebble");
+/// What the agent is tested with: proxies that ask it, and a server that certificates are got from. Where one can't be had,
+/// its tests say that they were skipped.
+pub fn counterparts() {
+    for program in ["caddy", "nginx", "pebble"] {
+        optional(program, program);
+    }
 }
 
-/// Envoy, for the benchmark of the gateway, which says what it went without.
+/// Envoy: for its tests and the benchmark of the gateway, which say what they went without.
 pub fn envoy() -> Option<PathBuf> {
     envoy::find().inspect_err(|error| eprintln!("envoy:      none: {error:#}")).ok()
 }

@@ -1,5 +1,8 @@
 //! `cargo xtask test`: everything that must hold before a change is merged. `.ci/run` calls this and nothing else.
 
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -16,10 +19,10 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
-    let (toolchain, guest, libraries) = steps.run("setup", || {
+    let (toolchain, envoy, guest, libraries) = steps.run("setup", || {
         setup::tools()?;
-        setup::acme_server();
-        Ok((setup::toolchain()?, setup::guest(), setup::libraries()))
+        setup::counterparts();
+        Ok((setup::toolchain()?, setup::envoy(), setup::guest(), setup::libraries()))
     })?;
     let agent = steps.run("build", || build::everything(&toolchain))?;
     steps.run("format", || process::run(process::cargo().args(["fmt", "--all", "--check"])))?;
@@ -28,6 +31,7 @@ pub fn run(args: &Args) -> Result<()> {
     steps.run("tests", || {
         let mut tests = process::cargo();
         tests
+            .envs(path_with(envoy.as_deref()))
             .envs(guest.iter().map(|folder| ("AUTH_GUEST", folder)))
             .envs(libraries.iter().map(|folder| ("AUTH_INTEROP", folder)))
             .args(["test", "--locked", "--workspace", "--exclude", "auth-ebpf"])
@@ -66,6 +70,13 @@ impl Steps {
         let total = self.done.iter().map(|(_, time)| *time).sum();
         eprintln!("== passed in {}: {}", seconds(total), steps.join(", "));
     }
+}
+
+/// Where the tests look for programs: Envoy is in no usual place.
+fn path_with(envoy: Option<&Path>) -> Option<(&'static str, OsString)> {
+    let path = env::var_os("PATH")?;
+    let folders = env::split_paths(&path).chain(envoy?.parent().map(Path::to_owned));
+    Some(("PATH", env::join_paths(folders).ok()?))
 }
 
 fn clippy(toolchain: &Toolchain) -> Result<()> {

@@ -51,7 +51,11 @@ fn a_wrong_command_line_exits_64_with_the_cure_and_help_exits_0() {
         (&["--version"], 0, env!("CARGO_PKG_VERSION")),
         (&["forward-auth", "example", "nginx"], 0, "auth_request /_auth_agent;"),
         (&["forward-auth", "example", "caddy", "--json"], 0, "\"proxy\":\"caddy\""),
-        (&["forward-auth", "example", "apache"], 64, "possible values: caddy, envoy, envoy-grpc, nginx, traefik"),
+        (
+            &["forward-auth", "example", "apache"],
+            64,
+            "possible values: caddy, envoy, envoy-grpc, nginx, traefik",
+        ),
         (&["nonsense"], 64, "unrecognized subcommand"),
         (&["ban"], 64, "Usage"),
         (&["status", "extra"], 64, "unexpected argument"),

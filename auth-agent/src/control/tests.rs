@@ -20,6 +20,7 @@ use tokio::runtime::Builder;
 use super::testing::Desk;
 use super::*;
 use crate::network::{NetworkError, parse_network};
+use crate::skipped;
 
 const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
@@ -349,8 +350,7 @@ fn another_user_is_refused_with_403_and_left_alone_after_it() {
         curl.args(["-sS", "-m", "10", "--unix-socket"]).arg(&desk.socket);
         curl.args(["-w", "%{http_code}", "http://localhost/v1/keys"]);
         let Ok(done) = curl.uid(STRANGER).gid(STRANGER).current_dir("/").output() else {
-            println!("skipped: it takes root and curl to be another user");
-            return;
+            return skipped::say("who may use the socket", "it takes root and curl to be another user");
         };
         let text = String::from_utf8(done.stdout).unwrap();
         assert_eq!(done.status.code(), Some(code), "{allowed:?}: {text}");

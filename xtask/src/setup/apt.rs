@@ -40,6 +40,8 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     command
         .args(["-q", "-o", "DPkg::Lock::Timeout=120"])
         .args(arguments)
+        // What is installed for tests is not to serve on this host, if systemd can be told.
+        .env("SYSTEMD_OFFLINE", "1")
         .env("DEBIAN_FRONTEND", "noninteractive");
     process::run_logged(&mut command, &log, LIMIT).context("check the network and the package sources")
 }

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::super::EXAMPLES;
 use super::desk::{Desk, GOOD, send};
 use crate::limits::tests::Fake;
+use crate::skipped;
 
 /// Long enough that only a proxy that does not start reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -123,7 +124,7 @@ fn found(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()));
     if !found {
-        eprintln!("skipped: there is no {program}; `cargo xtask setup` installs it where it can");
+        skipped::say(program, "it is not on PATH; `cargo xtask setup` says why");
     }
     found
 }
