@@ -27,6 +27,7 @@ pub use self::original::{Dialect, may_have_body};
 use crate::authorization_server::{CACHED, SigningKeys};
 use crate::clock::Now;
 use crate::gateway::Gateway;
+use crate::headers::Covered;
 use crate::refusal::{self, Refusal};
 
 /// Examples of what to write into the configuration of a proxy, by its name.
@@ -77,13 +78,13 @@ impl ForwardAuth {
         let asked = timeout(READ, grpc::question(body)).await.unwrap_or(Err(Refusal::QuestionInvalid));
         let verdict = match asked {
             Ok((original, client)) => {
-                let verdict = self.gateway.verify(&original, (client, true), refusal::respond, now).await;
-                verdict.map(|identity| grpc::permitted(&identity, self.gateway.consumed(&original.headers)))
+                let covered = (client, Covered::Everything);
+                self.gateway.verify(&original, covered, refusal::respond, now).await
             }
             Err(refusal) => Err(self.gateway.refuse_asking(peer, &asking, refusal)),
         };
         match verdict {
-            Ok(response) => response.map(Either::Right),
+            Ok(identity) => grpc::permitted(&identity).map(Either::Right),
             Err(response) => grpc::denied(response).await.map(Either::Right),
         }
     }
@@ -105,8 +106,8 @@ impl ForwardAuth {
         };
         // Envoy leaves a field of the client's in place that the verdict has none of, and Caddy passes on the name of its
         // own place for it.
-        let complete = dialect != Dialect::Nginx;
-        match self.gateway.verify(&original, (client, complete), respond, now).await {
+        let covered = if dialect == Dialect::Nginx { Covered::Nothing } else { Covered::Identity };
+        match self.gateway.verify(&original, (client, covered), respond, now).await {
             Ok(identity) => {
                 let mut response = Response::new(Full::default());
                 *response.headers_mut() = identity;

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -26,6 +26,7 @@ use crate::connections::{Connection, End, OpenRequest};
 use crate::counters::{self, Counters};
 use crate::explain::{Came, Counted, Journal, Log, LogError, Outcome, Recording, Trail, Via};
 use crate::forward_auth;
+use crate::headers::Covered;
 use crate::identity::Identity;
 use crate::judge::{Case, Judge};
 use crate::ladder::Offence;
@@ -268,11 +269,11 @@ impl Gateway {
     }
 
     /// Judges a request that another proxy forwards, as the client at `source` sent it: what to tell the upstream of who
-    /// that is, or the answer to the request. `complete`: fields that tell nothing are there, and empty.
+    /// that is, or the answer to the request; empty fields cover what the client sent.
     pub async fn verify(
         &self,
         request: &Parts,
-        (source, complete): (IpAddr, bool),
+        (source, covered): (IpAddr, Covered),
         respond: fn(Refused<'_>) -> Response<Full<Bytes>>,
         now: Now,
     ) -> Result<HeaderMap, Response<Full<Bytes>>> {
@@ -289,7 +290,7 @@ impl Gateway {
                 counters::count(&self.counters.permitted);
                 let outcome = Outcome::answered(PERMITTED);
                 self.journal.settled(recording, came, &trail, outcome, 0);
-                let mut headers = proxy.rules().identity(&permit, complete);
+                let mut headers = proxy.rules().identity(&permit, &request.headers, covered);
                 standing.tell(&mut headers);
                 judge.name(&trail, &mut headers);
                 Ok(headers)
@@ -303,11 +304,6 @@ impl Gateway {
                 Err(judge.named(&trail, response))
             }
         }
-    }
-
-    /// The names of a request's fields that its upstream is not to get, where another proxy forwards it.
-    pub fn consumed(&self, headers: &HeaderMap) -> Vec<HeaderName> {
-        self.current.load().proxy.rules().consumed(headers)
     }
 
     /// The answer to a proxy's question that is none.

@@ -67,6 +67,26 @@ const NOT_FROM_CLIENTS: [&str; 21] = [
 /// All of them, among them `X-Forwarded-User` and its like.
 const NOT_FROM_CLIENTS_PREFIXES: [&str; 2] = ["proxy-", "x-forwarded-"];
 
+/// What a proxy that forwards a request says of its way, in place of what its client did.
+const WRITTEN_BY_PROXIES: [&str; 5] = [
+    "x-forwarded-client-cert",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+];
+
+/// What of a client's fields is covered with empty ones, where a proxy would leave it in place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Covered {
+    /// Whatever its upstream is not to get, in every spelling.
+    Everything,
+    /// The names under which it is told who sent a request.
+    Identity,
+    /// Nothing.
+    Nothing,
+}
+
 /// The header rules of one configuration.
 #[derive(Debug)]
 pub struct Rules {
@@ -124,12 +144,18 @@ impl Rules {
         headers.extend(self.request_id.clone().map(|name| (name, id.value().clone())));
     }
 
-    /// The fields that tell the upstream who sent a request, and no others; `complete` with those that tell nothing.
-    pub fn identity(&self, permit: &Permit<'_>, complete: bool) -> HeaderMap {
+    /// The fields that tell the upstream who sent a request, for a proxy that forwards it with `client`'s fields; empty
+    /// ones cover what is not to reach it.
+    pub fn identity(&self, permit: &Permit<'_>, client: &HeaderMap, covered: Covered) -> HeaderMap {
         let mut headers = HeaderMap::new();
         self.add_who(&mut headers, permit);
-        if complete {
+        if covered != Covered::Nothing {
             for name in self.identity.names().into_iter().chain(&self.token) {
+                headers.entry(name).or_insert(HeaderValue::from_static(""));
+            }
+        }
+        if covered == Covered::Everything {
+            for name in client.keys().filter(|name| self.is_for_us_alone(name.as_str())) {
                 headers.entry(name).or_insert(HeaderValue::from_static(""));
             }
         }
@@ -164,11 +190,10 @@ impl Rules {
         }
     }
 
-    /// Of a client's fields, those that are for this edge alone: credentials and what only we may say, and what may make
-    /// another request of this one; for a proxy that forwards the request itself, and says where it came from.
-    pub fn consumed(&self, headers: &HeaderMap) -> Vec<HeaderName> {
-        let goes = |name: &&HeaderName| self.is_ours(name.as_str()) || is_override(name.as_str());
-        headers.keys().filter(goes).cloned().collect()
+    /// Whether the upstream is not to get a field of this name behind a proxy that forwards the request: credentials, what
+    /// only we may say, and what tells of a request's way but for what such a proxy says itself.
+    fn is_for_us_alone(&self, name: &str) -> bool {
+        self.is_ours(name) || says_where_it_came_from(name) && !WRITTEN_BY_PROXIES.contains(&name)
     }
 
     fn is_ours(&self, name: &str) -> bool {

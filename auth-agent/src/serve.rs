@@ -43,6 +43,7 @@ mod workers;
 use admission::Admission;
 use connection::reason_of;
 pub use descriptors::needed as descriptors_needed;
+pub(crate) use http2::guarded;
 pub use listen::BindError;
 use proxied::Proxied;
 pub use sockets::{SocketProblem, Sockets};

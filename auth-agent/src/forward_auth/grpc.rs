@@ -92,8 +92,12 @@ fn original(http: HttpRequest) -> Result<Parts, Refusal> {
     }
     let (mut original, ()) = Request::new(()).into_parts();
     for field in fields.headers {
-        let value = if field.raw_value.is_empty() { field.value.into() } else { field.raw_value };
-        let told = match &*field.key {
+        let value = match (&*field.value, field.raw_value) {
+            ("", value) => value,
+            (_, value) if value.is_empty() => field.value.into(),
+            _ => return Err(Refusal::QuestionInvalid),
+        };
+        let told = match &*field.key.to_ascii_lowercase() {
             ":authority" | "host" => Some(&host),
             ":method" => Some(&method),
             ":path" => Some(&path),
@@ -107,7 +111,8 @@ fn original(http: HttpRequest) -> Result<Parts, Refusal> {
                 let name = HeaderName::from_bytes(field.key.as_bytes());
                 let value = HeaderValue::from_maybe_shared(value);
                 let (Ok(name), Ok(value)) = (name, value) else { return Err(Refusal::QuestionInvalid) };
-                original.headers.append(name, value);
+                // More than a map holds are more than any configuration takes.
+                original.headers.try_append(name, value).map_err(|_| Refusal::QuestionInvalid)?;
             }
         }
     }
@@ -118,19 +123,14 @@ fn original(http: HttpRequest) -> Result<Parts, Refusal> {
     Ok(original)
 }
 
-/// Lets a request through with these fields; those that are empty, and what is `consumed` of the client's, are taken off.
-pub(super) fn permitted(headers: &HeaderMap, consumed: Vec<HeaderName>) -> Response<Answer> {
-    let is_told = |name: &HeaderName| headers.get(name).is_some_and(|value| !value.is_empty());
-    let emptied = headers.keys().filter(|name| !is_told(name)).cloned();
-    let mut removed: Vec<_> = consumed.into_iter().filter(|name| !is_told(name)).chain(emptied).collect();
-    removed.sort_by(|one, other| one.as_str().cmp(other.as_str()));
-    removed.dedup();
+/// Lets a request through with these fields; what is covered by an empty one is taken off.
+pub(super) fn permitted(headers: &HeaderMap) -> Response<Answer> {
+    let (told, removed): (Vec<_>, Vec<_>) = headers.iter().partition(|(_, value)| !value.is_empty());
     let for_client = |name: &HeaderName| [RATE_LIMIT, RATE_LIMIT_POLICY].contains(name);
-    let told = headers.iter().filter(|(_, value)| !value.is_empty());
-    let (to_client, to_upstream): (Vec<_>, Vec<_>) = told.partition(|(name, _)| for_client(name));
+    let (to_client, to_upstream): (Vec<_>, Vec<_>) = told.into_iter().partition(|(name, _)| for_client(name));
     let ok = OkHttpResponse {
         headers: to_upstream.into_iter().map(field).collect(),
-        headers_to_remove: removed.iter().map(ToString::to_string).collect(),
+        headers_to_remove: removed.into_iter().map(|(name, _)| name.to_string()).collect(),
         response_headers_to_add: to_client.into_iter().map(field).collect(),
     };
     let status = Status { code: 0 };
@@ -178,7 +178,8 @@ fn framed(message: &CheckResponse) -> Response<Answer> {
     let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
     bytes.put_u8(0);
     bytes.put_u32(length as u32);
-    bytes.put(&*message.encode_to_vec());
+    // There is room.
+    let _ = message.encode(&mut bytes);
     // The call went well, whatever the answer is.
     let done = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
     let mut response = Response::new(Full::new(bytes.freeze()).with_trailers(ready(Some(Ok(done)))));

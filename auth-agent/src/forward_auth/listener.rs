@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown, Watcher};
@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 use super::ForwardAuth;
 use crate::clock::Now;
 use crate::config::{Config, LocalAddress, Sizes};
+use crate::serve::guarded;
 
 /// Connections of proxies that are open at a time; more wait to be accepted.
 const CONNECTIONS: usize = 4096;
@@ -262,9 +263,8 @@ impl<F: Fn() -> Sizes> Server<F> {
             let (read, write) = split(stream);
             let stream = TokioIo::new(join(head.chain(read), write));
             if is_http2 {
-                let connection = http2::Builder::new(TokioExecutor::new())
+                let connection = guarded(TokioExecutor::new(), &sizes)
                     .timer(TokioTimer::new())
-                    .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
                     .serve_connection(stream, service);
                 watched(watcher, connection).await;
             } else {

@@ -78,23 +78,41 @@ async fn by_grpc_the_credential_and_what_only_we_may_say_is_taken_off_in_every_s
         ("x-auth-tenant", "t"),
         ("x-http-method-override", "PUT"),
         ("x-forwarded-for", "198.51.100.7"),
+        ("x_forwarded_for", "192.0.2.1"),
+        ("x-forwarded-user", "root"),
+        ("remote-user", "root"),
         ("x-mine", "1"),
     ];
     let sent = sent.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let (status, headers, _, removed) = check(&desk, ("GET", "/x"), &sent).await;
+    let (status, headers, _, mut removed) = check(&desk, ("GET", "/x"), &sent).await;
     assert_eq!((status, &headers["x-auth-subject"]), (200, &"alice".parse().unwrap()));
     let expected = [
         "authorization",
+        "remote-user",
         "x-auth-client",
         "x-auth-issuer",
         "x-auth-tenant",
+        "x-forwarded-user",
         "x-http-method-override",
         "x_api.key",
         "x_auth_subject",
+        "x_forwarded_for",
     ];
+    removed.sort();
     assert_eq!(removed, expected);
     let (_, headers, _, removed) = check(&desk, ("GET", "/open"), &sent[1..]).await;
     assert!(!headers.contains_key("x-auth-subject") && removed.contains(&"x-auth-subject".to_owned()));
+}
+
+#[tokio::test]
+async fn by_grpc_two_fields_are_not_one() {
+    let desk = Desk::start(Fake::new(1000, 1000)).await;
+    for (name, value) in [GOOD, ("x-api-key", "ak_good")] {
+        let (status, _, _) = ask(&desk, GRPC, ("GET", "/x"), &[(name, value)]).await;
+        assert_eq!(status, 200, "{name}");
+        let (status, _, body) = ask(&desk, GRPC, ("GET", "/x"), &[(name, value), (name, value)]).await;
+        assert!(status == 401 && body.contains("credential-ambiguous"), "{name}: {status} {body}");
+    }
 }
 
 #[tokio::test]
@@ -228,8 +246,10 @@ async fn subject_of(desk: &Desk, token: &str) -> String {
 #[tokio::test]
 async fn a_client_over_its_budget_is_told_when_to_come_back_and_others_are_not() {
     let desk = Desk::start(Fake::new(2, 1000)).await;
-    for (status, retry) in [(200, None), (200, None), (429, Some("2"))] {
-        let (found, headers, _) = ask(&desk, "traefik", ("GET", "/open"), &[]).await;
+    for (dialect, status, retry) in
+        [("traefik", 200, None), (GRPC, 200, None), ("traefik", 429, Some("2")), (GRPC, 429, Some("2"))]
+    {
+        let (found, headers, _) = ask(&desk, dialect, ("GET", "/open"), &[]).await;
         assert_eq!((found, headers.get("retry-after").map(|value| value.to_str().unwrap())), (status, retry));
     }
     let (status, headers, _) = ask(&desk, "nginx", ("GET", "/open"), &[]).await;
@@ -246,8 +266,8 @@ async fn a_client_over_its_budget_is_told_when_to_come_back_and_others_are_not()
 async fn failures_are_charged_to_the_client_and_not_to_the_proxy() {
     let desk = Desk::start(Fake::new(1000, 1)).await;
     let bad = [("authorization", "Bearer bad")];
-    for status in [401, 429, 429] {
-        assert_eq!(ask(&desk, "caddy", ("GET", "/x"), &bad).await.0, status);
+    for (dialect, status) in [("caddy", 401), (GRPC, 429), ("caddy", 429)] {
+        assert_eq!(ask(&desk, dialect, ("GET", "/x"), &bad).await.0, status);
     }
     let charged = desk.debts.of(CLIENT.parse().unwrap());
     assert_eq!(charged, Charged { auth_failures: 1, known: false, requests: 3 });

@@ -17,6 +17,7 @@ use super::activity::Stuck;
 use super::front::Front;
 use super::session::Session;
 use super::{GOODBYE, Phase, draining, reason_of};
+use crate::config::Sizes;
 use crate::deadline::Coarse;
 
 /// What a client may have sent ahead of what has been forwarded: per stream, and per connection.
@@ -33,10 +34,15 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn builder(session: &Session, streams: Streams) -> http2::Builder<Streams> {
-    let sizes = &session.settings.sizes;
-    let mut builder = http2::Builder::new(streams);
+    let mut builder = guarded(streams, &session.settings.sizes);
+    builder.enable_connect_protocol().timer(Coarse);
     builder
-        .enable_connect_protocol()
+}
+
+/// HTTP/2 within bounds, for whoever may come. It needs a timer.
+pub(crate) fn guarded<E: Clone>(executor: E, sizes: &Sizes) -> http2::Builder<E> {
+    let mut builder = http2::Builder::new(executor);
+    builder
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .keep_alive_interval(PING_INTERVAL)
@@ -45,8 +51,7 @@ fn builder(session: &Session, streams: Streams) -> http2::Builder<Streams> {
         .max_header_list_size(u32::try_from(sizes.header_bytes.get()).unwrap_or(u32::MAX))
         .max_local_error_reset_streams(MAX_RESETS_FOR_ERRORS)
         .max_pending_accept_reset_streams(MAX_RESETS_PENDING)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .timer(Coarse);
+        .max_send_buf_size(SEND_BUFFER_BYTES);
     builder
 }
 
