@@ -117,7 +117,7 @@ fn original(http: HttpRequest) -> Result<Parts, Refusal> {
         }
     }
     let host = HeaderValue::try_from(host).map_err(|_| Refusal::QuestionInvalid)?;
-    original.headers.insert(HOST, host);
+    original.headers.try_insert(HOST, host).map_err(|_| Refusal::QuestionInvalid)?;
     original.method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::QuestionInvalid)?;
     original.uri = Uri::try_from(path).map_err(|_| Refusal::QuestionInvalid)?;
     Ok(original)

@@ -141,6 +141,11 @@ async fn what_can_not_be_read_or_contradicts_itself_is_refused() {
     let digit = |number: usize| char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[number % 36]);
     let named = |number: usize| [number / 1_296, number / 36, number].map(digit).iter().collect::<String>();
     let names: Vec<_> = (0..30_000).map(|number| (named(number), String::new())).collect();
+    // So many are the most that a map holds.
+    for count in 24_574..24_579 {
+        let framed = call(("192.0.2.7", "api.example"), ("GET", "/x"), &names[..count]);
+        assert_eq!(asked(framed).await.is_ok(), count < 24_576, "{count}");
+    }
     let many = call(("192.0.2.7", "api.example"), ("GET", "/x"), &names);
     assert!(many.len() < MAX_MESSAGE_BYTES);
     let mut joined =
