@@ -116,7 +116,7 @@ pub fn run(subject: &Subject) -> Result<()> {
             numbers(&mut bench, auth.json.as_ref(), &[("--rounds", auth.rounds)]);
         }
         Subject::Flood(flood) => {
-            setup::competitor("nft", "nftables");
+            setup::optional("nft", "nftables");
             bench.arg("flood").env("AUTH_AGENT_BIN", agent);
             let numbers =
                 [("--rate", flood.rate), ("--rounds", flood.rounds), ("--milliseconds", flood.milliseconds)];
@@ -138,7 +138,7 @@ pub fn run(subject: &Subject) -> Result<()> {
             pass_on(&mut bench, revocation.json.as_ref(), &numbers);
         }
         Subject::Kernel(kernel) => {
-            setup::competitor("xdp-filter", "xdp-tools");
+            setup::optional("xdp-filter", "xdp-tools");
             bench.arg("kernel");
             let numbers = [("--rounds", kernel.rounds), ("--sources", kernel.sources)];
             pass_on(&mut bench, kernel.json.as_ref(), &numbers);
@@ -154,7 +154,7 @@ impl Gateway {
             self.products.as_ref().is_none_or(|list| list.split(',').any(|product| product == name))
         };
         for name in ["haproxy", "nginx"].into_iter().filter(|name| wanted(name)) {
-            setup::competitor(name, name);
+            setup::optional(name, name);
         }
         if wanted("envoy")
             && let Some(envoy) = setup::envoy()

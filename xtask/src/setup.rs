@@ -65,12 +65,8 @@ pub fn tools() -> Result<()> {
     bpffs()
 }
 
-/// What a benchmark compares with: installed if it can be, else they say what they went without.
-pub fn competitor(program: &str, package: &str) {
-    optional(program, package);
-}
-
-fn optional(program: &str, package: &str) {
+/// What a benchmark compares with, or a test runs against: installed if it can be, else they say what they went without.
+pub fn optional(program: &str, package: &str) {
     if process::on_path(program).is_none()
         && let Err(error) = apt::install(&[package])
     {

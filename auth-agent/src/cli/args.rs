@@ -275,7 +275,7 @@ pub(super) enum ConfigVerb {
 pub(super) enum ConnectionVerb {
     /// List the open connections, oldest first
     List {
-        /// Only those from this address or network
+        /// Only those from this address or network, or of a client there that a proxy names by the PROXY protocol
         #[arg(long, value_name = "CIDR", value_parser = parse_network)]
         source: Option<IpNet>,
         /// Only those whose last client had this subject
@@ -302,7 +302,7 @@ pub(super) struct Which {
     /// The connection's number, as `connection list` shows it
     #[arg(value_name = "ID")]
     pub(super) id: Option<u64>,
-    /// All from this address or network, allowlisted or not
+    /// All that `connection list` shows for this address or network, allowlisted or not
     #[arg(long, value_name = "CIDR", value_parser = parse_network)]
     pub(super) source: Option<IpNet>,
 }

@@ -164,9 +164,7 @@ impl Desk {
             }
         }
     }
-}
 
-impl Desk {
     /// Status and body of the answer to a call by gRPC, and that the call went well where the status says so.
     pub async fn call(&self, path: &str, message: Vec<u8>) -> (u16, Bytes) {
         let stream = TokioIo::new(TcpStream::connect(self.address.unwrap()).await.unwrap());
